@@ -1,0 +1,89 @@
+"""ml_dash: an experiment tracker that costs the training process one copy.
+
+    with Experiment("alice/walker/run-1").run as exp:
+        exp.log("started")
+        exp.metrics("train").log(loss=0.7, step=1)
+
+Names are resolved when they are first used, so that importing the package stays cheap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ml_dash._version import __version__
+    from ml_dash.buffer import BufferConfig
+    from ml_dash.decorator import ml_dash_experiment
+    from ml_dash.errors import (
+        AuthenticationError,
+        ConfigurationError,
+        ExperimentError,
+        InvalidNameError,
+        InvalidTypeError,
+        InvalidValueError,
+        MissingExtraError,
+        MissingFileError,
+        MlDashError,
+        NetworkError,
+        StorageError,
+    )
+    from ml_dash.experiment import Experiment, OperationMode
+    from ml_dash.run import RUN
+    from ml_dash.streams.logs import LogLevel
+
+_HOME = {
+    "AuthenticationError": "errors",
+    "BufferConfig": "buffer",
+    "ConfigurationError": "errors",
+    "Experiment": "experiment",
+    "ExperimentError": "errors",
+    "InvalidNameError": "errors",
+    "InvalidTypeError": "errors",
+    "InvalidValueError": "errors",
+    "LogLevel": "streams.logs",
+    "MissingExtraError": "errors",
+    "MissingFileError": "errors",
+    "MlDashError": "errors",
+    "NetworkError": "errors",
+    "OperationMode": "experiment",
+    "RUN": "run",
+    "StorageError": "errors",
+    "__version__": "_version",
+    "ml_dash_experiment": "decorator",
+}
+
+__all__ = [
+    "RUN",
+    "AuthenticationError",
+    "BufferConfig",
+    "ConfigurationError",
+    "Experiment",
+    "ExperimentError",
+    "InvalidNameError",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "LogLevel",
+    "MissingExtraError",
+    "MissingFileError",
+    "MlDashError",
+    "NetworkError",
+    "OperationMode",
+    "StorageError",
+    "__version__",
+    "ml_dash_experiment",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ml_dash' has no attribute {name!r}")
+    value = getattr(import_module(f"ml_dash.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

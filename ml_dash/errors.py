@@ -1,0 +1,62 @@
+"""Every exception that ml_dash raises.
+
+Each one is also the builtin exception that fits, so code that does not know ml_dash catches it::
+
+    MlDashError(Exception)
+    ├── ConfigurationError        (ValueError)         a setting or an environment variable is wrong
+    ├── InvalidNameError          (ValueError)         a prefix, topic, metric name or file path is wrong
+    ├── InvalidValueError         (ValueError)         an argument has a value that cannot be used
+    ├── InvalidTypeError          (TypeError)          an argument has a type that cannot be used
+    ├── ExperimentError           (RuntimeError)       the experiment is not open, or not in the right state
+    ├── StorageError              (OSError)            the run's directory cannot be read or written
+    │   └── MissingFileError      (FileNotFoundError)  a file or run that was asked for is not there
+    ├── MissingExtraError         (ImportError)        an optional package is not installed
+    ├── NetworkError              (ConnectionError)    the server could not be reached
+    └── AuthenticationError       (PermissionError)    the server does not accept who we are
+"""
+
+from __future__ import annotations
+
+
+class MlDashError(Exception):
+    """The base of every exception of this package."""
+
+
+class ConfigurationError(MlDashError, ValueError):
+    """A setting or an environment variable holds something that cannot be used."""
+
+
+class InvalidNameError(MlDashError, ValueError):
+    """A prefix, topic, metric name or file path cannot be used as a place on disk."""
+
+
+class InvalidValueError(MlDashError, ValueError):
+    """An argument has a value that cannot be used."""
+
+
+class InvalidTypeError(MlDashError, TypeError):
+    """An argument has a type that cannot be used, or a keyword is not known."""
+
+
+class ExperimentError(MlDashError, RuntimeError):
+    """The experiment is not open, or not in the state that the call needs."""
+
+
+class StorageError(MlDashError, OSError):
+    """The run's directory cannot be read or written."""
+
+
+class MissingFileError(StorageError, FileNotFoundError):
+    """A file or a run that was asked for is not there."""
+
+
+class MissingExtraError(MlDashError, ImportError):
+    """An optional package is needed; the message names the command that installs it."""
+
+
+class NetworkError(MlDashError, ConnectionError):
+    """The server could not be reached or did not answer as it should."""
+
+
+class AuthenticationError(MlDashError, PermissionError):
+    """The server does not accept the credentials, or there are none."""

@@ -1,0 +1,358 @@
+"""``Experiment``: one run's life, and the streams that hang on it."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ml_dash.buffer import BufferConfig
+from ml_dash.errors import ConfigurationError, ExperimentError, InvalidTypeError
+from ml_dash.ipc import fork
+from ml_dash.ipc.channel import Channel
+from ml_dash.lifecycle import CloseHooks, ExperimentRun
+from ml_dash.opening import Detached, NotOpen, Opening, open_channel
+from ml_dash.records.values import to_plain
+from ml_dash.run import RUN
+from ml_dash.storage.names import closest, unknown_keyword
+from ml_dash.streams.files import Files
+from ml_dash.streams.frames import Frames
+from ml_dash.streams.logs import Logs
+from ml_dash.streams.metrics import Metrics
+from ml_dash.streams.owner import Clock
+from ml_dash.streams.params import Params
+from ml_dash.streams.tracks import Track, Tracks
+
+DEFAULT_ROOT = ".dash"
+STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
+
+_NOT_YET = {"dash_url", "remote", "local_path", "managed", "job_lifecycle"}
+_FROM_PREFIX = {"name": "last", "owner": "first"}
+_RUN_FIELDS = tuple(RUN.__annotations__)
+
+
+class OperationMode(enum.StrEnum):
+    """Where a run goes."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    HYBRID = "hybrid"
+
+
+class Experiment:
+    """One run. Nothing is written before ``run.start()`` or ``with experiment.run as exp:``.
+
+    Args:
+        prefix: ``owner/project/.../name``, a path below ``dash_root``. The same prefix again continues the same run.
+        readme: what the run is about, for people; ``description`` is another name for it.
+        tags: words to find it by.
+        bindrs: resources or teams that it belongs to.
+        metadata: anything more, as JSON can hold it.
+        dash_root: folder of all runs, relative to the current one; default ``.dash``.
+        frame_buffer_mb: room for pixels that wait for the encoder, in MiB; default 64 or ML_DASH_FRAME_BUFFER_MB.
+        frame_policy: when that room is full: ``block`` (default, nothing is lost) or ``drop`` (counted).
+        echo: whether log lines are printed too; default True, or ML_DASH_ECHO.
+        buffer_config: every setting of the buffers at once.
+        **run_params: settings of ``RUN`` for this run alone, such as ``project=`` and ``user=``.
+
+    Attributes:
+        logs: the log: ``exp.logs.info("text")``. Like all streams, there while the run is open.
+        params: the parameters: ``exp.params.set(lr=3e-4)``.
+        metrics: the metrics: ``exp.metrics("train").log(loss=0.7)``.
+        tracks: the tracks: ``exp.tracks("robot/pose").append(q=[...], _ts=t)``.
+        files: the files: ``exp.files("models").save("model.pth")``.
+        frames: the frame streams: ``exp.frames("camera").append(pixels)``.
+
+    Raises:
+        InvalidNameError: the prefix cannot be a place on disk.
+        InvalidTypeError: a keyword is not known; the text names the closest one.
+        ConfigurationError: a setting or an ``ML_DASH_*`` variable cannot be used.
+    """
+
+    channel: Channel
+    logs: Logs
+    params: Params
+    metrics: Metrics
+    tracks: Tracks
+    files: Files
+    frames: Frames
+
+    def __init__(
+        self,
+        prefix: str | None = None,
+        *,
+        readme: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] | None = None,
+        bindrs: Sequence[str] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        dash_root: str | os.PathLike[str] | None = DEFAULT_ROOT,
+        frame_buffer_mb: int | None = None,
+        frame_policy: str | None = None,
+        echo: bool | None = None,
+        buffer_config: BufferConfig | None = None,
+        **run_params: Any,
+    ) -> None:
+        _check_keywords(run_params)
+        prefix = _text("prefix", prefix)
+        self.readme = _text("readme", readme if readme is not None else description)
+        self.tags = _texts("tags", tags)
+        self.metadata = _checked_metadata(metadata)
+        self._bindrs = _texts("bindrs", bindrs)
+        if dash_root is None:
+            raise ConfigurationError("dash_root=None needs a server to send to; name a folder, such as '.dash'")
+        self._root = _checked_root(dash_root)
+        if buffer_config is not None and not isinstance(buffer_config, BufferConfig):
+            raise InvalidTypeError(f"buffer_config={buffer_config!r:.80} must be a BufferConfig")
+        self._config = (buffer_config or BufferConfig.from_env()).replaced(
+            frame_buffer_mb=frame_buffer_mb, frame_policy=frame_policy, echo=echo
+        )
+        self._warned: set[str] = set()
+        self.clock = Clock()
+        self.tag = ""
+        self.folder = ""
+        self.run: ExperimentRun[Experiment] = ExperimentRun(self, **_with_project(prefix, run_params))
+        self.readme = self.readme if self.readme is not None else self.run.readme
+        self.channel = NotOpen("not open yet; use `with experiment.run as exp:` or call run.start()")  # type: ignore[assignment]  # stands in for a channel and raises
+        self._lock = threading.RLock()
+        self._hooks = CloseHooks(self)
+        self._streams: dict[str, Any] = {
+            "logs": Logs(self, echo=self._config.echo),
+            "params": Params(self),
+            "metrics": Metrics(self),
+            "tracks": Tracks(self),
+            "files": Files(self),
+            "frames": Frames(self),
+        }
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run was started and not yet ended."""
+        return self.run._open
+
+    @property
+    def prefix(self) -> str:
+        """``owner/project/.../name``."""
+        return self.run.prefix
+
+    @property
+    def owner(self) -> str | None:
+        """The prefix's first segment."""
+        return self.run.owner
+
+    @property
+    def project(self) -> str:
+        """The prefix's second segment, or the project that was given."""
+        return self.run.project
+
+    @property
+    def name(self) -> str:
+        """The prefix's last segment."""
+        return self.run.name
+
+    @property
+    def id(self) -> int | str:
+        """A number of 64 bits, unique and growing."""
+        return self.run.id
+
+    @property
+    def description(self) -> str | None:
+        """The same as ``readme``."""
+        return self.readme
+
+    @property
+    def mode(self) -> OperationMode:
+        """Where the run goes."""
+        return OperationMode.LOCAL
+
+    def track(self, topic: str) -> Track:
+        """The same as ``tracks(topic)``."""
+        return self.tracks(topic)
+
+    def log(
+        self, message: str, level: str | None = None, metadata: Mapping[str, object] | None = None, **extra: object
+    ) -> None:
+        """Log one line; see ``Logs.log``."""
+        self.logs.log(message, level, metadata, **extra)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything published so far is on disk; False, and one warning, if it is not.
+
+        Args:
+            timeout: seconds to wait; None waits for as long as the writer makes progress.
+        """
+        done = self.channel.flush(timeout)
+        if not done:
+            self.warn("flush: not everything is on disk yet; see exp.health() for what waits and the last error")
+        return done
+
+    def health(self) -> dict[str, Any]:
+        """What the tracker did and what it cost.
+
+        ``published``, ``applied`` (records), ``bytes_waiting``, ``frames_written``, ``frames_dropped``,
+        ``records_refused``, ``errors``, ``last_error``, ``writer_pid``, ``writer_restarts``, ``writer_memory`` (bytes
+        without the rings), ``writer_on_thread``, ``shared_memory`` (its kind), ``frame_buffer_bytes``, ``calls``,
+        ``cost_seconds`` of our calls so far and ``cost_share`` of the run's time.
+        """
+        return self.channel.health()
+
+    def warn(self, text: str) -> None:
+        """Show a text on stderr, once for each run."""
+        if text not in self._warned:
+            self._warned.add(text)
+            try:
+                sys.stderr.write(f"ml_dash: {self.run.prefix}: {text}\n")
+            except (OSError, ValueError, AttributeError):  # nobody is there to read it
+                return
+
+    def bindrs(self) -> list[str]:
+        """The resources or teams that the run belongs to."""
+        return list(self._bindrs or [])
+
+    def after_fork_in_child(self) -> None:
+        """Let go of what belongs to the parent; the first call that logs attaches as a writer of its own."""
+        self._lock = threading.RLock()
+        self.channel.disarm()
+        self._hooks.disarm()
+        self.channel = Detached(self._attach)  # type: ignore[assignment]  # becomes a channel at its first use
+
+    if not TYPE_CHECKING:  # a name that is misspelt stays an error for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).__annotations__ and "channel" in self.__dict__:
+                self.channel.require_open()
+            hint = closest(name, [other for other in dir(type(self)) + list(STREAMS) if not other.startswith("_")])
+            raise AttributeError(
+                f"Experiment has no attribute {name!r}" + (f"; did you mean {hint!r}?" if hint else "")
+            )
+
+    def __enter__(self) -> NoReturn:
+        raise ExperimentError("an experiment is opened through its run: `with Experiment(...).run as exp:`")
+
+    def __exit__(self, *_: object) -> None:
+        """Only here so that ``with Experiment(...)`` reaches the text above."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.run.prefix, self._root, self._config, self.is_open)
+
+    def __repr__(self) -> str:
+        return f"Experiment({self.run.prefix!r}, {'open' if self.is_open else 'closed'})"
+
+    def _set_open(self) -> None:
+        self.run._open = True
+        # Plain attributes while the run is open: a property would be paid by every call.
+        self.__dict__.update(self._streams, log=self._streams["logs"].log)
+
+    def _set_closed(self) -> None:
+        self.run._open = False
+        for name in (*self._streams, "log"):
+            self.__dict__.pop(name, None)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self.is_open:
+                return
+            self._open(attach=False)
+            self._hooks.arm()
+
+    def _open(self, *, attach: bool) -> None:
+        opening = Opening(
+            root=self._root,
+            prefix=self.run.prefix,
+            name=self.run.name or self.run.prefix,
+            project=self.run.project,
+            description=self.readme,
+            tags=self.tags,
+            bindrs=self._bindrs,
+            metadata=self.metadata,
+        )
+        self.channel, self.folder, self.tag = open_channel(opening, self._config, self.warn, always_shard=attach)
+        self._set_open()
+        fork.register(self)
+
+    def _attach(self) -> Channel:
+        with self._lock:
+            now: object = self.channel
+            if isinstance(now, Detached):
+                self._open(attach=True)
+                self._hooks.arm()
+            return self.channel
+
+    def _end(self, status: str, reason: str | None) -> None:
+        with self._lock:
+            if not self.is_open:
+                return
+            self._set_closed()
+            fork.unregister(self)
+            self._hooks.disarm()
+            channel = self.channel
+            self.channel = NotOpen("closed; open it again to log to it or read from it", channel)  # type: ignore[assignment]  # stands in for a channel and raises
+        channel.end(status, reason)
+
+
+def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Experiment:
+    """In a process that an experiment was sent to: the same run, written to through files of its own."""
+    experiment = Experiment(prefix, dash_root=root, buffer_config=config)
+    if was_open:
+        experiment._set_open()
+        experiment.channel = Detached(experiment._attach)  # type: ignore[assignment]  # see after_fork_in_child
+        experiment.folder = os.path.join(root, *experiment.run.prefix.split("/"))
+    return experiment
+
+
+def _check_keywords(run_params: Mapping[str, Any]) -> None:
+    choices = [*inspect.signature(Experiment).parameters, *_RUN_FIELDS]
+    unknown = next((name for name in run_params if name not in _RUN_FIELDS), None)
+    if unknown in _NOT_YET:
+        raise InvalidTypeError(f"{unknown}=: runs are local only in this version; leave it out, and name dash_root=")
+    part = next((name for name in run_params if name in _FROM_PREFIX), None)
+    if part is not None:
+        raise InvalidTypeError(f"{part}=: it is the {_FROM_PREFIX[part]} segment of the prefix; set it there")
+    if unknown is not None:
+        raise unknown_keyword(unknown, [name for name in choices if name != "run_params"], "Experiment()")
+
+
+def _with_project(prefix: str | None, run_params: dict[str, Any]) -> dict[str, Any]:
+    """``project="p", prefix="name"`` is the prefix ``p/name``."""
+    project = run_params.get("project")
+    if prefix is not None and project and "/" not in prefix and "{" not in prefix:
+        prefix = f"{project}/{prefix}"
+    return run_params if prefix is None else {**run_params, "prefix": prefix}
+
+
+def _texts(what: str, values: Sequence[str] | None) -> list[str] | None:
+    if values is None:
+        return None
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidTypeError(f"{what}={values!r:.80} must be a list of strings")
+    texts = list(values)
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidTypeError(f"{what}={values!r:.80} must be a list of strings")
+    return texts
+
+
+def _text(what: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidTypeError(f"{what}={value!r:.80} must be text, not {type(value).__name__}")
+
+
+def _checked_metadata(metadata: object) -> Any:
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping):
+        raise InvalidTypeError(f"metadata={metadata!r:.80} must be a dict; pass names and values")
+    return to_plain(metadata, "metadata")
+
+
+def _checked_root(dash_root: object) -> str:
+    if not isinstance(dash_root, (str, bytes, os.PathLike)):
+        raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
+    root = os.path.abspath(os.fsdecode(dash_root))
+    if "\0" in root:
+        raise ConfigurationError(f"dash_root={dash_root!r:.80} has a NUL character; no folder can have that name")
+    return root

@@ -1,0 +1,1 @@
+"""Processes and shared memory: the only place that knows of either."""

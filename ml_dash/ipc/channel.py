@@ -1,0 +1,280 @@
+"""The training process's end of everything: publish a record, place a frame, flush, close."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from ml_dash._json import json, orjson
+from ml_dash.buffer import BufferConfig
+from ml_dash.errors import ExperimentError
+from ml_dash.ipc import slab as slabs
+from ml_dash.ipc.control import ENDING_SIZE, Control, State, Word
+from ml_dash.ipc.frame_buffer import FrameBuffer, Place
+from ml_dash.ipc.launch import Assignment
+from ml_dash.ipc.ring import CLOSED, FULL, Producer
+from ml_dash.ipc.supervisor import Supervisor
+from ml_dash.records.record import SPILLED, Kind
+
+PATIENCE_S = 0.5
+"""A drain that takes longer than this shows its progress on a terminal."""
+
+REDRAW_S = 0.1
+"""How often its progress is drawn anew."""
+
+_FIRST_NAP_S = 0.0002
+_LONGEST_NAP_S = 0.005
+
+
+class Channel:
+    """One experiment's way to its writer. Every method may be called from any thread.
+
+    Args:
+        run: absolute path of the run's directory, which exists.
+        tag: empty for the run's first writer, else the name of its own files.
+        config: sizes, policies and deadlines.
+        lock_fd: the run's locked file, or -1.
+        warn: called with a line of text when something went wrong that the user should see once.
+    """
+
+    def __init__(self, run: str, tag: str, config: BufferConfig, lock_fd: int, warn: Callable[[str], None]) -> None:
+        self.tag = tag
+        self._run = run
+        self._config = config
+        self._warn = warn
+        self._seen_errors = 0
+        self._progress_shown = False
+        self._spills = itertools.count()
+        self._stalled_tail = -1
+        self._stalled_since = 0.0
+        self._refusing_since = 0.0
+        self._patience = config.stall_timeout
+        self._opened = time.perf_counter_ns()
+        self._slab = _allocate(config.frame_buffer_mb * 1024 * 1024)
+        self.memory = self._slab.memory
+        self._control = Control(self._slab.memory)
+        self._words = self._control.words
+        encoders = (config.encoder_count, config.burst_encoder_count)
+        assignment = Assignment(run, tag, *encoders, config.sync_interval, os.getpid())
+        self._supervisor = Supervisor(assignment, self._slab, self._control, lock_fd, self._report)
+        bell = self._supervisor.ring_bell
+        self._producer = Producer(self._slab, self._control, bell, self._may_wait, self._way_out)
+        self._frames = FrameBuffer(
+            self._slab,
+            self._control,
+            config.frame_buffer_mb * 1024 * 1024,
+            drop=config.frame_policy == "drop",
+            may_wait=self._may_wait,
+            ring_bell=bell,
+        )
+        self.add_cost = self._producer.add_cost
+        # An attribute and not a method: this is the path of every call, and one call less is a tenth of it.
+        self.publish = self._producer.push
+        self._closed = threading.Lock()
+
+    def start(self) -> None:
+        """Start the writer. Returns at once."""
+        self._supervisor.start()
+
+    def fits_frames(self, nbytes: int) -> bool:
+        """Whether a frame of ``nbytes`` can go through the frame ring; if not it goes through a file."""
+        return self._frames.fits(nbytes)
+
+    def take_place(self, nbytes: int) -> Place | None:
+        """Room for a frame's pixels in ``memory``; None if the frame is dropped (counted) or no longer fits."""
+        place = self._frames.take(nbytes)
+        if place is None and self._frames.fits(nbytes):
+            self._words[Word.DROPPED] += 1
+            if self._config.frame_policy == "block":
+                self._warn("the writer makes no progress and the frame buffer is full: frames are dropped and counted")
+        return place
+
+    def require_open(self) -> None:
+        """Raise ``ExperimentError`` if the experiment was closed."""
+        if self.closed:
+            raise ExperimentError("the experiment was closed; open it again to log to it or read from it")
+
+    def refuse(self, text: str) -> None:
+        """Count a record that was given up, and say so once."""
+        self._words[Word.TRAINER_REFUSED] += 1
+        self._warn(text)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything published so far is written out. False if that did not happen in time.
+
+        With ``timeout=None`` the wait ends when the writer makes no progress for ``stall_timeout`` seconds
+        (``fault_timeout`` while the disk refuses to write).
+        """
+        target = self._words[Word.HEAD]
+        return self._wait(lambda: self._words[Word.TAIL] >= target, timeout)
+
+    def end(self, status: str, reason: str | None) -> bool:
+        """Publish the end of the run, wait for the writer to finish, let everything go. Idempotent.
+
+        Returns whether all is on disk. If not, the writer process goes on by itself.
+        """
+        if not self._closed.acquire(blocking=False):
+            return True
+        self._supervisor.expect_end()
+        data = json.dumps({"status": status, "status_reason": reason}).encode("ascii")  # whatever text the reason is
+        if not self._producer.push_last(Kind.CLOSE, data, time.time()):
+            self._words[Word.TRAINER_REFUSED] -= 1  # it is no record of the user's, and takes another way
+            self._control.set_ending(data if len(data) <= ENDING_SIZE else orjson.dumps({"status": status}))
+        self._patience, self._stalled_tail = self._config.close_timeout, -1  # closing has a deadline of its own
+        impatient = False
+        try:
+            drained = self._wait(lambda: self._words[Word.STATE] == State.FINISHED, None, show_progress)
+        except KeyboardInterrupt:  # the user will not wait; the writer will
+            drained, impatient = False, True
+        if self._progress_shown:
+            show_progress(-1)
+        self._let_go(drained)
+        if impatient:
+            raise KeyboardInterrupt
+        return drained
+
+    def _let_go(self, drained: bool) -> None:
+        waiting = self._control.waiting + self._frames.waiting
+        self._frames.close()
+        self._producer.close()
+        if not drained:
+            error = self._control.error()
+            self._warn(
+                f"{waiting / 1e6:.1f} MB are not on disk yet; the writer goes on after this process"
+                + (f". Last error: {error}" if error else "")
+            )
+        self._report()
+        self._last_health = self.health()
+        ended = self._supervisor.end(drained=drained)
+        if ended or not self._supervisor.on_thread:
+            self._words = memoryview(bytearray(4096)).cast("Q")
+            self._control.close()
+        self._slab.close()
+
+    def disarm(self) -> None:
+        """In a forked child: let go of what belongs to the parent, without touching what it does."""
+        self._supervisor.disarm()
+        self._producer.disarm()
+        self._control.close()
+        self._slab.disarm()
+        self._closed = threading.Lock()
+        self._closed.acquire()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed.locked()
+
+    def health(self) -> dict[str, object]:
+        """Counters of both sides; see ``Experiment.health``."""
+        if self.closed and hasattr(self, "_last_health"):
+            return self._last_health
+        words = self._words
+        elapsed = max(1, time.perf_counter_ns() - self._opened)
+        return {
+            "published": self._producer.published,
+            "applied": words[Word.APPLIED],
+            "bytes_waiting": self._control.waiting + self._frames.waiting,
+            "frames_written": words[Word.FRAMES_WRITTEN],
+            "frames_dropped": words[Word.DROPPED],
+            "records_refused": words[Word.REFUSED] + words[Word.TRAINER_REFUSED],
+            "errors": words[Word.ERRORS],
+            "last_error": self._control.error(),
+            "writer_pid": words[Word.WRITER_PID],
+            "writer_restarts": self._supervisor.restarts,
+            "writer_memory": words[Word.MEMORY],
+            "writer_on_thread": self._supervisor.on_thread,
+            "shared_memory": self._slab.kind,
+            "frame_buffer_bytes": self._frames.size,
+            "calls": self._producer.published,
+            "cost_seconds": self._producer.cost_ns / 1e9,
+            "cost_share": self._producer.cost_ns / elapsed,
+        }
+
+    def _way_out(self, why: str, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
+        """What becomes of a record that cannot go through the ring; 0 if it was given up."""
+        if why == CLOSED:
+            raise ExperimentError("the experiment was closed; open it again to log to it or read from it")
+        if why == FULL:
+            self.refuse(
+                "the writer makes no progress and its buffer is full: records are being given up and counted "
+                f"(see exp.health()); last error: {self._control.error() or 'none'}"
+            )
+            return 0
+        return self._publish_by_file(kind, key, data, when, started_ns)
+
+    def _publish_by_file(self, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
+        name = f".spill/{self.tag or 'main'}-{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
+        path = os.path.join(self._run, name)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(key)
+                file.write(data)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            self.refuse(f"a record of {len(data)} bytes was given up: {error}")
+            return 0
+        note = len(key).to_bytes(8, "little") + os.fsencode(name)
+        return self._producer.push(kind, b"", note, when, started_ns, SPILLED)
+
+    def _may_wait(self, waited: float) -> bool:  # noqa: ARG002 - the rings' signature
+        """Whether a full ring is worth waiting for: yes while the writer moves, and for a while after it stopped."""
+        tail = self._words[Word.TAIL]
+        now = time.monotonic()
+        if tail != self._stalled_tail:
+            self._stalled_tail = tail
+            self._stalled_since = self._refusing_since = now
+        if not self._words[Word.FAULT]:
+            self._refusing_since = now
+        return now - self._stalled_since < self._patience and now - self._refusing_since < self._config.fault_timeout
+
+    def _wait(
+        self, done: Callable[[], bool], timeout: float | None, progress: Callable[[int], None] | None = None
+    ) -> bool:
+        if done():
+            return True
+        self._supervisor.ring_bell()
+        began, nap, next_line = time.monotonic(), _FIRST_NAP_S, PATIENCE_S
+        while not done():
+            waited = time.monotonic() - began
+            if not self._may_wait(waited) or (timeout is not None and waited >= timeout):
+                return done()
+            if progress is not None and waited > next_line:
+                next_line = waited + REDRAW_S
+                self._progress_shown = True
+                progress(self._control.waiting + self._frames.waiting)
+            time.sleep(nap)
+            nap = min(nap * 2, _LONGEST_NAP_S)
+            if nap == _LONGEST_NAP_S:
+                self._supervisor.ring_bell()
+        self._stalled_tail = -1  # an idle run's tail does not move either: the next wait counts from its own start
+        return True
+
+    def _report(self) -> None:
+        errors = self._words[Word.ERRORS]
+        if errors > self._seen_errors:
+            self._seen_errors = errors
+            self._warn(f"{self._control.error()} (training goes on; see exp.health())")
+
+
+def _allocate(frame_bytes: int) -> slabs.Slab:
+    try:
+        return slabs.create(frame_bytes)
+    except slabs.NoSharedMemoryError:
+        return slabs.private(frame_bytes)
+
+
+def show_progress(waiting: int) -> None:
+    """Draw on a terminal how much is left to write; quiet elsewhere. A negative amount wipes the line."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return
+    text = f"\rml_dash: writing, {waiting / 1e6:.1f} MB to go\x1b[K" if waiting >= 0 else "\r\x1b[K"
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -1,0 +1,237 @@
+"""The record ring: one producing process, one consuming process, no lock between them.
+
+The producer copies an entry and then stores the new head; that store is the acknowledgement. The consumer reads
+entries up to the head and stores the tail only after what they became was written out. Nothing else is shared, so a
+process that is killed leaves nothing locked and nothing half done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from zlib import crc32
+
+from ml_dash.ipc.control import RECORDS_OFFSET, RECORDS_SIZE, Control, Word
+from ml_dash.ipc.slab import Slab
+from ml_dash.records.record import ALIGNMENT, HEADER, Kind, Record, check, entry_size
+
+MAX_PAYLOAD = RECORDS_SIZE // 8
+"""Largest payload that goes through the ring; a larger one goes through a spill file in the same order."""
+
+BELL_BYTES = 256 * 1024
+"""The doorbell rings once per this many bytes: the writer polls otherwise, and a bell per record costs more than it."""
+
+_FIRST_NAP_S = 0.0002
+_LONGEST_NAP_S = 0.002
+
+_MASK = RECORDS_SIZE - 1
+_HEAD = int(Word.HEAD)
+_TAIL = int(Word.TAIL)
+_HEADER_SIZE = HEADER.size
+_PAD = int(Kind.PAD)
+_CLOSED_TAIL = -(1 << 63)
+"""A closed ring looks full, so that the path of every call needs no check of its own."""
+_pack = HEADER.pack
+_perf = time.perf_counter_ns
+
+
+FULL, CLOSED, TOO_LARGE = "full", "closed", "too large"
+"""Why a record cannot go through the ring."""
+
+WayOut = Callable[[str, int, bytes, bytes, float, int], int]
+
+
+class NoRoomError(Exception):
+    """The ring stayed full for longer than the caller would wait, or is closed. Never leaves this module."""
+
+
+class Producer:
+    """The training process's end. Any thread may push; a signal handler that pushes inside a push is safe too.
+
+    Args:
+        slab: the shared memory.
+        control: its control block.
+        ring_bell: called every ``BELL_BYTES`` published bytes.
+        may_wait: asked while the ring is full; False gives the record up. It is given the seconds waited so far.
+        way_out: called instead, with push's arguments, for what cannot go through the ring; its result is push's.
+    """
+
+    def __init__(
+        self,
+        slab: Slab,
+        control: Control,
+        ring_bell: Callable[[], None],
+        may_wait: Callable[[float], bool],
+        way_out: WayOut,
+    ) -> None:
+        self._memory = memoryview(slab.memory)[RECORDS_OFFSET : RECORDS_OFFSET + RECORDS_SIZE]
+        self._words = control.words
+        self._ring_bell = ring_bell
+        self._may_wait = may_wait
+        self._way_out = way_out
+        # Re-entrant: a signal handler or a finalizer may log while this thread is inside push.
+        self._lock = threading.RLock()
+        self._closed = False
+        self._tail = 0
+        self._next_bell = BELL_BYTES
+        self.cost_ns = 0
+        self.published = 0
+
+    def push(self, kind: int, key: bytes, data: bytes, when: float, started_ns: int = 0, flags: int = 0) -> int:
+        """Publish one record and return the position after it. When this returns, the record is safe.
+
+        Args:
+            kind: a ``Kind``.
+            key: what it belongs to, such as a metric's name.
+            data: its content; more than ``MAX_PAYLOAD`` bytes with the key go the way out.
+            when: seconds since 1970 of the call, or a track row's timestamp.
+            started_ns: ``perf_counter_ns`` when the user's call began, for the cost that ``health`` shows.
+            flags: ``SPILLED`` or 0.
+        """
+        payload = key + data
+        size = len(payload)
+        if size > MAX_PAYLOAD:
+            return self._way_out(TOO_LARGE, kind, key, data, when, started_ns)
+        need = (_HEADER_SIZE + size + ALIGNMENT - 1) & -ALIGNMENT
+        words, memory = self._words, self._memory
+        try:
+            with self._lock:
+                while True:
+                    head = words[_HEAD]
+                    offset = head & _MASK
+                    start = head if offset + need <= RECORDS_SIZE else head + RECORDS_SIZE - offset
+                    end = start + need
+                    if end - self._tail > RECORDS_SIZE:
+                        self._wait_for(end - RECORDS_SIZE)
+                        continue
+                    place = start & _MASK
+                    sequence = self.published
+                    checksum = crc32(payload, start & 0xFFFFFFFF)
+                    entry = _pack(start, sequence, when, size, checksum, len(key), kind, flags) + payload
+                    where = slice(place, place + _HEADER_SIZE + size)
+                    pad = self._pad(head, offset) if start != head else None
+                    # A push of a signal handler inside this one has moved the head and used the place: once more.
+                    # From this comparison to the last store nothing is called or allocated, so that neither a handler
+                    # nor a finalizer can run in between.
+                    if words[_HEAD] == head:
+                        if pad is not None:
+                            memory[pad[0]] = pad[1]
+                        memory[where] = entry
+                        self.published = sequence + 1
+                        words[_HEAD] = end
+                        break
+                self.cost_ns += _perf() - started_ns if started_ns else 0
+        except NoRoomError:
+            return self._way_out(CLOSED if self._closed else FULL, kind, key, data, when, 0)
+        except ValueError:  # a signal handler inside this push has closed the run, and the memory is released
+            if not self._closed:
+                raise
+            return self._way_out(CLOSED, kind, key, data, when, 0)
+        if end >= self._next_bell:
+            self._next_bell = end + BELL_BYTES
+            self._ring_bell()
+        return end
+
+    def add_cost(self, started_ns: int) -> None:
+        """Count time that a call spent without publishing anything."""
+        with self._lock:
+            self.cost_ns += _perf() - started_ns
+
+    def push_last(self, kind: int, data: bytes, when: float) -> int:
+        """Publish the last record and close: no push of another thread comes after it, each goes the way out."""
+        with self._lock:
+            end = self.push(kind, b"", data, when)
+            self._closed = True
+            self._tail = _CLOSED_TAIL
+        return end
+
+    def close(self) -> None:
+        """Let go of the memory; a later push goes the way out. Idempotent."""
+        with self._lock:
+            self._closed = True
+            self._tail = _CLOSED_TAIL
+            self._memory.release()
+
+    def disarm(self) -> None:
+        """In a forked child: let go of the memory. The lock may have been held at the fork, and is not taken."""
+        self._memory.release()
+
+    @staticmethod
+    def _pad(head: int, offset: int) -> tuple[slice, bytes]:
+        """The entry that says: go on at the start of the ring. And where it stands."""
+        return slice(offset, offset + _HEADER_SIZE), _pack(head, 0, 0.0, 0, 0, 0, _PAD, 0)
+
+    def _wait_for(self, tail: int) -> None:
+        if self._closed:
+            raise NoRoomError
+        self._tail = self._words[_TAIL]
+        if self._tail >= tail:
+            return
+        self._ring_bell()
+        began, nap = time.monotonic(), _FIRST_NAP_S
+        while (current := self._words[_TAIL]) < tail:
+            if not self._may_wait(time.monotonic() - began):
+                raise NoRoomError
+            time.sleep(nap)
+            nap = min(nap * 2, _LONGEST_NAP_S)
+        self._tail = current
+
+
+class Consumer:
+    """The writer's end: reads published records in order and moves the tail when told."""
+
+    def __init__(self, memory: memoryview, control: Control) -> None:
+        self._memory = memory[RECORDS_OFFSET : RECORDS_OFFSET + RECORDS_SIZE]
+        self._words = control.words
+        self.position = self._words[_TAIL]
+
+    def read(self, limit: int) -> Iterator[Record]:
+        """The next published records, at most ``limit`` of them. Reading does not free them: see ``free``."""
+        head = self._words[_HEAD]
+        while self.position < head and limit > 0:
+            record = self._read_one(head)
+            if record is None:  # the store of the head was seen before the bytes: they arrive in a moment
+                return
+            self.position = record.end
+            if record.kind != _PAD:
+                limit -= 1
+                yield record
+
+    def free(self, end: int, records: int) -> None:
+        """Give everything before ``end`` back to the producer. This is the commit."""
+        self._words[_TAIL] = end
+        self._words[Word.APPLIED] = records
+
+    def skip_damaged(self) -> int:
+        """Go on at the next entry that is whole, and return the bytes passed over: something wrote into our memory."""
+        head, start = self._words[_HEAD], self.position
+        while self.position < head and self._read_one(head) is None:
+            self.position += ALIGNMENT
+        return self.position - start
+
+    def rewind(self) -> None:
+        """Read again from the tail."""
+        self.position = self._words[_TAIL]
+
+    def close(self) -> None:
+        """Let go of the memory. Idempotent."""
+        with contextlib.suppress(ValueError):
+            self._memory.release()
+
+    def _read_one(self, head: int) -> Record | None:
+        offset = self.position & _MASK
+        position, sequence, when, size, checksum, key_size, kind, flags = HEADER.unpack_from(self._memory, offset)
+        if position != self.position:
+            return None
+        if kind == _PAD:
+            end = position + RECORDS_SIZE - offset
+            return Record(position, end, 0, 0.0, _PAD, b"", b"", 0)
+        end = position + entry_size(size)
+        if end > head or key_size > size:
+            return None
+        payload = bytes(self._memory[offset + _HEADER_SIZE : offset + _HEADER_SIZE + size])
+        if check(payload, position) != checksum:
+            return None
+        return Record(position, end, sequence, when, kind, payload[:key_size], payload[key_size:], flags)

@@ -1,0 +1,231 @@
+"""One piece of shared memory per experiment: the control block, the record ring and the frame ring.
+
+It has no name by the time anyone could leak it: ``multiprocessing.shared_memory.SharedMemory`` is unlinked at once,
+``memfd_create`` and the file on a local disk never had one. The writer process gets it as an inherited descriptor.
+Memory is reserved with ``posix_fallocate`` before it is touched, since touching what /dev/shm cannot hold kills the
+process with SIGBUS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker, shared_memory
+
+from ml_dash.ipc.control import FRAMES_OFFSET
+
+HEADROOM = 8 * 1024 * 1024
+"""Bytes of /dev/shm left for others (DataLoader workers pass tensors through it)."""
+
+_MADV_POPULATE_WRITE = 23
+_NETWORK_FILE_SYSTEMS = frozenset(
+    ("nfs", "nfs4", "lustre", "beegfs", "gpfs", "cifs", "smb3", "ceph", "glusterfs", "9p", "fuse.sshfs", "wekafs")
+)
+
+
+class NoSharedMemoryError(Exception):
+    """No kind of shared memory can be had; the writer then runs on a thread. Never leaves ``ml_dash``."""
+
+
+@dataclass(slots=True)
+class Slab:
+    """A mapping and the descriptor to inherit (-1 for memory private to this process)."""
+
+    kind: str
+    fd: int
+    memory: mmap.mmap
+    size: int
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reserve(self, offset: int, length: int) -> bool:
+        """Make sure that ``length`` bytes at ``offset`` exist for real. False if the machine has no room for them."""
+        if self.fd < 0:
+            return True
+        try:
+            os.posix_fallocate(self.fd, offset, length)
+        except OSError as error:
+            return error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+        return True
+
+    def populate(self, offset: int, length: int) -> None:
+        """Map the pages of a reserved range ahead of use; the first touch of a page costs ten times a copy."""
+        populate_pages(self.memory, offset, length)
+
+    def close(self) -> None:
+        """Unmap and close. Views that are still alive keep the mapping until they go. Idempotent."""
+        with self._lock, contextlib.suppress(BufferError):
+            self.memory.close()
+        self._close_descriptor()
+
+    def disarm(self) -> None:
+        """In a forked child: the same. The lock may have been held at the fork, and is not taken."""
+        with contextlib.suppress(BufferError):
+            self.memory.close()
+        self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def populate_pages(memory: mmap.mmap, offset: int, length: int) -> None:
+    """Ask the kernel to map a range for writing. Where it cannot (Linux before 5.14), pages come as they are used."""
+    if not sys.platform.startswith("linux"):
+        return
+    start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+    view = (ctypes.c_char * 1).from_buffer(memory, start)
+    # Through ctypes, since mmap.madvise holds the GIL for the milliseconds that this takes.
+    _libc().madvise(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
+
+
+def create(frame_bytes: int) -> Slab:
+    """A slab with a frame ring of ``frame_bytes``, of the best kind that this machine has.
+
+    The frame ring is only addressed, not yet reserved: see ``Slab.reserve``.
+
+    Raises:
+        NoSharedMemoryError: none could be had.
+    """
+    size = FRAMES_OFFSET + frame_bytes
+    for attempt in (_from_shared_memory, _from_memfd, _from_file):
+        slab = _try(attempt, size)
+        if slab is not None:
+            return slab
+    raise NoSharedMemoryError
+
+
+def private(frame_bytes: int) -> Slab:
+    """Memory of this process alone, for the writer on a thread."""
+    size = FRAMES_OFFSET + frame_bytes
+    return Slab("private", -1, mmap.mmap(-1, size), size)
+
+
+def attach(fd: int, size: int) -> Slab:
+    """Map an inherited descriptor (in the writer process)."""
+    return Slab("inherited", fd, mmap.mmap(fd, size), size)
+
+
+def _try(attempt: Callable[[int], int], size: int) -> Slab | None:
+    try:
+        fd = attempt(size)
+    except (OSError, ValueError, ImportError, AttributeError):
+        return None
+    with contextlib.suppress(OSError):
+        slab = Slab(attempt.__name__.removeprefix("_from_"), fd, mmap.mmap(fd, size), size)
+        if slab.reserve(0, FRAMES_OFFSET):
+            return slab
+        slab.close()
+        return None
+    os.close(fd)
+    return None
+
+
+def _from_shared_memory(size: int) -> int:
+    room = os.statvfs("/dev/shm")
+    if room.f_bavail * room.f_frsize < size + HEADROOM:
+        raise OSError(errno.ENOSPC, "not enough room in /dev/shm")
+    with _untracked():
+        shared = shared_memory.SharedMemory(create=True, size=size)
+        try:
+            return os.dup(shared._fd)  # type: ignore[attr-defined]  # the class gives the descriptor no public name
+        finally:
+            shared.close()
+            shared.unlink()
+
+
+def _from_memfd(size: int) -> int:
+    fd = os.memfd_create("ml_dash", os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    return fd
+
+
+def _from_file(size: int) -> int:
+    import tempfile  # only where there is neither /dev/shm nor memfd
+
+    for folder in (os.environ.get("SLURM_TMPDIR"), tempfile.gettempdir()):
+        if folder and os.path.isdir(folder) and file_system_of(folder) not in _NETWORK_FILE_SYSTEMS:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                os.ftruncate(file.fileno(), size)
+                return os.dup(file.fileno())
+    raise OSError(errno.ENOENT, "no folder on a local disk")
+
+
+def file_system_of(folder: str | os.PathLike[str]) -> str:
+    """The type of the file system that holds ``folder`` (``ext4``, ``nfs``), or an empty string if unknown."""
+    try:
+        with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+            rows = [line.split()[1:3] for line in mounts]
+    except OSError:
+        return ""
+    path = os.path.realpath(folder)
+    best = max((row for row in rows if _holds(row[0], path)), key=lambda row: len(row[0]), default=None)
+    return best[1] if best else ""
+
+
+def _holds(mount_point: str, path: str) -> bool:
+    return mount_point in ("/", path) or path.startswith(mount_point + "/")
+
+
+class _Patch:
+    """The lock of the exchange below, and the end of it in a child that was forked meanwhile."""
+
+    lock = threading.Lock()
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.lock = threading.Lock()
+        shared_memory = sys.modules.get("multiprocessing.shared_memory")
+        tracker = sys.modules.get("multiprocessing.resource_tracker")
+        if shared_memory is not None and tracker is not None:
+            shared_memory.resource_tracker = tracker  # type: ignore[attr-defined]  # the module's own import
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Patch.renew)
+
+
+@contextlib.contextmanager
+def _untracked() -> Iterator[None]:
+    """Keep this thread's blocks out of Python's resource tracker, which would start a process of its own for them.
+
+    The block is unlinked within the same call, so there is nothing to track. Other threads are not affected.
+    """
+
+    class ForOthers:
+        """Passes on what other threads register meanwhile."""
+
+        def __init__(self, owner: int) -> None:
+            self._owner = owner
+
+        def register(self, name: str, kind: str) -> None:
+            if threading.get_ident() != self._owner:
+                resource_tracker.register(name, kind)
+
+        def unregister(self, name: str, kind: str) -> None:
+            if threading.get_ident() != self._owner:
+                resource_tracker.unregister(name, kind)
+
+    with _Patch.lock:
+        kept = shared_memory.resource_tracker  # type: ignore[attr-defined]  # the module's own import
+        shared_memory.resource_tracker = ForOthers(threading.get_ident())  # type: ignore[attr-defined]  # see above
+        try:
+            yield
+        finally:
+            shared_memory.resource_tracker = kept  # type: ignore[attr-defined]  # see above
+
+
+_libc_handle: list[ctypes.CDLL] = []
+
+
+def _libc() -> ctypes.CDLL:
+    if not _libc_handle:
+        _libc_handle.append(ctypes.CDLL(None, use_errno=True))
+    return _libc_handle[0]

@@ -1,0 +1,306 @@
+"""User values to JSON bytes and back.
+
+The common case (numbers, strings, lists, numpy scalars and arrays) is one call of orjson. Everything else takes the
+slow path: a walk that turns each value into something JSON can hold, or names the key that cannot be stored.
+
+Not-a-number and the infinities are written as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, since JSON
+has no token for them and strict parsers refuse the bare ones. A user's own string that reads like one of them is
+written with a leading backslash, so that every value comes back as what it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+import math
+import numbers
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ml_dash._json import json, orjson
+from ml_dash.errors import InvalidTypeError, InvalidValueError
+
+MAX_DEPTH = 64
+"""How deep containers may nest: deeper is a cycle or a mistake, and readers of other languages give up near 100."""
+
+MAX_INTEGER_BITS = 14_000
+"""How large an integer may be: Python reads no more than 4300 decimal digits."""
+
+_FAST = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_LOOKS_NON_FINITE = re.compile(r"\\*(?:NaN|-?Infinity)")
+_LONG_INTEGER = re.compile(rb"\d{19}")
+_U, _N, _I = b"uNI"
+_SCALARS = (bool, int, float, str)
+
+
+def encode(fields: Mapping[str, object], what: str) -> bytes:
+    """One JSON object as bytes.
+
+    Args:
+        fields: the values by name. Besides what JSON holds: numpy scalars and arrays, torch tensors, anything with
+            ``__array__``, enums, paths, dates, UUIDs, decimals, dataclasses, named tuples, sets.
+        what: what is being stored, for the error text (``"metric 'train'"``).
+
+    Raises:
+        InvalidTypeError: a value cannot be stored; the text names its key.
+        InvalidValueError: containers nest deeper than ``MAX_DEPTH`` or refer to themselves.
+    """
+    try:
+        data = orjson.dumps(fields, None, _FAST)
+    except (TypeError, ValueError, RecursionError):
+        return encode_slowly(fields, what)
+    # orjson writes NaN as null, so a null may be either; the two strings are those that need a backslash. One byte is
+    # looked for first: that takes a tenth of the time of looking for several, and settles it for most records.
+    if (_U in data and b"null" in data) or (_N in data and b'NaN"' in data) or (_I in data and b'Infinity"' in data):
+        return encode_slowly(fields, what)
+    return data
+
+
+def encode_slowly(fields: Mapping[str, object], what: str) -> bytes:
+    """The same as ``encode``, value by value: for what orjson refuses or would change in silence."""
+    plain = to_plain(fields, what)
+    try:
+        return orjson.dumps(plain)
+    except (TypeError, ValueError):  # integers beyond 64 bits, text that is not valid UTF-8
+        return json.dumps(plain, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def decode(line: bytes | str) -> Any:
+    """One JSON document back to Python values.
+
+    Reads what ``encode`` wrote and what older clients wrote (bare ``NaN`` tokens). Floats that were not finite come
+    back as floats.
+
+    Raises:
+        ValueError: the text is no JSON document.
+    """
+    text = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
+    value = parse(text)
+    return revive(value) if b"NaN" in text or b"Infinity" in text else value
+
+
+def parse(text: bytes) -> Any:
+    """JSON as it stands, for rewriting: non-finite floats stay the strings (or become them, from bare tokens).
+
+    Raises:
+        ValueError: the text is no JSON document.
+    """
+    if not _LONG_INTEGER.search(text):  # orjson reads an integer beyond 64 bits as a float
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass  # bare NaN tokens and lone surrogates, which older clients wrote
+    return json.loads(text, parse_constant=str)
+
+
+def revive(value: Any) -> Any:
+    """Turn the strings that stand for non-finite floats back into floats, anywhere inside ``value``."""
+    if isinstance(value, str):
+        return _revive_text(value)
+    if isinstance(value, dict):
+        return {key: revive(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [revive(item) for item in value]
+    return value
+
+
+def to_plain(value: object, what: str, *, escape: bool = True) -> Any:
+    """``value`` as JSON types only, non-finite floats as their strings. Raises as ``encode`` does.
+
+    Args:
+        value: anything that can be stored.
+        what: what is being stored, for the error text.
+        escape: whether text that reads like one of those strings gets its backslash, for ``revive`` to take off.
+    """
+    return _Plain(what, escape).convert(value, "", 0)
+
+
+def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one flat dict with dotted keys; an empty mapping stays as ``{}``."""
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of ``flatten``. Where ``a`` is a key of its own, ``a.b`` stays dotted beside it."""
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        if any(".".join(parents[:count]) in flat for count in range(1, len(parents) + 1)):
+            nested[key] = value
+            continue
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[leaf] = value
+    return nested
+
+
+def _revive_text(text: str) -> str | float:
+    if text in _NON_FINITE:
+        return _NON_FINITE[text]
+    return text[1:] if text.startswith("\\") and _LOOKS_NON_FINITE.fullmatch(text) else text
+
+
+def _plain_float(value: float) -> float | str:
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _plain_decimal(value: Any) -> float | str:
+    return _plain_float(math.nan if value.is_nan() else float(value))  # float() refuses a signalling NaN
+
+
+def _plain_text(text: str) -> str:
+    return "\\" + text if _LOOKS_NON_FINITE.fullmatch(text) else str(text)
+
+
+class _Plain:
+    """One walk over a value; knows what is being stored so that an error can say so."""
+
+    def __init__(self, what: str, escape: bool) -> None:
+        self._what = what
+        self._escape = escape
+
+    def convert(self, value: object, key: str, depth: int) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, enum.Enum):  # before the scalars: an IntEnum is an int, a StrEnum a str
+            return self.convert(value.value, key, depth)
+        if isinstance(value, _SCALARS):
+            return self._scalar(value, key)
+        if depth > MAX_DEPTH:
+            raise InvalidValueError(
+                f"{self._what}: {key!r} nests deeper than {MAX_DEPTH} levels or contains itself; store a flatter value"
+            )
+        return self._container(value, key, depth + 1)
+
+    def _scalar(self, value: bool | int | float | str, key: str) -> bool | int | float | str:
+        if isinstance(value, str):
+            return _plain_text(value) if self._escape else str.__str__(value)
+        if isinstance(value, bool):
+            return value
+        if not isinstance(value, int):
+            return _plain_float(value)
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise InvalidValueError(
+                f"{self._what}: {key!r} is an integer of {value.bit_length()} bits; at most {MAX_INTEGER_BITS} can be "
+                "stored, more as text"
+            )
+        return int(value)
+
+    def _container(self, value: object, key: str, depth: int) -> Any:
+        if isinstance(value, Mapping):
+            return self._mapping(value, key, depth)
+        fields = _fields_of(value)
+        if fields is not None:
+            return self._mapping(fields, key, depth)
+        if isinstance(value, (list, tuple, range)):
+            return self._items(value, key, depth)
+        if isinstance(value, (set, frozenset)):
+            return self._items(sorted(value, key=repr), key, depth)
+        return self._other(value, key, depth)
+
+    def _mapping(self, value: Mapping[Any, object], key: str, depth: int) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for name, item in value.items():
+            text = self._key(name, key)
+            plain[text] = self.convert(item, f"{key}.{text}" if key else text, depth)
+        return plain
+
+    def _key(self, name: object, key: str) -> str:
+        if isinstance(name, enum.Enum):
+            name = name.value
+        if isinstance(name, str):
+            return str(name)
+        if name is None or isinstance(name, (numbers.Real, os.PathLike)):
+            return os.fspath(name) if isinstance(name, os.PathLike) else str(name)
+        raise InvalidTypeError(
+            f"{self._what}: a key under {key or 'the top'!r} is a {type(name).__name__} ({name!r:.80}); "
+            "keys are strings or numbers"
+        )
+
+    def _items(self, value: Iterable[object], key: str, depth: int) -> list[Any]:
+        return [self.convert(item, f"{key}[{i}]", depth) for i, item in enumerate(value)]
+
+    def _other(self, value: object, key: str, depth: int) -> Any:
+        for types, convert in _CONVERSIONS:
+            if isinstance(value, types):
+                return convert(value)
+        if _is_a(value, "uuid", "UUID"):
+            return str(value)
+        if _is_a(value, "decimal", "Decimal"):
+            return _plain_decimal(value)
+        array = self._array(value, key)
+        if array is not None:
+            return self.convert(array.tolist(), key, depth)
+        raise InvalidTypeError(
+            f"{self._what}: {key!r} is of type {_type_name(value)}, which cannot be stored; "
+            "pass numbers, text, lists, dicts, arrays, or call str() on it"
+        )
+
+    def _array(self, value: object, key: str) -> Any | None:
+        try:
+            return _array_of(value)
+        except (
+            Exception
+        ) as error:  # a foreign __array__ may raise anything; the caller needs to know which value it was
+            raise InvalidTypeError(
+                f"{self._what}: {key!r} is a {_type_name(value)}, which gave no array: {error}; call str() on it"
+            ) from error
+
+
+def _fields_of(value: object) -> Mapping[str, object] | None:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return dict(value._asdict())
+    return None
+
+
+def _array_of(value: object) -> Any | None:
+    """A numpy array of ``value`` if it is array-like: numpy, torch (whatever device), jax, tensorflow, PIL."""
+    if isinstance(value, (type, bytes, bytearray, memoryview)):
+        return None
+    if hasattr(value, "detach") and hasattr(value, "cpu") and hasattr(value, "tolist"):
+        return value.detach().cpu()
+    import numpy as np  # only for values that are arrays: then the caller has loaded it
+
+    if not (isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "__array__")):
+        return None
+    array = np.asarray(value)
+    if array.dtype.kind in "mM":
+        return array.astype(str)
+    if array.dtype.char == "g":  # longdouble: tolist() would give numpy's own type again
+        return array.astype(float)
+    return array if array.dtype.kind in "biufUO" and not (array.dtype.kind == "O" and array.ndim == 0) else None
+
+
+def _is_a(value: object, module: str, name: str) -> bool:
+    """Whether it is an instance of a class whose module nobody needs to load for that."""
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(value, getattr(loaded, name))
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+_CONVERSIONS: tuple[tuple[tuple[type, ...], Callable[[Any], Any]], ...] = (
+    ((datetime.datetime, datetime.date, datetime.time), lambda value: value.isoformat()),
+    ((datetime.timedelta,), lambda value: value.total_seconds()),
+    ((os.PathLike,), os.fsdecode),
+)

@@ -1,0 +1,108 @@
+"""Ids that grow with time and are made without asking anyone.
+
+A run's id is a 64-bit number: 42 bits of milliseconds since 2024-01-01 UTC, 10 bits of worker (the process id), 12 bits
+of sequence. A file's id is the milliseconds since 1970, 12 bits of counter, as decimal text. Both are safe from
+several threads and in a forked child, and keep growing when the clock is set back.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+
+EPOCH_MS = 1_704_067_200_000
+"""2024-01-01T00:00:00Z in Unix milliseconds."""
+
+SEQUENCE_BITS = 12
+WORKER_BITS = 10
+
+_NS_PER_MS = 1_000_000
+_SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
+_WORKER_MASK = (1 << WORKER_BITS) - 1
+
+
+class _RunIds:
+    """The last `milliseconds << 12 | sequence` given; one more than it carries into the milliseconds by itself."""
+
+    __slots__ = ("_last", "_lock", "_worker")
+
+    def __init__(self, last: int = 0) -> None:
+        self._lock = threading.RLock()
+        self._last = last
+        self._worker = os.getpid() & _WORKER_MASK
+
+    def next(self) -> int:
+        with self._lock:
+            while True:
+                before = self._last
+                last = max((time.time_ns() // _NS_PER_MS - EPOCH_MS) << SEQUENCE_BITS, before + 1)
+                if self._last == before:  # else a signal handler took an id within these lines: once more
+                    self._last = last
+                    break
+        milliseconds, sequence = last >> SEQUENCE_BITS, last & _SEQUENCE_MASK
+        return ((milliseconds << WORKER_BITS | self._worker) << SEQUENCE_BITS) | sequence
+
+    def in_child(self) -> _RunIds:
+        # The child has another worker number, so it can go on from the parent's last id.
+        return _RunIds(self._last)
+
+
+class _FileIds:
+    """The last id given. Each new millisecond starts its counter at random, so two processes rarely meet."""
+
+    __slots__ = ("_last", "_lock", "_random_bits")
+
+    def __init__(self, last: int = 0) -> None:
+        self._lock = threading.RLock()
+        # Our own generator: the user's random.seed() must neither repeat our ids nor be disturbed by them.
+        self._random_bits = random.Random().getrandbits  # noqa: S311 - nothing secret
+        self._last = last
+
+    def next(self) -> int:
+        with self._lock:
+            while True:
+                before = self._last
+                last = before + 1
+                clock = time.time_ns() // _NS_PER_MS
+                if clock > before >> SEQUENCE_BITS:
+                    last = clock << SEQUENCE_BITS | self._random_bits(SEQUENCE_BITS)
+                if self._last == before:  # as above
+                    self._last = last
+                    return last
+
+    def in_child(self) -> _FileIds:
+        # The parent goes on in this millisecond; the child begins at random in the next one.
+        child = _FileIds()
+        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | child._random_bits(SEQUENCE_BITS)
+        return child
+
+
+class _Ids:
+    """The two generators of this process, replaced in a forked child (a lock may have been held at the fork)."""
+
+    runs = _RunIds()
+    files = _FileIds()
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.runs, cls.files = cls.runs.in_child(), cls.files.in_child()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_Ids.renew)
+
+
+def generate_snowflake_id() -> int:
+    """Return a new id for a run: positive, under 2**63, larger than every one this process has had before.
+
+    It never waits and never raises: when more than 4096 are made in a millisecond, or the clock is set back, the ids run
+    ahead of the clock until it has caught up.
+    """
+    return _Ids.runs.next()
+
+
+def file_id() -> str:
+    """Return a new id for a file: 16 decimal digits (17 from the year 2047), growing, never the same in one process."""
+    return str(_Ids.files.next())

@@ -1,0 +1,1 @@
+"""A run's directory: names, layout, journals, documents, index, compaction and reading."""

@@ -1,0 +1,235 @@
+"""Every file operation of the writer, in one place: the seam where tests make the disk fail.
+
+Files that readers look at appear at once or not at all: a temporary name in the same folder, then a rename.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterable, Iterator
+
+COPY_CHUNK = 64 * 1024 * 1024
+"""Bytes copied per system call, so that a copy of many GB can be interrupted."""
+
+READ_BLOCK = 1 << 20
+"""Bytes of a file of any size that are in memory at once."""
+
+_MISSING = (FileNotFoundError, NotADirectoryError)
+_NAME_BYTES = 254
+"""The longest name that every file system takes, less the dot before a temporary one."""
+
+READ_BLOCK = 1024 * 1024
+"""Bytes in memory at a time where the system cannot copy by itself."""
+
+
+class Disk:
+    """The real disk. Every method raises ``OSError`` and leaves nothing half done that a reader would take as whole.
+
+    Attributes:
+        owner: part of temporary names. A writer has the owner of the one before it: by doing its work again it also
+            replaces what that one left behind when it was killed. Empty: the process id.
+    """
+
+    owner = ""
+
+    def open_append(self, path: str) -> int:
+        """A descriptor that appends; the file is made if it is missing, with its folders."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            self.make_folder(os.path.dirname(path))
+            return os.open(path, flags, 0o644)
+
+    def append(self, fd: int, data: bytes) -> None:
+        """Append all of ``data`` with as few calls as the system needs, normally one."""
+        rest = memoryview(data)
+        while rest:
+            written = os.write(fd, rest)
+            if written == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            rest = rest[written:]
+
+    def length(self, fd: int) -> tuple[int, bool]:
+        """Bytes in the file, and whether it still has a name (a folder may be deleted under us)."""
+        status = os.fstat(fd)
+        return status.st_size, status.st_nlink > 0
+
+    def truncate(self, path: str, length: int) -> None:
+        """Cut a file to ``length`` bytes; a file that is missing counts as cut, a shorter one is left alone."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(path).st_size > length:
+                os.truncate(path, length)
+
+    def sync(self, fd: int) -> None:
+        """Bring a file's data to the disk."""
+        (os.fdatasync if sys.platform != "darwin" else os.fsync)(fd)
+
+    def sync_path(self, path: str) -> None:
+        """Bring a file or a folder to the disk; one that is gone needs none."""
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def sync_file_system(self, path: str) -> bool:
+        """Bring everything of the file system that holds ``path`` to the disk; False where that is not to be had."""
+        try:
+            import ctypes
+
+            libc = ctypes.CDLL(None, use_errno=True)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return hasattr(libc, "syncfs") and libc.syncfs(fd) == 0
+        finally:
+            os.close(fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def make_folder(self, path: str) -> None:
+        """Make a folder and those above it; one that exists is fine."""
+        os.makedirs(path, exist_ok=True)
+
+    def write_file(self, path: str, parts: Iterable[bytes | memoryview], sync: bool = False) -> None:
+        """Put a whole file in place, replacing one that is there; readers see the old or the new one."""
+        folder, name = os.path.split(path)
+        # Cut in bytes: a name may be as long as the file system allows, and this one is longer than it.
+        mark = f".tmp-{self.owner or os.getpid()}"
+        short = os.fsdecode(os.fsencode(name)[: _NAME_BYTES - len(os.fsencode(mark))])
+        temporary = os.path.join(folder, f".{short}{mark}")
+        try:
+            fd = self._create(temporary, folder)
+            try:
+                for part in parts:
+                    self.append(fd, part)  # type: ignore[arg-type]  # any bytes-like works, and bytes is the usual one
+                if sync:
+                    self.sync(fd)
+            finally:
+                self.close(fd)
+            self.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+
+    def rename(self, source: str, target: str) -> None:
+        """Move a file over another within one file system."""
+        os.replace(source, target)
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is missing is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder and all in it; one that is missing is fine."""
+        import shutil
+
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+    def remove_empty_folder(self, path: str) -> None:
+        """Remove a folder if nothing is in it; one that is missing is fine."""
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+    def read_file(self, path: str) -> bytes | None:
+        """A whole small file, or None if it is missing."""
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except _MISSING:
+            return None
+
+    def read_blocks(self, path: str) -> Iterator[bytes]:
+        """A file of any size in blocks; none if it is missing."""
+        try:
+            file = open(path, "rb")  # noqa: SIM115 - closed below, out of reach of the except
+        except _MISSING:
+            return
+        with file:
+            yield from iter(lambda: file.read(READ_BLOCK), b"")
+
+    def size(self, path: str) -> int | None:
+        """Bytes of a file, or None if it is missing. A disk that refuses to say is an error, not a missing file."""
+        try:
+            return os.stat(path).st_size
+        except _MISSING:
+            return None
+
+    def list_folder(self, path: str) -> list[str] | None:
+        """The names in a folder, or None if it is missing."""
+        try:
+            return os.listdir(path)
+        except _MISSING:
+            return None
+
+    def _create(self, path: str, folder: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o644)
+        except FileNotFoundError:
+            self.make_folder(folder)
+            return os.open(path, flags, 0o644)
+
+
+def copy_file(source: str, target: str) -> int:
+    """Copy a file's bytes without reading them into memory; shares blocks where the file system can. Returns the size.
+
+    Raises:
+        OSError: as the system says; the target is then removed.
+    """
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        try:
+            return _copy(reader.fileno(), writer.fileno())
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(target)
+            raise
+
+
+def _copy(source: int, target: int) -> int:
+    if _clone(source, target):
+        return os.fstat(target).st_size
+    total = 0
+    copy_range = getattr(os, "copy_file_range", None)
+    while copy_range is not None:
+        try:
+            copied = copy_range(source, target, COPY_CHUNK)
+        except OSError as error:
+            if total or error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
+                raise
+            break
+        if copied == 0:
+            return total
+        total += copied
+    with open(os.dup(source), "rb") as reader, open(os.dup(target), "wb") as writer:
+        while block := reader.read(READ_BLOCK):
+            writer.write(block)
+    return os.fstat(target).st_size
+
+
+_FICLONE = 0x40049409
+
+
+def _clone(source: int, target: int) -> bool:
+    """Share the blocks of ``source`` (btrfs, XFS, bcachefs); False where that is not to be had."""
+    try:
+        import fcntl
+
+        fcntl.ioctl(target, _FICLONE, source)
+    except (ImportError, OSError):
+        return False
+    return True

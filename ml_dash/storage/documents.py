@@ -1,0 +1,76 @@
+"""Small JSON documents: read with patience, written at once or not at all."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ml_dash._json import json, orjson
+from ml_dash.records.values import parse, revive
+from ml_dash.storage.disk import Disk
+
+
+def read_document(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """A JSON object from a file, or None if it is missing, broken or no object."""
+    value = read_raw_document(path)
+    return None if value is None else revive(value)
+
+
+def read_raw_document(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The same for rewriting: floats that are not finite stay the strings that they are on disk."""
+    try:
+        with open(path, "rb") as file:
+            value = parse(file.read())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def load_document(disk: Disk, path: str) -> dict[str, Any] | None:
+    """``read_raw_document`` for whoever writes the document back: None only if it is missing or damaged.
+
+    Raises:
+        OSError: the disk refuses; what is there must not be replaced by a fresh document.
+    """
+    content = disk.read_file(path)
+    if content is None:
+        return None
+    try:
+        value = parse(content)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def parameters_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of parameters.json: its ``data``, or all of it where older clients wrote them bare."""
+    data = document.get("data")
+    wrapped = isinstance(data, dict) and isinstance(document.get("version", 0), int)
+    return dict(data) if wrapped and isinstance(data, dict) else dict(document)
+
+
+def write_document(disk: Disk, path: str, document: Mapping[str, Any], *, sync: bool = False) -> None:
+    """Replace a JSON document. The values are plain JSON: see ``records.values.to_plain``."""
+    disk.write_file(path, [to_json(document)], sync)
+
+
+def to_json(document: Mapping[str, Any]) -> bytes:
+    """Plain values as JSON."""
+    try:
+        return orjson.dumps(document)
+    except (TypeError, ValueError):  # integers beyond 64 bits, text that is not valid UTF-8
+        return json.dumps(document, allow_nan=False).encode("ascii")
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since 1970 as the published client writes times: UTC, microseconds, ``Z``."""
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None)
+    return moment.isoformat() + "Z"
+
+
+def parse_timestamp(text: str) -> float:
+    """The inverse of ``timestamp``; also reads an offset instead of ``Z``."""
+    moment = datetime.datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()

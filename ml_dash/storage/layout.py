@@ -1,0 +1,75 @@
+"""Where everything of a run lies, relative to its directory. Pure: no file is touched here.
+
+A run's first writer has an empty tag and writes the plain files. Any other writer of the same run has files of its
+own beside them, named with its tag, and readers merge them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+UNNAMED_METRIC = "None"
+EXPERIMENT = "experiment.json"
+PARAMETERS = "parameters.json"
+PARAMETERS_LOCK = ".parameters.lock"
+EXPERIMENT_LOCK = ".experiment.lock"
+RUN_LOCK = ".lock"
+METADATA = "metadata.json"
+FILES_METADATA = "files/.files_metadata.json"
+STAGING = "files/.staging"
+SPILL = ".spill"
+QUARANTINE = "quarantine"
+WRITERS = ".writers"
+
+_SHARD = re.compile(r"(?:data|logs|index)(?:\.[^/]+)?\.jsonl")
+
+
+def journal(folder: str, stem: str, tag: str) -> str:
+    """``folder/stem.jsonl``, or ``folder/stem.<tag>.jsonl`` for a writer that is not the first."""
+    return f"{folder}/{stem}.{tag}.jsonl" if tag else f"{folder}/{stem}.jsonl"
+
+
+def logs(tag: str = "") -> str:
+    """The journal of log lines."""
+    return journal("logs", "logs", tag)
+
+
+def metric_folder(name: str | None) -> str:
+    """The folder of a metric; ``a/b`` is a folder within a folder. The unnamed one is ``None``."""
+    return f"metrics/{name or UNNAMED_METRIC}"
+
+
+def track_folder(topic: str) -> str:
+    """The folder of a track."""
+    return f"tracks/{topic}"
+
+
+def frames_folder(topic: str) -> str:
+    """The folder of a frame stream."""
+    return f"frames/{topic}"
+
+
+def old_track_folder(topic: str) -> str:
+    """Where clients before this one put a track: one folder, each slash an underscore."""
+    return f"tracks/{topic.replace('/', '_')}"
+
+
+def data(folder: str, tag: str = "") -> str:
+    """The journal of a metric, track or frame stream."""
+    return journal(folder, "data", tag)
+
+
+def file_index(tag: str = "") -> str:
+    """The journal of files."""
+    return journal("files", "index", tag)
+
+
+def blob(path: str, file_id: str, filename: str) -> str:
+    """A stored file. ``path`` is as in its record: ``/`` or ``/folder/...``."""
+    return os.path.normpath(f"files/{path}/{file_id}/{filename}")
+
+
+def is_shard(name: str, stem: str) -> bool:
+    """Whether a file name is the journal ``stem`` of any writer."""
+    return bool(_SHARD.fullmatch(name)) and name.startswith(f"{stem}.")

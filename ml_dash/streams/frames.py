@@ -1,0 +1,142 @@
+"""Frame streams: a track whose rows are images, packed into tar shards instead of a file each."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+
+import numpy as np
+
+from ml_dash.errors import InvalidNameError, InvalidValueError, MissingFileError
+from ml_dash.media.frames import check_frame, check_quality
+from ml_dash.records.record import Kind
+from ml_dash.records.values import to_plain
+from ml_dash.storage import reading
+from ml_dash.storage.names import check_topic
+from ml_dash.streams.owner import Owner, to_timestamp
+from ml_dash.streams.pixels import publish_frame
+
+_FRAME = int(Kind.FRAME)
+_OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame"))
+_FORMATS = {"jpeg": "jpeg", "jpg": "jpeg", "png": "png"}
+
+
+class FrameStream:
+    """One frame stream. Get it as ``exp.frames("camera/front")``; it may be kept and used from any thread."""
+
+    def __init__(self, owner: Owner, topic: str) -> None:
+        self.topic = topic
+        self._owner = owner
+        self._what = f"frames {topic!r}"
+        self._key = topic.encode()
+        self._numbers: dict[str, itertools.count[int]] = {}
+
+    def __repr__(self) -> str:
+        return f"<{self._what}>"
+
+    def append(
+        self, frame: object, *, _ts: Any = None, format: str = "jpeg", quality: int = 95, **fields: Any
+    ) -> FrameStream:
+        """Append one frame. The call copies the pixels; the writer process encodes and packs them.
+
+        Args:
+            frame: an array as ``exp.files(...).save_image`` takes it.
+            _ts: its timestamp in seconds of any clock; now if it is missing.
+            format: ``jpeg`` or ``png``.
+            quality: of JPEG, 1 to 100.
+            **fields: small values stored with the frame's index line.
+
+        Raises:
+            InvalidValueError: the shape, format, quality or ``_ts`` is wrong.
+            InvalidTypeError: it is no array of numbers, or a field cannot be stored.
+            InvalidNameError: a field has the name of one of our own, such as ``seq``.
+            ExperimentError: the experiment is not open.
+        """
+        started = time.perf_counter_ns()
+        when = time.time()
+        suffix = _FORMATS.get(str(format))
+        if suffix is None:
+            raise InvalidValueError(f"{self._what}: format={format!r} is not known; use 'jpeg' or 'png'")
+        pixels, spec = check_frame(frame, suffix=suffix)
+        quality = check_quality(quality)
+        about: dict[str, Any] = {
+            "timestamp": when if _ts is None else to_timestamp(_ts, self._what),
+            "shape": list(pixels.shape),
+            **(self._checked(fields) if fields else {}),
+            "seq": self._next_number(),  # last, so that a wrong call takes no number
+        }
+        publish_frame(self._owner, _FRAME, self._key, about, pixels, spec, suffix, quality, when, started)
+        return self
+
+    def flush(self) -> FrameStream:
+        """Wait until everything appended so far is on disk."""
+        self._owner.flush()
+        return self
+
+    def list(self) -> list[dict[str, Any]]:
+        """One entry per frame: ``seq``, ``timestamp``, ``shard``, ``offset``, ``size``, ``format``, ``shape``."""
+        self._owner.flush()
+        return reading.read_frames(self._owner.folder, self.topic)
+
+    def read_bytes(self, seq: int) -> bytes:
+        """The encoded bytes of the frame with that number: one read at one place.
+
+        Raises:
+            MissingFileError: there is no such frame.
+        """
+        for entry in self.list():
+            if entry.get("seq") == seq:
+                return reading.frame_bytes(self._owner.folder, self.topic, entry)
+        raise MissingFileError(f"{self._what} has no frame {seq}")
+
+    def read(self, seq: int) -> np.ndarray[Any, Any]:
+        """The frame with that number as an array: HxW, HxWx3 (RGB) or HxWx4 (RGBA).
+
+        Raises:
+            MissingFileError: there is no such frame.
+        """
+        from ml_dash.media.decode import decode_image
+
+        return decode_image(self.read_bytes(seq))
+
+    def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
+        taken = next((name for name in fields if name in _OWN_FIELDS), None)
+        if taken is not None:
+            raise InvalidNameError(f"{self._what}: the field {taken!r} is the index line's own; choose another name")
+        plain: dict[str, Any] = to_plain(fields, self._what)
+        return plain
+
+    def _next_number(self) -> int:
+        numbers = self._numbers.get(self.topic)
+        if numbers is None:
+            known = reading.read_frames(self._owner.folder, self.topic)
+            first = max((line.get("seq", -1) for line in known), default=-1) + 1
+            # Two threads may come here at once: setdefault gives both the same counter.
+            numbers = self._numbers.setdefault(self.topic, itertools.count(first))
+        return next(numbers)
+
+
+class Frames:
+    """Every frame stream of a run: ``exp.frames(topic)`` is one of them."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._streams: dict[str, FrameStream] = {}
+
+    def __call__(self, topic: str) -> FrameStream:
+        """The frame stream of that topic, a path such as ``camera/front``.
+
+        Raises:
+            InvalidNameError: the topic cannot be a place on disk.
+        """
+        stream = self._streams.get(topic) if type(topic) is str else None
+        if stream is None:
+            check_topic(topic)
+            stream = self._streams.setdefault(topic, FrameStream(self._owner, topic))
+        return stream
+
+    def flush(self) -> Frames:
+        """Wait until everything appended so far is on disk."""
+        self._owner.flush()
+        return self

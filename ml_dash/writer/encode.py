@@ -1,0 +1,152 @@
+"""Encoder threads: pixels in shared memory to files, several at a time, beside the loop that writes journals."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ml_dash.media.frames import FrameSpec, view
+from ml_dash.storage.disk import Disk
+
+
+@dataclass(slots=True)
+class EncodeJob:
+    """One frame on its way to bytes.
+
+    Attributes:
+        spec: what lies in shared memory.
+        offset: where, in bytes; or -1 if the pixels are in the file ``raw``.
+        raw: absolute path of a file with the pixels, C-contiguous, for frames larger than the ring.
+        suffix: ``jpeg`` or ``png``.
+        quality: 1 to 100, for JPEG.
+        target: absolute path of the file to write, or empty to keep the encoded bytes in ``encoded``.
+    """
+
+    spec: FrameSpec
+    offset: int
+    raw: str
+    suffix: str
+    quality: int
+    target: str
+    done: bool = False
+    error: Exception | None = None
+    encoded: bytes | memoryview = b""
+    size: int = 0
+    checksum: str = ""
+
+
+class EncoderPool:
+    """Threads that run jobs in the order of submission.
+
+    There is one thread more than may encode: it writes and hashes a file while the others encode. While training waits
+    for room, the processors that it leaves idle are used as well.
+
+    Args:
+        count: frames encoded at the same time.
+        burst: the same while training waits.
+        memory: the shared memory that holds the pixels.
+        disk: where files go.
+        wake: called from a thread when a job is done.
+        training_waits: whether training waits for room now.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        burst: int,
+        memory: mmap.mmap,
+        disk: Disk,
+        wake: Callable[[], None],
+        training_waits: Callable[[], bool],
+    ) -> None:
+        self._count = count
+        self._burst = burst - count
+        self._training_waits = training_waits
+        self._extra = 0
+        self._extra_lock = threading.Lock()
+        self._memory = memory
+        self._disk = disk
+        self._wake = wake
+        self._encoding = threading.Semaphore(count)
+        self._jobs: queue.SimpleQueue[EncodeJob | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, job: EncodeJob) -> None:
+        """Run a job; its ``done`` turns true at the end, with ``error`` set if it failed."""
+        job.done, job.error = False, None
+        self._jobs.put(job)
+        self._adapt()
+        if len(self._threads) <= self._count + self._extra:
+            self._add_thread()
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"ml_dash-encoder-{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads are to be had
+            if not self._threads:
+                self._jobs.put(None)
+                self._work()
+            return
+        self._threads.append(thread)
+
+    def close(self) -> None:
+        """End the threads after the jobs that are waiting. Idempotent."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._run(job)
+            except Exception as error:  # noqa: BLE001 - kept with the job: the loop decides between once more and quarantine
+                job.error = error
+            job.done = True
+            self._wake()
+            self._adapt()
+
+    def _adapt(self) -> None:
+        """Put one encoder more to work while training waits, and one less once it goes on."""
+        with self._extra_lock:
+            if self._training_waits():
+                if self._extra < self._burst:
+                    self._extra += 1
+                    self._encoding.release()
+            elif self._extra and self._encoding.acquire(blocking=False):
+                self._extra -= 1
+
+    def _run(self, job: EncodeJob) -> None:
+        with self._encoding:
+            data = _encode(job, self._pixels(job))
+        job.size = len(data)
+        if not job.target:
+            job.encoded = data
+            return
+        self._disk.write_file(job.target, [data])
+        job.checksum = hashlib.sha256(data).hexdigest()
+
+    def _pixels(self, job: EncodeJob) -> Any:
+        if job.offset >= 0:
+            return view(self._memory, job.offset, job.spec)
+        content = self._disk.read_file(job.raw)
+        if content is None:
+            raise LookupError(f"{job.raw} is gone: the run's folder was changed by somebody else")
+        return view(memoryview(content), 0, job.spec)
+
+
+def _encode(job: EncodeJob, pixels: Any) -> bytes:
+    if job.suffix == "png":
+        from ml_dash.media.png import encode_png
+
+        return encode_png(pixels)
+    from ml_dash.media.jpeg import encode_jpeg
+
+    return encode_jpeg(pixels, job.quality)

@@ -1,0 +1,115 @@
+"""The end of a run: what is only written once, and what is left over removed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ml_dash.records.values import parse
+from ml_dash.storage import layout
+from ml_dash.storage.disk import Disk
+from ml_dash.storage.documents import to_json
+from ml_dash.storage.journal import cut_unfinished_line, read_lines
+from ml_dash.writer.records import file_checksum
+from ml_dash.writer.status import locked
+
+
+def hash_late(run: str, index_path: str, disk: Disk) -> None:
+    """Add the checksums of files that were too large to hash with their record."""
+    path = os.path.join(run, index_path)
+    missing = [entry for entry in _entries(path) if entry.get("checksum", "") is None]
+    known = {entry["id"] for entry in _entries(path) if "filename" not in entry and entry.get("checksum")}
+    data = b"".join(_late_checksum(run, entry, disk) for entry in missing if entry["id"] not in known)
+    if data:
+        cut_unfinished_line(disk, path)  # of an attempt that failed half way
+        fd = disk.open_append(path)
+        try:
+            disk.append(fd, data)
+        finally:
+            disk.close(fd)
+
+
+def remove_old_versions(run: str, index_path: str, disk: Disk) -> None:
+    """Remove stored files that a later save of the same name replaced, as far as they were not removed then."""
+    path = os.path.join(run, index_path)
+    newest = {_key(entry): entry["id"] for entry in _entries(path) if "filename" in entry}
+    for entry in _entries(path):
+        if "filename" in entry and newest[_key(entry)] != entry["id"]:
+            old = layout.blob(entry["path"], entry["id"], entry["filename"])
+            disk.remove_folder(os.path.dirname(os.path.join(run, old)))
+
+
+def write_files_metadata(run: str, disk: Disk) -> None:
+    """Write ``.files_metadata.json`` from every writer's index, for the published client and its ``upload``."""
+    folder = os.path.join(run, "files")
+    names = disk.list_folder(folder)
+    if names is None:
+        return
+    shards = sorted(name for name in names if layout.is_shard(name, "index"))
+    with locked(os.path.join(folder, ".files_metadata.lock")):
+        newest = _newest_versions(folder, shards)
+        changes = _changes(folder, shards)
+        disk.write_file(os.path.join(run, layout.FILES_METADATA), _document(folder, shards, newest, changes))
+
+
+def remove_leftovers(run: str, tag: str, disk: Disk) -> None:
+    """Remove what the training process had begun to hand over when it was killed."""
+    for folder in (layout.SPILL, layout.STAGING):
+        path = os.path.join(run, folder)
+        for name in disk.list_folder(path) or ():
+            if name.startswith(f"{tag or 'main'}-"):
+                disk.remove(os.path.join(path, name))
+        disk.remove_empty_folder(path)
+
+
+def _late_checksum(run: str, entry: dict[str, Any], disk: Disk) -> bytes:
+    path = os.path.join(run, layout.blob(entry["path"], entry["id"], entry["filename"]))
+    size = disk.size(path)
+    if size is None:  # superseded meanwhile
+        return b""
+    return to_json({"id": entry["id"], "checksum": file_checksum(disk, path), "sizeBytes": size}) + b"\n"
+
+
+def _entries(path: str) -> Iterator[dict[str, Any]]:
+    for line in read_lines(path):
+        try:
+            entry = parse(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and "id" in entry:
+            yield entry
+
+
+def _key(entry: dict[str, Any]) -> bytes:
+    # 16 bytes for each file instead of its name: a run may have millions.
+    return hashlib.blake2b(f"{entry['path']}\0{entry['filename']}".encode(), digest_size=16).digest()
+
+
+def _newest_versions(folder: str, shards: list[str]) -> dict[bytes, int]:
+    return {_key(entry): int(entry["id"]) for entry in _all(folder, shards) if "filename" in entry}
+
+
+def _changes(folder: str, shards: list[str]) -> dict[str, dict[str, Any]]:
+    changes: dict[str, dict[str, Any]] = {}
+    for entry in _all(folder, shards):
+        if "filename" not in entry:
+            changes.setdefault(entry["id"], {}).update(entry)
+    return changes
+
+
+def _document(
+    folder: str, shards: list[str], newest: dict[bytes, int], changes: dict[str, dict[str, Any]]
+) -> Iterator[bytes]:
+    separator = b'{"files":['
+    for entry in _all(folder, shards):
+        if "filename" in entry and newest[_key(entry)] == int(entry["id"]):
+            yield separator + to_json(entry | changes.get(entry["id"], {}))
+            separator = b",\n"
+    yield b"]}" if separator == b",\n" else b'{"files":[]}'
+
+
+def _all(folder: str, shards: list[str]) -> Iterator[dict[str, Any]]:
+    for shard in shards:
+        yield from _entries(os.path.join(folder, shard))

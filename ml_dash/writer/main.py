@@ -1,0 +1,332 @@
+"""The writer: the loop that turns what is in shared memory into files, until the run is closed or its owner is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_dash.ipc import slab as slabs
+from ml_dash.ipc.control import ASLEEP, NAPPING, Control, State, Word
+from ml_dash.ipc.launch import Assignment
+from ml_dash.ipc.ring import Consumer
+from ml_dash.ipc.slab import Slab
+from ml_dash.records.values import parse
+from ml_dash.storage import layout
+from ml_dash.storage.disk import Disk
+from ml_dash.storage.journal import Journals
+from ml_dash.writer import finish
+from ml_dash.writer.apply import Applier
+from ml_dash.writer.encode import EncoderPool
+from ml_dash.writer.parent import ParentWatch
+from ml_dash.writer.records import RecordWriter
+from ml_dash.writer.status import RunStatus
+from ml_dash.writer.sync import Syncer
+
+POLL_S = 0.002
+"""How long the loop sleeps after it had something to do: what a machine that dies as a whole may lose."""
+
+IDLE_POLL_S = 0.05
+"""How long it sleeps at most when nothing comes; the doorbell wakes it."""
+
+HEARTBEAT_S = 10.0
+"""How often experiment.json says that the run is alive."""
+
+FIRST_RETRY_S = 0.05
+LONGEST_RETRY_S = 2.0
+"""Bounds of the pause before a refused file operation is tried again."""
+
+ORPHAN_LIMIT_S = 600.0
+"""How long a writer whose training process is gone keeps trying a disk that refuses, before it gives up."""
+
+NICENESS = 10
+"""How much the writer yields to training: it gets a tenth of a processor that training wants, and all that it leaves."""
+
+DAMAGE_LIMIT_S = 1.0
+"""How long an entry may look unfinished before it is passed over as damaged."""
+
+
+class Writer:
+    """One writer's life.
+
+    Args:
+        assignment: its work.
+        slab: the shared memory.
+        connection: the socket to the training process, or None on a thread of it.
+        disk: every file operation.
+    """
+
+    def __init__(self, assignment: Assignment, slab: Slab, connection: socket.socket | None, disk: Disk) -> None:
+        self._assignment = assignment
+        self._slab = slab
+        self._control = Control(slab.memory)
+        self._words = self._control.words
+        self._memory = memoryview(slab.memory)
+        self._consumer = Consumer(self._memory, self._control)
+        self._disk = disk
+        disk.owner = assignment.tag or "main"
+        self._replaces_another = bool(self._words[Word.WRITER_PID])
+        self._parent = ParentWatch(assignment.parent, connection)
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        run, tag = assignment.run, assignment.tag
+        self._status = RunStatus(run, tag, disk, assignment.parent)
+        self._journals = Journals(run, disk)
+        self._pool = EncoderPool(
+            assignment.encoders,
+            assignment.burst_encoders,
+            slab.memory,
+            disk,
+            self._wake,
+            lambda: bool(self._words[Word.WAITING]),
+        )
+        self._syncer = Syncer(disk, self._journals, assignment.sync_interval)
+        self._records = RecordWriter(run, tag, disk, self._status, self._syncer.add)
+        self._applier = Applier(
+            run,
+            self._consumer,
+            self._control,
+            disk,
+            self._journals,
+            self._records,
+            self._pool,
+            assignment.suspicion,
+        )
+        self._next_beat = time.monotonic() + HEARTBEAT_S
+        self._retry = FIRST_RETRY_S
+        self._tail_at_fault = -1
+        self._orphaned_at = 0.0
+        self._stuck_since = 0.0
+
+    def run(self) -> None:
+        """Work until the run is closed, or its owner is gone and all is drained."""
+        self._words[Word.WRITER_PID] = os.getpid()
+        self._words[Word.STATE] = State.RUNNING
+        nap = POLL_S
+        try:
+            while not self._over():
+                busy = self._step()
+                nap = POLL_S if busy else min(nap * 1.5, IDLE_POLL_S)
+                if not busy:
+                    self._sleep(nap)
+            self._end()
+        finally:
+            self._close()
+
+    def sync_soon(self) -> None:
+        """Bring everything to the disk with the next step: somebody wants us gone."""
+        self._syncer.hurry()
+
+    def _over(self) -> bool:
+        if self._applier.closing or (self._applier.idle and self._control.ending()):
+            return True
+        if not self._parent.gone:
+            return False
+        if not self._orphaned_at:
+            self._orphaned_at = time.monotonic()
+        return self._applier.idle or time.monotonic() - self._orphaned_at > ORPHAN_LIMIT_S
+
+    def _step(self) -> bool:
+        try:
+            busy = self._applier.step()
+            self._keep_up()
+        except OSError as error:
+            self._report(error)
+            self._tail_at_fault = self._words[Word.TAIL]
+            self._sleep(self._retry, fault=True)
+            self._retry = min(self._retry * 2, LONGEST_RETRY_S)
+            return True
+        # A frame that is being encoded once more says nothing yet: the fault is over when something was committed.
+        if self._words[Word.TAIL] != self._tail_at_fault or not self._applier.encoding:
+            self._words[Word.FAULT] = 0
+            self._retry = FIRST_RETRY_S
+        if not busy:
+            self._pass_over_damage()
+        return busy
+
+    def _keep_up(self) -> None:
+        self._syncer.step()
+        now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + HEARTBEAT_S
+            self._words[Word.MEMORY] = resident_bytes()
+            self._records.save_metadata(time.time())
+            self._status.beat(time.time(), self._facts())
+
+    def _report(self, error: OSError) -> None:
+        self._words[Word.FAULT] = 1
+        name = errno.errorcode.get(error.errno or 0, "OSError")
+        where = f" ({error.filename})" if error.filename else ""
+        self._control.set_error(f"the writer cannot write: {name}: {error.strerror or error}{where}; it tries again")
+
+    def _pass_over_damage(self) -> None:
+        """Something wrote into our memory: after a while, go on at the next whole entry."""
+        if self._applier.encoding or self._consumer.position >= self._words[Word.HEAD]:
+            self._stuck_since = 0.0
+        elif not self._stuck_since:
+            self._stuck_since = time.monotonic()
+        elif time.monotonic() - self._stuck_since > DAMAGE_LIMIT_S and self._applier.settled:
+            skipped = self._consumer.skip_damaged()
+            self._consumer.free(self._consumer.position, self._words[Word.APPLIED])
+            self._words[Word.REFUSED] += 1
+            self._control.set_error(f"{skipped} bytes of the record ring were damaged and passed over")
+
+    def _sleep(self, seconds: float, fault: bool = False) -> None:
+        # The doorbell would turn the pause after a fault into a storm of attempts.
+        self._words[Word.SLEEPING] = 0 if fault else NAPPING if seconds < 2 * POLL_S else ASLEEP
+        if fault or self._consumer.position >= self._words[Word.HEAD] or self._applier.encoding:
+            self._parent.wait(seconds, None if fault else self._wake_read)
+        else:
+            time.sleep(min(seconds, POLL_S))
+        self._words[Word.SLEEPING] = 0
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"!")
+
+    def _end(self) -> None:
+        """Close the run's documents. A disk that refuses is tried again for as long as somebody waits for us."""
+        deadline = time.monotonic() + ORPHAN_LIMIT_S
+        self._pool.close()
+        for step in (self._finish_streams, self._finish_files, self._finish_status):
+            while time.monotonic() < deadline and not self._is_done(step):
+                time.sleep(self._retry)
+                self._retry = min(self._retry * 2, LONGEST_RETRY_S)
+            self._words[Word.FAULT] = 0
+            self._retry = FIRST_RETRY_S
+        self._applier.commit_close()
+        self._words[Word.MEMORY] = resident_bytes()
+        self._words[Word.STATE] = State.FINISHED
+        # All is written, and only a loss of power needs more. On a busy disk that takes seconds: nobody waits for it.
+        with contextlib.suppress(OSError):
+            self._syncer.finish()
+
+    def _is_done(self, step: Callable[[], None]) -> bool:
+        """Whether a step of the end is over: it got through, or shows a bug of ours, and the next one matters more."""
+        try:
+            step()
+        except OSError as error:
+            self._report(error)
+            return False
+        except Exception as error:  # noqa: BLE001 - see above
+            self._control.set_error(f"the end of the run is incomplete: {type(error).__name__}: {error}")
+        return True
+
+    def _finish_streams(self) -> None:
+        self._records.tidy_up()
+        if self._replaces_another:
+            self._records.load_every_stream()
+        self._records.save_metadata(time.time())
+
+    def _finish_files(self) -> None:
+        run, tag = self._assignment.run, self._assignment.tag
+        finish.remove_leftovers(run, tag, self._disk)
+        if self._records.old_versions_left or self._replaces_another:
+            finish.remove_old_versions(run, layout.file_index(tag), self._disk)
+        finish.hash_late(run, layout.file_index(tag), self._disk)
+        finish.write_files_metadata(run, self._disk)
+
+    def _finish_status(self) -> None:
+        self._status.ending = self._status.ending or parse(self._control.ending() or b"null")
+        self._status.end(time.time(), self._facts())
+        self._syncer.add(self._status.path)
+
+    def _facts(self) -> dict[str, Any]:
+        """What the run's record shows of the tracker itself."""
+        words = self._words
+        return {
+            "frames_written": words[Word.FRAMES_WRITTEN],
+            "frames_dropped": words[Word.DROPPED],
+            "records_refused": words[Word.REFUSED] + words[Word.TRAINER_REFUSED],
+            "tracker_errors": words[Word.ERRORS],
+            "writer_pid": os.getpid(),
+        }
+
+    def _close(self) -> None:
+        self._pool.close()
+        self._syncer.close()
+        self._journals.close()
+        self._parent.close()
+        self._consumer.close()
+        self._memory.release()
+        self._control.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def resident_bytes() -> int:
+    """Memory of this process without what is shared, in bytes; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            _, resident, shared, *_ = (int(field) for field in file.read().split())
+    except (OSError, ValueError):
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGESIZE")
+
+
+def main(boot: Mapping[str, Any], disk: Disk | None = None) -> None:
+    """The writer process. Never returns."""
+    assignment = Assignment(**{name: boot[name] for name in Assignment.__slots__})
+    try:
+        _ignore_signals()
+        _step_back()
+        _allow_descriptors()
+        slab = slabs.attach(boot["memory_fd"], boot["memory_size"])
+        connection = socket.socket(fileno=boot["socket_fd"])
+        writer = Writer(assignment, slab, connection, disk or Disk())
+        signal.signal(signal.SIGTERM, lambda *_: writer.sync_soon())
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        writer.run()
+    except BaseException:  # noqa: BLE001 - the next writer takes over, and a person finds the traceback
+        _leave_traceback(assignment.run)
+        os._exit(1)
+    # Nothing is left to do, and the interpreter's own end would cost the training process 30 ms of waiting.
+    os._exit(0)
+
+
+def run_on_thread(assignment: Assignment, slab: Slab, disk: Disk | None = None) -> None:
+    """The same on a thread of the training process."""
+    try:
+        Writer(assignment, slab, None, disk or Disk()).run()
+    except Exception:  # noqa: BLE001 - the training process goes on, and a person finds the traceback
+        _leave_traceback(assignment.run)
+
+
+def _ignore_signals() -> None:
+    """Ctrl-C and a hang-up go to the whole terminal or job; ours is to drain when the training process is gone."""
+    for name in ("SIGINT", "SIGHUP", "SIGPIPE"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _step_back() -> None:
+    """Let the training process go first: where both want a processor, ours is to use what training leaves."""
+    with contextlib.suppress(OSError, AttributeError):  # not everywhere, and not for everybody
+        os.nice(NICENESS)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as we may: a shell's usual limit is far below the hard one."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _leave_traceback(run: str) -> None:
+    """The writer has no terminal: what killed it stands in the run's folder."""
+    text = traceback.format_exc()
+    with contextlib.suppress(OSError), open(os.path.join(run, ".writer-error.log"), "w", encoding="utf-8") as file:
+        file.write(f"{sys.version}\n{text}")

@@ -1,0 +1,68 @@
+"""Notice the end of the training process, and sleep until something happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+
+
+class ParentWatch:
+    """The socket says end-of-file; a pidfd says it even while a forked sibling keeps the socket open.
+
+    Args:
+        pid: the training process.
+        connection: the socket to it, or None when we are a thread of it.
+    """
+
+    def __init__(self, pid: int, connection: socket.socket | None) -> None:
+        self.gone = False
+        self._pid = pid
+        self._connection = connection
+        self._pidfd = -1
+        if connection is None:
+            return
+        connection.setblocking(False)
+        with contextlib.suppress(OSError, AttributeError):  # before Linux 5.3, and elsewhere
+            self._pidfd = os.pidfd_open(pid)
+        # Opened first, compared after: the process that has this id now is our parent, or we are an orphan already.
+        self._check_parent()
+
+    def wait(self, seconds: float, wake_fd: int | None) -> None:
+        """Sleep until the doorbell, the end of the training process, ``wake_fd``, or the time is over."""
+        poller = select.poll()
+        if self._connection is not None and not self.gone:
+            poller.register(self._connection, select.POLLIN)
+        if self._pidfd >= 0 and not self.gone:
+            poller.register(self._pidfd, select.POLLIN)
+        if wake_fd is not None:
+            poller.register(wake_fd, select.POLLIN)
+        ready = [fd for fd, _ in poller.poll(seconds * 1000)]
+        if self._pidfd >= 0 and self._pidfd in ready:
+            self.gone = True
+        if self._connection is not None and self._connection.fileno() in ready:
+            self._read_bells()
+        if not ready:
+            self._check_parent()
+
+    def close(self) -> None:
+        """Close both descriptors: this tells the training process that we are done."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._connection is not None:
+            self._connection.close()
+
+    def _read_bells(self) -> None:
+        assert self._connection is not None
+        try:
+            self.gone = self.gone or self._connection.recv(65536) == b""
+        except BlockingIOError:
+            return
+        except OSError:
+            self.gone = True
+
+    def _check_parent(self) -> None:
+        if self._connection is not None and os.getppid() != self._pid:
+            self.gone = True

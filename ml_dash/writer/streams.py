@@ -1,0 +1,150 @@
+"""What the writer remembers of each journal: its next number, and the counts that its metadata.json shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_dash.records.values import decode
+from ml_dash.storage import layout
+from ml_dash.storage.disk import Disk
+from ml_dash.storage.documents import load_document, timestamp, write_document
+from ml_dash.storage.journal import last_line, read_lines
+
+
+@dataclass(slots=True)
+class MetricState:
+    """A metric's folder."""
+
+    folder: str
+    name: str | None
+    total: int = 0
+    next_index: int = 0
+    document: dict[str, Any] = field(default_factory=dict)
+
+    def metadata(self, now: float) -> dict[str, Any]:
+        """The content of metadata.json, as the published client writes it."""
+        return self.document | {
+            "totalDataPoints": self.total,
+            "nextIndex": self.next_index,
+            "updatedAt": timestamp(now),
+        }
+
+
+@dataclass(slots=True)
+class TrackState:
+    """A track's folder."""
+
+    folder: str
+    topic: str
+    total: int = 0
+    first: float | None = None
+    last: float | None = None
+    columns: set[str] = field(default_factory=set)
+    document: dict[str, Any] = field(default_factory=dict)
+
+    def count(self, when: float, fields: dict[str, Any]) -> None:
+        """Take one more row into account."""
+        self.total += 1
+        self.columns.update(fields)
+        self.first = when if self.first is None else min(self.first, when)
+        self.last = when if self.last is None else max(self.last, when)
+
+    def metadata(self, now: float) -> dict[str, Any]:  # noqa: ARG002 - one signature for every stream
+        """The content of metadata.json, as the published client writes it."""
+        return self.document | {
+            "columns": sorted(self.columns),
+            "totalEntries": self.total,
+            "firstTimestamp": self.first,
+            "lastTimestamp": self.last,
+        }
+
+
+def load_metric(disk: Disk, run: str, tag: str, name: str | None) -> MetricState:
+    """Continue a metric where its journal ends: an index is never used twice."""
+    folder = layout.metric_folder(name)
+    path = os.path.join(run, layout.data(folder, tag))
+    found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
+    total, following = _count_and_next(disk, path, "index")
+    if not tag:
+        following = max(following, _whole_number(found.get("nextIndex")))
+    document = {
+        "metricId": f"local-metric-{name}",
+        "name": name,
+        "description": None,
+        "tags": [],
+        "metadata": None,
+        "totalDataPoints": total,
+        "nextIndex": following,
+    } | found
+    return MetricState(folder, name, total, following, document)
+
+
+def load_track(disk: Disk, run: str, tag: str, topic: str) -> TrackState:
+    """Continue a track: the counts of its metadata.json if they fit its journal, else counted anew."""
+    folder = layout.track_folder(topic)
+    path = os.path.join(run, layout.data(folder, tag))
+    found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
+    document = {"trackId": f"local-track-{topic.replace('/', '_')}", "topic": topic} | found
+    state = TrackState(folder, topic, document=document)
+    lines = count_lines(disk, path)
+    columns = found.get("columns")
+    if lines == _whole_number(found.get("totalEntries")) and isinstance(columns, list):
+        state.total, state.columns = lines, set(columns)
+        state.first, state.last = found.get("firstTimestamp"), found.get("lastTimestamp")
+    else:
+        _count_rows(state, path)
+    return state
+
+
+def next_log_number(disk: Disk, run: str, tag: str) -> int:
+    """The sequence number of the next log line."""
+    return _count_and_next(disk, os.path.join(run, layout.logs(tag)), "sequenceNumber")[1]
+
+
+def names_below(disk: Disk, run: str, root: str) -> Iterator[str]:
+    """The streams that have a journal of the run's first writer, by name: ``a`` and ``a/b`` below ``root``."""
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        if folder != root and disk.size(os.path.join(run, layout.data(folder))) is not None:
+            yield folder[len(root) + 1 :]
+        names = disk.list_folder(os.path.join(run, folder)) or ()
+        waiting.extend(f"{folder}/{name}" for name in names if os.path.isdir(os.path.join(run, folder, name)))
+
+
+def save_metadata(disk: Disk, run: str, state: MetricState | TrackState, now: float) -> None:
+    """Write a stream's metadata.json."""
+    state.document.setdefault("createdAt", timestamp(now))
+    write_document(disk, os.path.join(run, state.folder, layout.METADATA), state.metadata(now))
+
+
+def count_lines(disk: Disk, path: str) -> int:
+    """Whole lines in a file; 0 if it is missing."""
+    return sum(block.count(b"\n") for block in disk.read_blocks(path))
+
+
+def _count_rows(state: TrackState, path: str) -> None:
+    for line in read_lines(path):
+        try:
+            row = decode(line)
+            state.count(float(row.pop("timestamp")), row)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+
+
+def _count_and_next(disk: Disk, path: str, key: str) -> tuple[int, int]:
+    total = count_lines(disk, path)
+    line = last_line(path) if total else None
+    if line is None:
+        return total, 0
+    try:
+        return total, _whole_number(decode(line)[key]) + 1
+    except (ValueError, KeyError, TypeError):
+        return total, total
+
+
+def _whole_number(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

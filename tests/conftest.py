@@ -1,0 +1,53 @@
+"""What holds for every test: the mark on its processes, nothing left behind, and one hypothesis profile."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests.leaks import SESSION_VARIABLE, Holdings, leaked_since
+from tests.support import REPOSITORY, import_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A deadline per example would measure the machine; pytest's timeout already ends what hangs.
+hypothesis.settings.register_profile("ml_dash", deadline=None)
+hypothesis.settings.load_profile("ml_dash")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Mark every process that the tests start, and refuse to test the checkout where the wheel is meant."""
+    os.environ[SESSION_VARIABLE] = uuid.uuid4().hex
+    # Python starts this process once, for the first shared memory; it belongs to no test.
+    resource_tracker.ensure_running()
+    if "TOX_ENV_NAME" in os.environ and import_root() == REPOSITORY:
+        raise pytest.UsageError(f"tox must test the installed wheel, but ml_dash was imported from {REPOSITORY}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process, a thread, a descriptor or shared memory behind.
+
+    The mark `allow_leaks(reason)` lets one test go without this check.
+    """
+    mark = request.node.get_closest_marker("allow_leaks")
+    if mark is not None:
+        _require_reason(mark)
+        yield
+        return
+    before = Holdings.now()
+    yield
+    leaked = leaked_since(before)
+    if leaked:
+        pytest.fail("the test left behind:\n  " + "\n  ".join(leaked), pytrace=False)
+
+
+def _require_reason(mark: pytest.Mark) -> None:
+    if len(mark.args) != 1 or not isinstance(mark.args[0], str) or not mark.args[0]:
+        pytest.fail("write allow_leaks('the reason')", pytrace=False)

@@ -1,0 +1,88 @@
+"""What tests of every kind share: waiting for a condition, and running Python as a user would."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ml_dash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Short enough to add nothing to a test, long enough to leave the second core to the process waited for.
+POLL_SECONDS = 0.01
+
+# A busy machine with two cores starts Python and imports numpy in about a second; this only bounds a hang.
+SUBPROCESS_SECONDS = 60.0
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 10.0, message: str = "") -> None:
+    """Return once `condition()` is true.
+
+    Args:
+        condition: called about every 10 ms.
+        timeout: seconds until giving up.
+        message: what was waited for, for the failure.
+
+    Raises:
+        AssertionError: it was still false after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {timeout:g} s: {message or condition}")
+        time.sleep(POLL_SECONDS)
+
+
+def import_root() -> Path:
+    """The folder from which this test run imports ml_dash: site-packages, or the checkout."""
+    return Path(ml_dash.__path__[0]).resolve().parent
+
+
+def python_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for a subprocess that imports the same ml_dash and finds the same programs.
+
+    Args:
+        extra: variables to set on top.
+    """
+    environment = {**os.environ, **(extra or {})}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
+    paths = [str(import_root()), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment
+
+
+def run_python(
+    code: str, cwd: Path, *, environment: Mapping[str, str] | None = None, timeout: float = SUBPROCESS_SECONDS
+) -> str:
+    """Run `code` with `python -c` in `cwd` and return what it printed.
+
+    Args:
+        code: the program.
+        cwd: its working directory.
+        environment: variables to set on top of the present ones.
+        timeout: seconds until it is killed.
+
+    Raises:
+        AssertionError: it ended with another status than 0; the message holds its stderr.
+        subprocess.TimeoutExpired: it took longer than `timeout`.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=python_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
