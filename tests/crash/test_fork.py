@@ -253,7 +253,7 @@ if {fork} == 0:
     say("child", os.getpid())
     wait_for_the_test()
     os._exit(0)
-signal.pause()
+wait_for_a_signal()
 """
     with running(code, tmp_path) as program:
         (child,) = program.expect("child")

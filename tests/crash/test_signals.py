@@ -79,7 +79,7 @@ exp.metrics("train").log(i=0)
 exp.flush()
 try:
     say("ready")
-    signal.pause()
+    wait_for_a_signal()
 except KeyboardInterrupt:
     exp.metrics("train").log(i=1)
 exp.run.complete()
@@ -276,7 +276,7 @@ runs = [Experiment(f"alice/walker/run-{number}", dash_root="root", echo=False).r
 for exp in runs:
     exp.log("here")
 say("ready")
-signal.pause()
+wait_for_a_signal()
 """
     with running(code, tmp_path) as program:
         program.expect("ready")
@@ -329,7 +329,7 @@ def _can_have_a_namespace() -> bool:
         ("exp.run.complete()", 0, "COMPLETED"),
         ("pass", 0, "COMPLETED"),
         ("raise ValueError", 1, "FAILED"),
-        ("os.kill(1, signal.SIGTERM); signal.pause()", 128 + signal.SIGTERM, "FAILED"),
+        ("os.kill(1, signal.SIGTERM); wait_for_a_signal()", 128 + signal.SIGTERM, "FAILED"),
     ],
     ids=["complete", "left open", "exception", "SIGTERM"],
 )
