@@ -38,7 +38,7 @@ def wait_for_the_test():
     os.read(0, 1)
 
 def wait_for_a_signal():
-    """Not signal.pause(): a signal that comes just before it is noted, and the pause that follows never ends."""
+    # Not signal.pause(): a signal that comes just before it is noted, and the pause that follows never ends.
     while True:
         select.select([], [], [], 0.1)
 """
