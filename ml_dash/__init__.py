@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InvalidNameError,
         InvalidTypeError,
         InvalidValueError,
+        MissingEntryError,
         MissingExtraError,
         MissingFileError,
         MlDashError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from ml_dash.experiment import Experiment, OperationMode
+    from ml_dash.manager import MLRun
     from ml_dash.run import RUN
     from ml_dash.streams.logs import LogLevel
 
@@ -43,6 +45,8 @@ _HOME = {
     "InvalidTypeError": "errors",
     "InvalidValueError": "errors",
     "LogLevel": "streams.logs",
+    "MLRun": "manager",
+    "MissingEntryError": "errors",
     "MissingExtraError": "errors",
     "MissingFileError": "errors",
     "MlDashError": "errors",
@@ -65,6 +69,8 @@ __all__ = [
     "InvalidTypeError",
     "InvalidValueError",
     "LogLevel",
+    "MLRun",
+    "MissingEntryError",
     "MissingExtraError",
     "MissingFileError",
     "MlDashError",

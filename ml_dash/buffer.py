@@ -40,6 +40,10 @@ class BufferConfig:
         fault_timeout: the same while the disk refuses to write (full, unreachable).
         close_timeout: seconds that closing a run waits for a writer that makes no progress.
         echo: whether log lines are printed too.
+        record_environment: whether the run records its command line, machine, packages and code.
+        capture_output: whether what the process prints is logged too.
+        columnar_rows: a metric or track of at least so many rows gets a columnar copy when the run ends; 1 is all of
+            them, 0 none. A shorter one is read as fast without.
         flush_interval, log_batch_size, metric_batch_size, track_batch_size, file_upload_workers, buffer_enabled,
             max_retries, retry_base_delay, retry_max_delay: read for compatibility with the published client. The
             local engine needs no batches; the retry settings and the workers are for uploads.
@@ -62,6 +66,9 @@ class BufferConfig:
     fault_timeout: float = 5.0
     close_timeout: float = 60.0
     echo: bool = True
+    record_environment: bool = True
+    capture_output: bool = False
+    columnar_rows: int = 10_000
 
     def __post_init__(self) -> None:
         """Refuse what cannot work.
@@ -76,6 +83,7 @@ class BufferConfig:
         self._check("frame_policy", self.frame_policy in POLICIES, f"must be one of {', '.join(POLICIES)}")
         self._check("frame_buffer_mb", 1 <= self.frame_buffer_mb <= 65536, "must be 1 to 65536 (MiB)")
         self._check("encoders", 0 <= self.encoders <= 64, "must be 0 (automatic) to 64")
+        self._check("columnar_rows", self.columnar_rows >= 0, "must be 0 (never) or more")
         for name in ("sync_interval", "stall_timeout", "fault_timeout", "close_timeout", "flush_interval"):
             self._check(name, 0 < getattr(self, name) < 1e6, "must be a positive number of seconds")
 

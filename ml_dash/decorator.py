@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, TypeVar, overload
 
-from ml_dash.errors import InvalidTypeError
 from ml_dash.experiment import Experiment
+from ml_dash.wrapping import wrapped
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 KEYWORD = "experiment"
@@ -18,26 +16,27 @@ KEYWORD = "experiment"
 
 
 @overload
-def ml_dash_experiment(prefix: Callable[P, T]) -> Callable[P, T]: ...
+def ml_dash_experiment(prefix: Callable[..., T]) -> Callable[..., T]: ...
 
 
 @overload
 def ml_dash_experiment(
     prefix: str | None = None, **experiment_kwargs: Any
-) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+) -> Callable[[Callable[..., T]], Callable[..., T]]: ...
 
 
 def ml_dash_experiment(prefix: Any = None, **experiment_kwargs: Any) -> Any:
     """Run a function within an experiment of its own, which it gets as the keyword ``experiment``.
 
     The run is opened at each call and ends with it: as COMPLETED, or as FAILED if an exception leaves the function.
+    An ``async`` function has ended when it was awaited. For one experiment that is made once, see ``@exp.run``.
 
     Args:
         prefix: as for ``Experiment``; without one (``@ml_dash_experiment`` alone) the prefix that ``RUN`` gives.
         **experiment_kwargs: as for ``Experiment``.
 
     Raises:
-        InvalidTypeError: the function has no parameter named ``experiment``.
+        InvalidTypeError: the function has no parameter named ``experiment``, or is a generator.
     """
     if callable(prefix):
         return _decorated(prefix, None, {})
@@ -45,20 +44,4 @@ def ml_dash_experiment(prefix: Any = None, **experiment_kwargs: Any) -> Any:
 
 
 def _decorated(function: Callable[..., T], prefix: str | None, experiment_kwargs: dict[str, Any]) -> Callable[..., T]:
-    _check_parameter(function)
-
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> T:
-        with Experiment(prefix, **experiment_kwargs).run as experiment:
-            return function(*args, **kwargs, **{KEYWORD: experiment})
-
-    return run
-
-
-def _check_parameter(function: Callable[..., object]) -> None:
-    parameters = inspect.signature(function).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    if KEYWORD not in parameters and not takes_any:
-        raise InvalidTypeError(
-            f"{function.__qualname__}() has no parameter named {KEYWORD!r}; add it: the run is passed by that name"
-        )
+    return wrapped(function, lambda: Experiment(prefix, **experiment_kwargs).run, [KEYWORD], required=True)

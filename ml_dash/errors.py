@@ -9,7 +9,8 @@ Each one is also the builtin exception that fits, so code that does not know ml_
     ├── InvalidTypeError          (TypeError)          an argument has a type that cannot be used
     ├── ExperimentError           (RuntimeError)       the experiment is not open, or not in the right state
     ├── StorageError              (OSError)            the run's directory cannot be read or written
-    │   └── MissingFileError      (FileNotFoundError)  a file or run that was asked for is not there
+    │   ├── MissingFileError      (FileNotFoundError)  a file or run that was asked for is not there
+    │   └── MissingEntryError     (KeyError)           a track has no row at the time that was asked for
     ├── MissingExtraError         (ImportError)        an optional package is not installed
     ├── NetworkError              (ConnectionError)    the server could not be reached
     └── AuthenticationError       (PermissionError)    the server does not accept who we are
@@ -48,6 +49,10 @@ class StorageError(MlDashError, OSError):
 
 class MissingFileError(StorageError, FileNotFoundError):
     """A file or a run that was asked for is not there."""
+
+
+class MissingEntryError(StorageError, KeyError):
+    """A track has no row at the time that was asked for."""
 
 
 class MissingExtraError(MlDashError, ImportError):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import enum
 import inspect
 import os
-import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ConfigurationError, ExperimentError, InvalidTypeError
@@ -16,16 +15,19 @@ from ml_dash.ipc import fork
 from ml_dash.ipc.channel import Channel
 from ml_dash.lifecycle import CloseHooks, ExperimentRun
 from ml_dash.opening import Detached, NotOpen, Opening, open_channel
+from ml_dash.provenance.process import observe
+from ml_dash.query.environment import read_environment
 from ml_dash.records.values import to_plain
 from ml_dash.run import RUN
 from ml_dash.storage.names import closest, unknown_keyword
-from ml_dash.streams.files import Files
+from ml_dash.streams import console
+from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
-from ml_dash.streams.logs import Logs
+from ml_dash.streams.logs import MISSING, LogBuilder, Logs, Missing
 from ml_dash.streams.metrics import Metrics
 from ml_dash.streams.owner import Clock
 from ml_dash.streams.params import Params
-from ml_dash.streams.tracks import Track, Tracks
+from ml_dash.streams.tracks import TimedTrack, Tracks
 
 DEFAULT_ROOT = ".dash"
 STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
@@ -56,6 +58,10 @@ class Experiment:
         frame_buffer_mb: room for pixels that wait for the encoder, in MiB; default 64 or ML_DASH_FRAME_BUFFER_MB.
         frame_policy: when that room is full: ``block`` (default, nothing is lost) or ``drop`` (counted).
         echo: whether log lines are printed too; default True, or ML_DASH_ECHO.
+        record_environment: whether the run records its command line, machine, packages and code; default True, or
+            ML_DASH_RECORD_ENVIRONMENT.
+        capture_output: whether what the process prints is logged too, lines of stdout as ``info`` and of stderr as
+            ``warn``; default False, or ML_DASH_CAPTURE_OUTPUT.
         buffer_config: every setting of the buffers at once.
         **run_params: settings of ``RUN`` for this run alone, such as ``project=`` and ``user=``.
 
@@ -94,9 +100,12 @@ class Experiment:
         frame_buffer_mb: int | None = None,
         frame_policy: str | None = None,
         echo: bool | None = None,
+        capture_output: bool | None = None,
+        record_environment: bool | None = None,
         buffer_config: BufferConfig | None = None,
         **run_params: Any,
     ) -> None:
+        run_params = _without_server(run_params)
         _check_keywords(run_params)
         prefix = _text("prefix", prefix)
         self.readme = _text("readme", readme if readme is not None else description)
@@ -109,7 +118,11 @@ class Experiment:
         if buffer_config is not None and not isinstance(buffer_config, BufferConfig):
             raise InvalidTypeError(f"buffer_config={buffer_config!r:.80} must be a BufferConfig")
         self._config = (buffer_config or BufferConfig.from_env()).replaced(
-            frame_buffer_mb=frame_buffer_mb, frame_policy=frame_policy, echo=echo
+            frame_buffer_mb=frame_buffer_mb,
+            frame_policy=frame_policy,
+            echo=echo,
+            capture_output=capture_output,
+            record_environment=record_environment,
         )
         self._warned: set[str] = set()
         self.clock = Clock()
@@ -169,15 +182,28 @@ class Experiment:
         """Where the run goes."""
         return OperationMode.LOCAL
 
-    def track(self, topic: str) -> Track:
-        """The same as ``tracks(topic)``."""
-        return self.tracks(topic)
+    def track(self, topic: str) -> TimedTrack:
+        """The track of that topic, with rows that may leave out ``_ts``: ``exp.track("pose").append({"x": 1})``."""
+        return self.tracks.timed(topic)
 
+    @overload
     def log(
         self, message: str, level: str | None = None, metadata: Mapping[str, object] | None = None, **extra: object
-    ) -> None:
+    ) -> None: ...
+
+    @overload
+    def log(
+        self,
+        message: Missing = MISSING,
+        level: Literal[None] = None,
+        metadata: Mapping[str, object] | None = None,
+        **extra: object,
+    ) -> LogBuilder: ...
+
+    def log(self, *args: Any, **extra: Any) -> LogBuilder | None:
         """Log one line; see ``Logs.log``."""
-        self.logs.log(message, level, metadata, **extra)
+        line: LogBuilder | None = self.logs.log(*args, **extra)
+        return line
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything published so far is on disk; False, and one warning, if it is not.
@@ -200,18 +226,40 @@ class Experiment:
         """
         return self.channel.health()
 
+    def environment(self) -> dict[str, Any]:
+        """What the run recorded of its newest start: process, machine, packages, code; empty if it records nothing.
+
+        It is complete within a second or so. Until then ``complete`` is False, and what the process knows is there.
+        """
+        if self.is_open:
+            self.flush()
+        return read_environment(self.folder) if self.folder else {}
+
     def warn(self, text: str) -> None:
         """Show a text on stderr, once for each run."""
         if text not in self._warned:
             self._warned.add(text)
-            try:
-                sys.stderr.write(f"ml_dash: {self.run.prefix}: {text}\n")
-            except (OSError, ValueError, AttributeError):  # nobody is there to read it
-                return
+            console.write(2, f"ml_dash: {self.run.prefix}: {text}\n")
 
-    def bindrs(self) -> list[str]:
-        """The resources or teams that the run belongs to."""
-        return list(self._bindrs or [])
+    @overload
+    def bindrs(self) -> list[str]: ...
+
+    @overload
+    def bindrs(self, name: str) -> Folder: ...
+
+    def bindrs(self, name: str | None = None) -> list[str] | Folder:
+        """The resources or teams that the run belongs to; or, with a name, the files that belong to that one.
+
+        ``exp.bindrs("robot-7").list()`` lists them, and what is saved through it belongs to it.
+
+        Args:
+            name: of a resource or team.
+        """
+        if name is None:
+            return list(self._bindrs or [])
+        if not isinstance(name, str):
+            raise InvalidTypeError(f"bindrs({name!r:.80}): pass the name of one, as text")
+        return self.files(bindrs=[name])
 
     def after_fork_in_child(self) -> None:
         """Let go of what belongs to the parent; the first call that logs attaches as a writer of its own."""
@@ -219,11 +267,14 @@ class Experiment:
         self.channel.disarm()
         self._hooks.disarm()
         self.channel = Detached(self._attach)  # type: ignore[assignment]  # becomes a channel at its first use
+        for stream in self._streams.values():
+            if hasattr(stream, "after_fork_in_child"):
+                stream.after_fork_in_child()
 
     if not TYPE_CHECKING:  # a name that is misspelt stays an error for type checkers
 
         def __getattr__(self, name: str) -> Any:
-            if name in type(self).__annotations__ and "channel" in self.__dict__:
+            if name in Experiment.__annotations__ and "channel" in self.__dict__:
                 self.channel.require_open()
             hint = closest(name, [other for other in dir(type(self)) + list(STREAMS) if not other.startswith("_")])
             raise AttributeError(
@@ -258,6 +309,10 @@ class Experiment:
                 return
             self._open(attach=False)
             self._hooks.arm()
+            if self._config.capture_output:
+                from ml_dash.streams import capture
+
+                capture.start(self._streams["logs"], self.warn)
 
     def _open(self, *, attach: bool) -> None:
         opening = Opening(
@@ -269,6 +324,7 @@ class Experiment:
             tags=self.tags,
             bindrs=self._bindrs,
             metadata=self.metadata,
+            environment=observe(self.run.entry) if self._config.record_environment and not attach else None,
         )
         self.channel, self.folder, self.tag = open_channel(opening, self._config, self.warn, always_shard=attach)
         self._set_open()
@@ -286,12 +342,30 @@ class Experiment:
         with self._lock:
             if not self.is_open:
                 return
+            if self._config.capture_output:
+                from ml_dash.streams import capture
+
+                capture.stop(self._streams["logs"], failed=status == "FAILED")
             self._set_closed()
             fork.unregister(self)
             self._hooks.disarm()
             channel = self.channel
             self.channel = NotOpen("closed; open it again to log to it or read from it", channel)  # type: ignore[assignment]  # stands in for a channel and raises
-        channel.end(status, reason)
+        try:
+            self._before_end(channel)
+        finally:
+            channel.end(status, reason)
+
+    def _before_end(self, channel: Channel | Detached) -> None:
+        """Let the streams publish what they still hold. In a forked child that never logged there is nothing."""
+        if isinstance(channel, Detached):
+            return
+        for stream in self._streams.values():
+            if hasattr(stream, "before_end"):
+                try:
+                    stream.before_end(channel)
+                except Exception as error:  # noqa: BLE001 - ending a run never fails over what could not be logged
+                    self.warn(f"what waited for a summary could not be logged: {error}")
 
 
 def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Experiment:
@@ -302,6 +376,15 @@ def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Ex
         experiment.channel = Detached(experiment._attach)  # type: ignore[assignment]  # see after_fork_in_child
         experiment.folder = os.path.join(root, *experiment.run.prefix.split("/"))
     return experiment
+
+
+def _without_server(run_params: Mapping[str, Any]) -> dict[str, Any]:
+    """``dash_url=None`` asks for a run without a server, as every run is in this version."""
+    return {
+        name: value
+        for name, value in run_params.items()
+        if not (name in _NOT_YET and (value is None or value is False))
+    }
 
 
 def _check_keywords(run_params: Mapping[str, Any]) -> None:

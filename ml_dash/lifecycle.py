@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -23,12 +24,17 @@ class Lived(Protocol):
 
 
 E = TypeVar("E", bound=Lived)
+T = TypeVar("T")
+
+KEYWORDS = ("experiment", "exp")
+"""By which a function under ``@exp.run`` gets the experiment: the first that is one of its parameters."""
 
 
 class ExperimentRun(RUN, Generic[E]):
     """The configuration of one run, and its life.
 
     As a context manager it starts the run, and ends it as COMPLETED, or as FAILED if an exception leaves the block.
+    As a decorator, ``@exp.run``, it does so around each call of a function.
     """
 
     _experiment: E
@@ -65,6 +71,22 @@ class ExperimentRun(RUN, Generic[E]):
             reason: why, for experiment.json.
         """
         self._experiment._end("CANCELLED", _reason(reason))
+
+    def __call__(self, function: Callable[..., T]) -> Callable[..., T]:
+        """Run each call of a function within the run, as ``with exp.run:`` does for a block.
+
+        A parameter named ``experiment``, or else ``exp``, is passed the experiment. A call while the run is open becomes
+        part of it, and leaves it open. The call of an ``async`` function lasts until it was awaited.
+
+        Raises:
+            InvalidTypeError: it is no function, or is a generator.
+        """
+        from ml_dash.wrapping import wrapped  # loads inspect, and most programs decorate nothing
+
+        return wrapped(function, self._joined, KEYWORDS)
+
+    def _joined(self) -> contextlib.AbstractContextManager[E]:
+        return contextlib.nullcontext(self._experiment) if self._open else self
 
     def __enter__(self) -> E:
         return self.start()

@@ -20,7 +20,7 @@ from ml_dash.storage.documents import to_json
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the writer puts into experiment.json."""
+    """What the writer puts into experiment.json, and what environment.json begins with."""
 
     root: str
     prefix: str
@@ -30,6 +30,7 @@ class Opening:
     tags: list[str] | None
     bindrs: list[str] | None
     metadata: Any
+    environment: dict[str, Any] | None = None
 
 
 def open_channel(

@@ -24,11 +24,11 @@ PACKAGE = Path(ml_dash.__path__[0])
 LAYERS = (
     {"_json", "_version", "errors", "project", "snowflake"},
     {"buffer"},
-    {"records", "media"},
+    {"records", "media", "provenance"},
     {"storage", "ipc", "remote"},
     {"writer", "query"},
     {"streams"},
-    {"decorator", "experiment", "lifecycle", "opening", "run"},
+    {"decorator", "experiment", "lifecycle", "opening", "run", "run_fields", "singleton", "templates", "wrapping"},
     {"manager", "auto_start", "remote_auto_start"},
     {"cli", "server"},
     {"__main__"},
@@ -37,7 +37,8 @@ LAYER_OF = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 # What runs in the user's training process. The writer is another process, and is found there by name only.
 TRAINING_SIDE = frozenset(
-    {"streams", "experiment", "lifecycle", "opening", "run", "manager", "auto_start", "remote_auto_start"}
+    {"streams", "provenance", "experiment", "lifecycle", "opening", "run", "manager", "auto_start", "remote_auto_start"}
+    | {"decorator", "run_fields", "singleton", "templates", "wrapping"}
 )
 
 HEAVY = frozenset(

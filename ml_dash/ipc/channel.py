@@ -60,7 +60,8 @@ class Channel:
         self._control = Control(self._slab.memory)
         self._words = self._control.words
         encoders = (config.encoder_count, config.burst_encoder_count)
-        assignment = Assignment(run, tag, *encoders, config.sync_interval, os.getpid())
+        rows = config.columnar_rows
+        assignment = Assignment(run, tag, *encoders, config.sync_interval, os.getpid(), columnar_rows=rows)
         self._supervisor = Supervisor(assignment, self._slab, self._control, lock_fd, self._report)
         bell = self._supervisor.ring_bell
         self._producer = Producer(self._slab, self._control, bell, self._may_wait, self._way_out)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from ml_dash.ipc.slab import Slab
@@ -56,6 +57,7 @@ class Assignment:
         sync_interval: seconds between syncs to the disk.
         suspicion: how likely the record at the tail killed the writers before this one; see ``writer.apply``.
         parent: process id of the training process.
+        columnar_rows: rows from which a journal gets a columnar copy at the end; 0 is never.
     """
 
     run: str
@@ -65,6 +67,7 @@ class Assignment:
     sync_interval: float
     parent: int
     suspicion: int = 0
+    columnar_rows: int = 0
 
 
 class WriterProcess:
@@ -135,6 +138,7 @@ def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
             "memory_fd": slab.fd,
             "memory_size": slab.size,
             "socket_fd": theirs.fileno(),
+            "lock_fd": lock_fd,
         }
         process = _popen(ascii(boot), inherited)
     except BaseException:
@@ -144,6 +148,20 @@ def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
         theirs.close()
     ours.setblocking(False)
     return WriterProcess(process, ours)
+
+
+def start_helper(entry: str, boot: Mapping[str, object]) -> subprocess.Popen[bytes]:
+    """Run ``entry.main(boot)`` in a process of its own, which inherits nothing. For work that is not the writer's loop.
+
+    Args:
+        entry: a module of ours.
+        boot: what it needs to know; literals only.
+
+    Raises:
+        OSError: the process could not be started.
+    """
+    paths = {"path": [os.path.abspath(os.fsdecode(path)) for path in sys.path], "root": _ROOT, "entry": entry}
+    return _popen(ascii({**boot, **paths}), [])
 
 
 def run_on_thread(assignment: Assignment, slab: Slab) -> threading.Thread:

@@ -120,24 +120,24 @@ def to_plain(value: object, what: str, *, escape: bool = True) -> Any:
     return _Plain(what, escape).convert(value, "", 0)
 
 
-def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one flat dict with dotted keys; an empty mapping stays as ``{}``."""
+def flatten(fields: Mapping[str, Any], prefix: str = "", sep: str = ".") -> dict[str, Any]:
+    """Nested mappings as one flat dict whose keys are joined by ``sep``; an empty mapping stays as ``{}``."""
     flat: dict[str, Any] = {}
     for key, value in fields.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{name}."))
+            flat.update(flatten(value, f"{name}{sep}", sep))
         else:
             flat[name] = value
     return flat
 
 
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+def unflatten(flat: Mapping[str, Any], sep: str = ".") -> dict[str, Any]:
     """The inverse of ``flatten``. Where ``a`` is a key of its own, ``a.b`` stays dotted beside it."""
     nested: dict[str, Any] = {}
     for key, value in flat.items():
-        *parents, leaf = key.split(".")
-        if any(".".join(parents[:count]) in flat for count in range(1, len(parents) + 1)):
+        *parents, leaf = key.split(sep)
+        if any(sep.join(parents[:count]) in flat for count in range(1, len(parents) + 1)):
             nested[key] = value
             continue
         place = nested

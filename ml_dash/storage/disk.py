@@ -14,15 +14,15 @@ from collections.abc import Iterable, Iterator
 COPY_CHUNK = 64 * 1024 * 1024
 """Bytes copied per system call, so that a copy of many GB can be interrupted."""
 
+COPY_ATTEMPTS = 3
+"""How often a file that changes while it is copied is copied anew: a save that is just ending is over by then."""
+
 READ_BLOCK = 1 << 20
 """Bytes of a file of any size that are in memory at once."""
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
 _NAME_BYTES = 254
 """The longest name that every file system takes, less the dot before a temporary one."""
-
-READ_BLOCK = 1024 * 1024
-"""Bytes in memory at a time where the system cannot copy by itself."""
 
 
 class Disk:
@@ -185,19 +185,43 @@ class Disk:
             return os.open(path, flags, 0o644)
 
 
+class ChangedError(OSError):
+    """A file changed each time it was copied."""
+
+
 def copy_file(source: str, target: str) -> int:
-    """Copy a file's bytes without reading them into memory; shares blocks where the file system can. Returns the size.
+    """Copy a file as it is at one moment, with its time and permissions, without reading it into memory.
+
+    Shares blocks where the file system can. Returns the size. A change shows in the size or the time of the last
+    change; one within the clock's step, some milliseconds, after another one does not.
 
     Raises:
-        OSError: as the system says; the target is then removed.
+        ChangedError: the file kept changing.
+        OSError: as the system says. The target is removed with either.
     """
     with open(source, "rb") as reader, open(target, "wb") as writer:
         try:
-            return _copy(reader.fileno(), writer.fileno())
+            for _ in range(COPY_ATTEMPTS):
+                before = os.fstat(reader.fileno())
+                size = _copy(reader.fileno(), writer.fileno())
+                after = os.fstat(reader.fileno())
+                if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
+                    _copy_about(before, writer.fileno())
+                    return size
+                os.lseek(reader.fileno(), 0, os.SEEK_SET)
+                os.lseek(writer.fileno(), 0, os.SEEK_SET)
+                os.ftruncate(writer.fileno(), 0)
+            raise ChangedError(errno.EAGAIN, "the file changed each time it was copied", source)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(target)
             raise
+
+
+def _copy_about(about: os.stat_result, target: int) -> None:
+    with contextlib.suppress(OSError):  # not every file system has times and permissions to set
+        os.fchmod(target, about.st_mode & 0o777)
+        os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def _copy(source: int, target: int) -> int:
@@ -213,11 +237,12 @@ def _copy(source: int, target: int) -> int:
                 raise
             break
         if copied == 0:
-            return total
+            break  # at the end; or, of a file that the kernel makes up as it is read, at the start
         total += copied
-    with open(os.dup(source), "rb") as reader, open(os.dup(target), "wb") as writer:
-        while block := reader.read(READ_BLOCK):
-            writer.write(block)
+    if not total:
+        with open(os.dup(source), "rb") as reader, open(os.dup(target), "wb") as writer:
+            while block := reader.read(READ_BLOCK):
+                writer.write(block)
     return os.fstat(target).st_size
 
 

@@ -120,11 +120,17 @@ def last_line(path: str) -> bytes | None:
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
     """The whole lines of a journal, without their newlines; nothing if the file is missing."""
+    return read_lines_from(path, 0)
+
+
+def read_lines_from(path: str | os.PathLike[str], start: int) -> Iterator[bytes]:
+    """The same from the line on that begins at byte ``start``."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
     except (FileNotFoundError, NotADirectoryError):
         return
     with file:
+        file.seek(start)
         rest = b""
         while block := file.read(_BLOCK):
             lines = (rest + block).split(b"\n")

@@ -14,6 +14,10 @@ EXPERIMENT = "experiment.json"
 PARAMETERS = "parameters.json"
 PARAMETERS_LOCK = ".parameters.lock"
 EXPERIMENT_LOCK = ".experiment.lock"
+ENVIRONMENT = "environment.json"
+ENVIRONMENT_HISTORY = "environment.history.jsonl"
+ENVIRONMENT_LOCK = ".environment.lock"
+CODE_DIFF = "code.diff"
 RUN_LOCK = ".lock"
 METADATA = "metadata.json"
 FILES_METADATA = "files/.files_metadata.json"
@@ -21,6 +25,7 @@ STAGING = "files/.staging"
 SPILL = ".spill"
 QUARANTINE = "quarantine"
 WRITERS = ".writers"
+COPY_SUFFIX = ".parquet"
 
 _SHARD = re.compile(r"(?:data|logs|index)(?:\.[^/]+)?\.jsonl")
 

@@ -32,7 +32,7 @@ INDEX_FILES = frozenset({".files_metadata.json", ".files_metadata.lock", ".stagi
 
 _PLAIN_FILE = re.compile(r"(?!index)[a-z0-9][a-z0-9_.-]{0,199}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SHARD_OF_STREAM = re.compile(r"data\..+\.jsonl")
+_SHARD_OF_STREAM = re.compile(r"data\..+\.(?:jsonl|parquet)")
 _SHARD_OF_INDEX = re.compile(r"index\..+\.jsonl")
 
 Reserved = Callable[[tuple[str, ...]], str | None]

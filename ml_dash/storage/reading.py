@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ml_dash.errors import InvalidValueError
-from ml_dash.records.values import decode, flatten, revive, to_plain
-from ml_dash.storage import layout
+from ml_dash.errors import InvalidNameError, InvalidValueError
+from ml_dash.records.mocap import mocap_document
+from ml_dash.records.values import decode, encode, flatten, parse, revive
+from ml_dash.storage import file_index, layout
 from ml_dash.storage.documents import parameters_in, read_document, read_raw_document
 from ml_dash.storage.journal import read_lines
+from ml_dash.storage.names import check_topic
 
-TRACK_FORMATS = ("json", "jsonl")
+TRACK_FORMATS = ("json", "jsonl", "parquet", "mocap")
+
+BATCH_BYTES = 128 * 1024
+"""Lines parsed at once: enough that the call costs nothing beside them, and that a page of points is read at once."""
 
 
 def read_objects(path: str) -> Iterator[dict[str, Any]]:
@@ -49,87 +56,181 @@ def read_parameters(run: str) -> dict[str, Any]:
     return flatten(parameters_in(document))
 
 
+def iter_logs(run: str) -> Iterator[dict[str, Any]]:
+    """Every log line; by time if several writers wrote, each one's lines in its own order. One line is held at a time."""
+    journals = [read_objects(path) for path in shards(os.path.join(run, "logs"), "logs")]
+    if len(journals) == 1:
+        return journals[0]
+    import heapq
+
+    return heapq.merge(*journals, key=lambda line: str(line.get("timestamp")))
+
+
 def read_logs(run: str) -> list[dict[str, Any]]:
-    """Every log line, by time if several writers wrote."""
-    paths = shards(os.path.join(run, "logs"), "logs")
-    lines = [line for path in paths for line in read_objects(path)]
-    if len(paths) > 1:
-        lines.sort(key=lambda line: str(line.get("timestamp")))
-    return lines
+    """The same as a list."""
+    return list(iter_logs(run))
 
 
 def read_metric(run: str, name: str | None, start: int, limit: int | None) -> dict[str, Any]:
-    """Points by position; see ``Metric.read``."""
+    """Points by position; see ``MetricReader.read``."""
     if start < 0 or (limit is not None and limit < 0):
         raise InvalidValueError(f"start_index={start}, limit={limit}: both must be 0 or more")
-    paths = shards(os.path.join(run, layout.metric_folder(name)), "data")
-    points = _merged_points(paths) if len(paths) > 1 else [p for path in paths for p in read_objects(path)]
-    points = [point for point in points if "data" in point]
-    window = points[start:] if limit is None else points[start : start + limit]
+    # One more than asked for says whether there are more; what lies behind it is not read.
+    window = list(metric_points(run, name, start, None if limit is None else start + limit + 1))
+    more = limit is not None and len(window) > limit
+    window = window[:limit]
     return {
         "data": window,
         "startIndex": start,
         "endIndex": start + len(window) - 1,
         "total": len(window),
-        "hasMore": start + len(window) < len(points),
+        "hasMore": more,
     }
 
 
-def metric_stats(run: str, name: str | None) -> dict[str, Any]:
-    """A metric's metadata with the points counted now."""
-    folder = os.path.join(run, layout.metric_folder(name))
-    found = read_document(os.path.join(folder, layout.METADATA)) or {"name": name}
-    total = sum(1 for path in shards(folder, "data") for _ in read_lines(path))
-    return found | {"name": name, "totalDataPoints": total}
+def metric_points(run: str, name: str | None, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Any]]:
+    """Points of a metric by position. Those of several writers are sorted by time, which takes all into memory."""
+    paths = metric_shards(run, name)
+    if len(paths) > 1:
+        yield from _merged_points(paths)[start:stop]
+        return
+    points = (point for path in paths for batch in read_batches(path) for point in batch if "data" in point)
+    for point in itertools.islice(points, start, stop):
+        yield revive(point)
+
+
+def metric_shards(run: str, name: str | None) -> list[str]:
+    """Absolute paths of a metric's journals, the first writer's before the others'."""
+    return shards(os.path.join(run, layout.metric_folder(name)), "data")
+
+
+def metric_document(run: str, name: str | None) -> dict[str, Any]:
+    """A metric's metadata.json, or only its name."""
+    found = read_document(os.path.join(run, layout.metric_folder(name), layout.METADATA)) or {}
+    return found | {"name": name}
+
+
+def metric_names(run: str) -> list[str | None]:
+    """The names of a run's metrics; None is the unnamed one."""
+    root = os.path.join(run, "metrics")
+    names = [os.path.relpath(folder, root) for folder, _, files in os.walk(root) if _has_data(files)]
+    return [name if name != layout.UNNAMED_METRIC else None for name in sorted(names)]
 
 
 def list_metrics(run: str) -> list[dict[str, Any]]:
-    """Every metric of a run with its metadata, by name."""
-    root = os.path.join(run, "metrics")
-    names = [os.path.relpath(folder, root) for folder, _, files in os.walk(root) if _has_data(files)]
-    return [metric_stats(run, name if name != layout.UNNAMED_METRIC else None) for name in sorted(names)]
+    """Every metric of a run with its metadata, by name, the points counted."""
+    return [metric_document(run, name) | {"totalDataPoints": _count_lines(run, name)} for name in metric_names(run)]
+
+
+def _count_lines(run: str, name: str | None) -> int:
+    return sum(1 for path in metric_shards(run, name) for _ in read_lines(path))
+
+
+def read_batches(path: str) -> Iterator[list[dict[str, Any]]]:
+    """The JSON objects of a journal as they stand (``revive`` makes floats of what was not finite), by the batch."""
+    batch: list[bytes] = []
+    size = 0
+    for line in read_lines(path):
+        batch.append(line)
+        size += len(line)
+        if size >= BATCH_BYTES:
+            yield _parse_objects(batch)
+            batch, size = [], 0
+    if batch:
+        yield _parse_objects(batch)
+
+
+def _parse_objects(lines: list[bytes]) -> list[dict[str, Any]]:
+    return [value for value in _parse_lines(lines) if isinstance(value, dict)]
+
+
+def _parse_lines(lines: list[bytes]) -> list[Any]:
+    """One call of the parser for many lines takes half of the time; a line that is broken makes it one each."""
+    try:
+        values = parse(b"[" + b",".join(lines) + b"]")
+    except ValueError:
+        values = None
+    if isinstance(values, list) and len(values) == len(lines):
+        return values
+    return [_parse_line(line) for line in lines]
+
+
+def _parse_line(line: bytes) -> Any:
+    try:
+        return parse(line)
+    except ValueError:
+        return None
 
 
 def read_track(
-    run: str, topic: str, start: float | None, end: float | None, columns: list[str] | None, format: str
+    run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None, format: str
 ) -> Any:
-    """Rows by time; see ``Track.read``."""
-    if format not in TRACK_FORMATS:
-        raise InvalidValueError(f"format={format!r} is not known; use one of {', '.join(TRACK_FORMATS)}")
-    rows = [_projected(row, columns) for row in merged_rows(run, topic) if _within(row["timestamp"], start, end)]
-    if format == "json":
-        return {"entries": rows, "count": len(rows)}
-    from ml_dash.records.values import encode
+    """Rows by time in one of ``TRACK_FORMATS``; see ``TrackReader.read``."""
+    rows = [projected(row, columns) for row in merged_rows(run, topic, start, end)]
+    if format == "jsonl":
+        return b"".join(encode(row, f"track {topic!r}") + b"\n" for row in rows)
+    if format == "parquet":
+        return _parquet(rows)
+    if format == "mocap":
+        return mocap_document(topic, rows, track_metadata(run, topic))
+    return {"entries": rows, "count": len(rows)}
 
-    return b"".join(encode(row, f"track {topic!r}") + b"\n" for row in rows)
 
+def merged_rows(run: str, topic: str, start: float | None = None, end: float | None = None) -> list[dict[str, Any]]:
+    """A track's rows from ``start`` to ``end``, both inclusive, sorted by time.
 
-def merged_rows(run: str, topic: str) -> list[dict[str, Any]]:
-    """A track's rows sorted by time, those of one timestamp merged in the order of their calls."""
+    Rows of one timestamp are merged in the order of their calls; those of the first writer count as earlier than those
+    of the others.
+    """
     rows: dict[float, dict[str, Any]] = {}
-    for path in _track_shards(run, topic):
+    for path in track_shards(run, topic):
         for row in read_objects(path):
-            timestamp = row.get("timestamp")
-            if isinstance(timestamp, (int, float)) and not isinstance(timestamp, bool):
-                rows.setdefault(float(timestamp), {"timestamp": float(timestamp)}).update(row)
+            timestamp = _row_time(row)
+            if timestamp is None or not _within(timestamp, start, end):
+                continue
+            row["timestamp"] = timestamp
+            rows.setdefault(timestamp, {"timestamp": timestamp}).update(row)
     return [rows[timestamp] for timestamp in sorted(rows)]
+
+
+def list_tracks(run: str) -> list[str]:
+    """The topics of a run, sorted. A folder of an older client counts under the topic that its metadata.json names."""
+    root = os.path.join(run, "tracks")
+    folders = (folder for folder, _, files in os.walk(root) if folder != root and _has_data(files))
+    return sorted({_topic_of(os.path.relpath(folder, root), folder) for folder in folders})
+
+
+def track_stats(run: str, topic: str) -> dict[str, Any]:
+    """A track's metadata, its entries counted now: those of every writer, each appended one."""
+    parts = [_shard_stats(path) for path in track_shards(run, topic)]
+    firsts = [part["firstTimestamp"] for part in parts if part["firstTimestamp"] is not None]
+    lasts = [part["lastTimestamp"] for part in parts if part["lastTimestamp"] is not None]
+    return (track_metadata(run, topic) or {}) | {
+        "topic": topic,
+        "columns": sorted({name for part in parts for name in part["columns"]}),
+        "totalEntries": sum(part["totalEntries"] for part in parts),
+        "firstTimestamp": min(firsts, default=None),
+        "lastTimestamp": max(lasts, default=None),
+    }
+
+
+def track_metadata(run: str, topic: str) -> dict[str, Any] | None:
+    """What metadata.json says of a track; None if there is no such track."""
+    folders = dict.fromkeys(os.path.dirname(path) for path in track_shards(run, topic))
+    found: dict[str, Any] = {}
+    for folder in folders:
+        found |= read_document(os.path.join(folder, layout.METADATA)) or {}
+    return found if folders else None
 
 
 def read_files(run: str) -> list[dict[str, Any]]:
     """The newest version of every stored file that was not deleted, in the order of saving."""
-    folder = os.path.join(run, "files")
-    entries: dict[str, dict[str, Any]] = {}
-    paths = shards(folder, "index")
-    old = read_document(os.path.join(folder, ".files_metadata.json")) if not paths else None
-    listed = old.get("files", []) if old else (entry for path in paths for entry in read_objects(path))
-    for entry in listed:
-        if isinstance(entry, dict) and "id" in entry:
-            if isinstance(entry.get("filename"), float):  # a file that is named NaN
-                entry["filename"] = to_plain(entry["filename"], "a file's name")
-            entries[entry["id"]] = entries.get(entry["id"], {}) | entry
-    complete = [entry for entry in entries.values() if "filename" in entry and "path" in entry]
-    newest = {(entry["path"], entry["filename"]): entry["id"] for entry in complete}
-    return [e for e in complete if newest[(e["path"], e["filename"])] == e["id"] and not e.get("deletedAt")]
+    paths = shards(os.path.join(run, "files"), "index")
+    with file_index.without_collector():
+        journals = [file_index.read_entries(path) for path in paths]
+        if os.path.join(run, layout.file_index()) not in paths:  # a run of the published client has only the document
+            journals.insert(0, _listed_files(run))
+        return [entry for entry in file_index.merge(journals) if not entry.get("deletedAt")]
 
 
 def read_frames(run: str, topic: str) -> list[dict[str, Any]]:
@@ -145,19 +246,99 @@ def frame_bytes(run: str, topic: str, frame: dict[str, Any]) -> bytes:
         return os.pread(file.fileno(), frame["size"], frame["offset"])
 
 
+def _listed_files(run: str) -> list[dict[str, Any]]:
+    listed = (read_raw_document(os.path.join(run, layout.FILES_METADATA)) or {}).get("files")
+    entries = [entry for entry in listed if file_index.is_entry(entry)] if isinstance(listed, list) else []
+    for entry in entries:
+        file_index.revive_values(entry)
+    return entries
+
+
 def _merged_points(paths: list[str]) -> list[dict[str, Any]]:
     points = [point for path in paths for point in read_objects(path) if "data" in point]
-    points.sort(key=lambda point: point["data"].get("_ts", 0.0))
+    points.sort(key=point_time)
     return [point | {"index": index} for index, point in enumerate(points)]
 
 
-def _track_shards(run: str, topic: str) -> list[str]:
+def point_time(point: dict[str, Any]) -> float:
+    """A point's ``_ts``, or 0 if it has none that is a number."""
+    data = point["data"]
+    when = data.get("_ts") if isinstance(data, dict) else None
+    return when if isinstance(when, (int, float)) and math.isfinite(when) else 0.0
+
+
+def track_shards(run: str, topic: str) -> list[str]:
     """The journals of a topic: where older clients put it (an underscore for each slash), and where we do."""
     folder, old = (os.path.join(run, place(topic)) for place in (layout.track_folder, layout.old_track_folder))
     if old == folder:
         return shards(folder, "data")
     about = read_document(os.path.join(old, layout.METADATA)) or {}
     return [*(shards(old, "data") if about.get("topic") == topic else []), *shards(folder, "data")]
+
+
+def _topic_of(name: str, folder: str) -> str:
+    """The topic of a folder below ``tracks``: its path, or what an older client made it from."""
+    topic = (read_document(os.path.join(folder, layout.METADATA)) or {}).get("topic")
+    if not isinstance(topic, str) or layout.old_track_folder(topic) != f"tracks/{name}":
+        return name
+    try:
+        check_topic(topic)
+    except InvalidNameError:  # it was allowed once, and nobody could ask for it
+        return name
+    return topic
+
+
+def _shard_stats(path: str) -> dict[str, Any]:
+    """What metadata.json says of its journal if it is up to date, else the same counted."""
+    folder, name = os.path.split(path)
+    about = (read_document(os.path.join(folder, layout.METADATA)) or {}) if name == "data.jsonl" else {}
+    if _counts_every_row(about) and about["totalEntries"] == sum(1 for _ in read_lines(path)):
+        return about
+    columns: set[str] = set()
+    total, first, last = 0, math.inf, -math.inf
+    for row in read_objects(path):
+        timestamp = _row_time(row)
+        if timestamp is not None:
+            total += 1
+            columns.update(row)
+            first, last = min(first, timestamp), max(last, timestamp)
+    columns.discard("timestamp")
+    ends = (first, last) if total else (None, None)
+    return {"columns": columns, "totalEntries": total, "firstTimestamp": ends[0], "lastTimestamp": ends[1]}
+
+
+def _counts_every_row(about: dict[str, Any]) -> bool:
+    numbers = [about.get(key) for key in ("totalEntries", "firstTimestamp", "lastTimestamp")]
+    columns = about.get("columns")
+    return (
+        all(isinstance(number, (int, float)) for number in numbers)
+        and isinstance(columns, list)
+        and all(isinstance(column, str) for column in columns)
+    )
+
+
+def _row_time(row: dict[str, Any]) -> float | None:
+    """The time of a row, or None if it has none that can be sorted."""
+    timestamp = row.get("timestamp")
+    if not isinstance(timestamp, (int, float)) or isinstance(timestamp, bool):
+        return None
+    try:
+        seconds = float(timestamp) + 0.0  # minus zero is zero
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ml_dash.storage.columns import rows_to_table
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows_to_table(rows, first="timestamp"), sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _has_data(files: list[str]) -> bool:
@@ -168,7 +349,8 @@ def _within(timestamp: float, start: float | None, end: float | None) -> bool:
     return (start is None or timestamp >= start) and (end is None or timestamp <= end)
 
 
-def _projected(row: dict[str, Any], columns: list[str] | None) -> dict[str, Any]:
+def projected(row: dict[str, Any], columns: Sequence[str] | None) -> dict[str, Any]:
+    """A row with only these fields and its timestamp; with all of them for None."""
     if columns is None:
         return row
     return {"timestamp": row["timestamp"], **{name: row[name] for name in columns if name in row}}

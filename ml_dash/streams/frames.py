@@ -6,10 +6,9 @@ import itertools
 import time
 from typing import Any
 
-import numpy as np
-
-from ml_dash.errors import InvalidNameError, InvalidValueError, MissingFileError
+from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.media.frames import check_frame, check_quality
+from ml_dash.query.frames import FrameReader, FramesReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import to_plain
 from ml_dash.storage import reading
@@ -18,22 +17,18 @@ from ml_dash.streams.owner import Owner, to_timestamp
 from ml_dash.streams.pixels import publish_frame
 
 _FRAME = int(Kind.FRAME)
-_OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame"))
+_OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame", "writer", "writer_seq"))
 _FORMATS = {"jpeg": "jpeg", "jpg": "jpeg", "png": "png"}
 
 
-class FrameStream:
+class FrameStream(FrameReader):
     """One frame stream. Get it as ``exp.frames("camera/front")``; it may be kept and used from any thread."""
 
     def __init__(self, owner: Owner, topic: str) -> None:
-        self.topic = topic
+        super().__init__(owner, topic)
         self._owner = owner
-        self._what = f"frames {topic!r}"
         self._key = topic.encode()
         self._numbers: dict[str, itertools.count[int]] = {}
-
-    def __repr__(self) -> str:
-        return f"<{self._what}>"
 
     def append(
         self, frame: object, *, _ts: Any = None, format: str = "jpeg", quality: int = 95, **fields: Any
@@ -74,32 +69,6 @@ class FrameStream:
         self._owner.flush()
         return self
 
-    def list(self) -> list[dict[str, Any]]:
-        """One entry per frame: ``seq``, ``timestamp``, ``shard``, ``offset``, ``size``, ``format``, ``shape``."""
-        self._owner.flush()
-        return reading.read_frames(self._owner.folder, self.topic)
-
-    def read_bytes(self, seq: int) -> bytes:
-        """The encoded bytes of the frame with that number: one read at one place.
-
-        Raises:
-            MissingFileError: there is no such frame.
-        """
-        for entry in self.list():
-            if entry.get("seq") == seq:
-                return reading.frame_bytes(self._owner.folder, self.topic, entry)
-        raise MissingFileError(f"{self._what} has no frame {seq}")
-
-    def read(self, seq: int) -> np.ndarray[Any, Any]:
-        """The frame with that number as an array: HxW, HxWx3 (RGB) or HxWx4 (RGBA).
-
-        Raises:
-            MissingFileError: there is no such frame.
-        """
-        from ml_dash.media.decode import decode_image
-
-        return decode_image(self.read_bytes(seq))
-
     def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
         taken = next((name for name in fields if name in _OWN_FIELDS), None)
         if taken is not None:
@@ -117,10 +86,11 @@ class FrameStream:
         return next(numbers)
 
 
-class Frames:
+class Frames(FramesReader):
     """Every frame stream of a run: ``exp.frames(topic)`` is one of them."""
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
         self._owner = owner
         self._streams: dict[str, FrameStream] = {}
 

@@ -2,71 +2,82 @@
 
 from __future__ import annotations
 
-import enum
-import sys
 import time
+import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ml_dash.errors import InvalidTypeError, InvalidValueError
+from ml_dash.errors import InvalidTypeError
+from ml_dash.query.logs import LEVELS, LogLevel, LogReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.storage import reading
-from ml_dash.storage.names import closest
+from ml_dash.streams import console
 from ml_dash.streams.owner import Owner
 
+if TYPE_CHECKING:
+    from ml_dash.streams.log_handler import LogHandler
+
+__all__ = ["LogBuilder", "LogLevel", "Logs"]
+
 _LOG = int(Kind.LOG)
+_PRINTED_AS = {"stdout": "info", "stderr": "warn"}
 
 
-class LogLevel(enum.StrEnum):
-    """The levels of a log line, from the least to the most serious."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARN = "warn"
-    ERROR = "error"
-    FATAL = "fatal"
-
-    @classmethod
-    def validate(cls, level: object) -> str:
-        """The level in lower case; ``warning`` is ``warn`` and ``critical`` is ``fatal``.
-
-        Raises:
-            InvalidValueError: there is no such level.
-        """
-        known = _LEVELS.get(level.lower()) if isinstance(level, str) else None
-        if known is None:
-            hint = closest(str(level).lower(), _LEVELS)
-            advice = f"did you mean {hint!r}?" if hint else f"use one of {', '.join(cls)}"
-            raise InvalidValueError(f"level={level!r} is not a log level; {advice}")
-        return known
+class Missing:
+    """What a message is that was not given: None is one that was, by mistake."""
 
 
-_LEVELS: dict[str, str] = {level.value: level.value for level in LogLevel} | {"warning": "warn", "critical": "fatal"}
+MISSING = Missing()
 
 
-class Logs:
+class Logs(LogReader):
     """The log of a run. Lines are numbered in the order of calls.
+
+    Attributes:
+        echo: whether each line is also printed: ``error`` and ``fatal`` to stderr, the others to stdout. May be set
+            at any time.
 
     Args:
         owner: the experiment.
-        echo: whether each line is also printed: ``error`` and ``fatal`` to stderr, the others to stdout.
+        echo: the attribute's first value.
     """
 
     def __init__(self, owner: Owner, *, echo: bool) -> None:
+        super().__init__(owner)
         self._owner = owner
         self.echo = echo
 
+    @overload
     def log(
         self, message: str, level: str | None = None, metadata: Mapping[str, object] | None = None, **extra: object
-    ) -> None:
+    ) -> None: ...
+
+    @overload
+    def log(
+        self,
+        message: Missing = MISSING,
+        level: Literal[None] = None,
+        metadata: Mapping[str, object] | None = None,
+        **extra: object,
+    ) -> LogBuilder: ...
+
+    def log(
+        self,
+        message: str | Missing = MISSING,
+        level: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        **extra: object,
+    ) -> LogBuilder | None:
         """Log one line.
 
         Args:
-            message: the text.
+            message: the text. Without it nothing is logged: ``exp.log(metadata={...}).info("text")`` gives it later.
             level: ``debug``, ``info`` (the default), ``warn``, ``error`` or ``fatal``, in any case.
             metadata: values that belong to the line.
             **extra: more of them.
+
+        Returns:
+            None; without a message, a builder whose methods are named like the levels.
 
         Raises:
             InvalidValueError: there is no such level.
@@ -76,12 +87,10 @@ class Logs:
         started = time.perf_counter_ns()
         if level is None:
             level = "info"
-        elif level not in _LEVELS or level != _LEVELS[level]:
+        elif level not in LEVELS or level != LEVELS[level]:
             level = LogLevel.validate(level)
         if not isinstance(message, str):
-            raise InvalidTypeError(
-                f"message must be str, not {type(message).__name__} ({message!r:.80}); call str() on it"
-            )
+            return self._builder(message, level, metadata, extra)
         line: dict[str, object] = {"level": level, "message": message}
         if metadata is not None:
             extra = {**_checked(metadata), **extra}
@@ -91,47 +100,136 @@ class Logs:
         self._owner.channel.publish(_LOG, b"", data, time.time(), started)
         if self.echo:
             echo(level, message, extra)
+        return None
 
-    def __call__(self, message: str, level: str | None = None, **extra: Any) -> None:
-        """The same as ``log``."""
-        self.log(message, level, **extra)
+    __call__ = log
+
+    def debug(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
+        """Log at level ``debug``; ``metadata`` and ``extra`` as in ``log``."""
+        self.log(message, "debug", metadata, **extra)
+
+    def info(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
+        """Log at level ``info``."""
+        self.log(message, "info", metadata, **extra)
+
+    def warn(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
+        """Log at level ``warn``."""
+        self.log(message, "warn", metadata, **extra)
+
+    warning = warn
+
+    def error(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
+        """Log at level ``error``."""
+        self.log(message, "error", metadata, **extra)
+
+    def fatal(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
+        """Log at level ``fatal``."""
+        self.log(message, "fatal", metadata, **extra)
+
+    critical = fatal
+
+    def handler(self, level: str | int = 0) -> LogHandler:
+        """A handler for Python's ``logging``: ``logging.getLogger().addHandler(exp.logs.handler())``.
+
+        It sends records to this log with their logger, file, line and exception as metadata, and prints nothing. It
+        never raises, and does nothing while the run is closed.
+
+        Args:
+            level: the least serious level that is sent: one of ours, or a number of ``logging``; 0 sends all.
+
+        Raises:
+            InvalidValueError: there is no such level.
+        """
+        from ml_dash.streams.log_handler import LogHandler
+
+        return LogHandler(self, level)
+
+    def keep_record(self, level: str, message: str, metadata: Mapping[str, object], when: float) -> None:
+        """Log a line of another time without printing it.
+
+        Args:
+            level: one of the five, as it is spelt on disk.
+            message: the text.
+            metadata: values that belong to the line; not empty.
+            when: seconds since 1970.
+
+        Raises:
+            InvalidTypeError: a value cannot be stored.
+            ExperimentError: the experiment is not open.
+        """
+        started = time.perf_counter_ns()
+        data = encode({"level": level, "message": message, "metadata": metadata}, "a log line")
+        self._owner.channel.publish(_LOG, b"", data, when, started)
+
+    def keep_printed(self, stream: str, text: str) -> None:
+        """Log a line that the program printed to ``stdout`` or ``stderr``. Never raises."""
+        try:
+            data = encode({"level": _PRINTED_AS[stream], "message": text, "metadata": {"stream": stream}}, "a log line")
+            self._owner.channel.publish(_LOG, b"", data, time.time())
+        except Exception:  # noqa: BLE001 - the run is closed; it was printed all the same
+            return
+
+    def keep_exception(self, error: BaseException) -> None:
+        """Log an exception that ends the run, with its traceback. Never raises."""
+        try:
+            text = "".join(traceback.format_exception(error)).rstrip()
+            self.keep_record("error", text.rsplit("\n", 1)[-1], {"exception": text}, time.time())
+        except Exception:  # noqa: BLE001 - the exception's own text cannot be had; the run's status tells of it
+            return
+
+    def _builder(
+        self, message: object, level: str, metadata: Mapping[str, object] | None, extra: dict[str, object]
+    ) -> LogBuilder:
+        if message is not MISSING or level != "info":
+            what = "it is missing" if message is MISSING else f"not {type(message).__name__} ({message!r:.80})"
+            raise InvalidTypeError(f"message must be str, {what}; call str() on it")
+        return LogBuilder(self, {**_checked(metadata or {}), **extra})
+
+
+class LogBuilder:
+    """A line without its text: ``exp.log(metadata={...}).info("text")``. Each call logs one line.
+
+    Args:
+        logs: the log.
+        metadata: values that belong to the lines.
+    """
+
+    def __init__(self, logs: Logs, metadata: Mapping[str, object]) -> None:
+        self._logs = logs
+        self._metadata = metadata
 
     def debug(self, message: str, **extra: Any) -> None:
         """Log at level ``debug``."""
-        self.log(message, "debug", **extra)
+        self._logs.log(message, "debug", self._metadata, **extra)
 
     def info(self, message: str, **extra: Any) -> None:
         """Log at level ``info``."""
-        self.log(message, "info", **extra)
+        self._logs.log(message, "info", self._metadata, **extra)
 
     def warn(self, message: str, **extra: Any) -> None:
         """Log at level ``warn``."""
-        self.log(message, "warn", **extra)
+        self._logs.log(message, "warn", self._metadata, **extra)
 
     warning = warn
 
     def error(self, message: str, **extra: Any) -> None:
         """Log at level ``error``."""
-        self.log(message, "error", **extra)
+        self._logs.log(message, "error", self._metadata, **extra)
 
     def fatal(self, message: str, **extra: Any) -> None:
         """Log at level ``fatal``."""
-        self.log(message, "fatal", **extra)
+        self._logs.log(message, "fatal", self._metadata, **extra)
 
-    def read(self) -> list[dict[str, Any]]:
-        """Every line so far: ``sequenceNumber``, ``timestamp``, ``level``, ``message`` and perhaps ``metadata``."""
-        self._owner.flush()
-        return reading.read_logs(self._owner.folder)
+    critical = fatal
 
 
 def echo(level: str, message: str, metadata: Mapping[str, object]) -> None:
     """Print a line as ``[LEVEL] message [k=v, ...]``. A stream that is closed or full stops no training."""
-    stream = sys.stderr if level in ("error", "fatal") else sys.stdout
-    rest = f" [{', '.join(f'{key}={_short(value)}' for key, value in metadata.items())}]" if metadata else ""
     try:
-        stream.write(f"[{level.upper()}] {message}{rest}\n")
-    except Exception:  # noqa: BLE001 - a closed pipe, no stream, whatever stands in for one: the line itself is logged
-        return
+        rest = f" [{', '.join(f'{key}={_short(value)}' for key, value in metadata.items())}]" if metadata else ""
+    except Exception:  # noqa: BLE001 - a value whose own text cannot be had; the line itself is logged
+        rest = ""
+    console.write(2 if level in ("error", "fatal") else 1, f"[{level.upper()}] {message}{rest}\n")
 
 
 def _short(value: object) -> str:

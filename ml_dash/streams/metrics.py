@@ -7,29 +7,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_dash.errors import ConfigurationError, InvalidTypeError
+from ml_dash.ipc.channel import Channel
+from ml_dash.query.metrics import MetricReader, MetricsReader, canonical_name
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.storage import reading
-from ml_dash.storage.names import check_metric
 from ml_dash.streams.owner import Owner, to_timestamp
+from ml_dash.streams.summaries import Buffer, SummaryCache
+from ml_dash.streams.window import Window, merged
 
 _METRIC = int(Kind.METRIC)
 _perf = time.perf_counter_ns
 _now = time.time
 
 
-class Metric:
-    """One metric. Get it as ``exp.metrics("train")``; it may be kept and used from any thread."""
+class Metric(MetricReader):
+    """One metric. Get it as ``exp.metrics("train")``; it may be kept and used from any thread.
+
+    Attributes:
+        name: its name, None for the unnamed one.
+        summary_cache: values that become a point of their mean, min, max, count and std.
+    """
 
     def __init__(self, owner: Owner, name: str | None) -> None:
-        self.name = name
+        super().__init__(owner, name)
         self._owner = owner
         self._clock = owner.clock
         self._key = (name or "").encode()
-        self._what = f"metric {name!r}" if name else "the unnamed metric"
-
-    def __repr__(self) -> str:
-        return f"<{self._what}>"
+        self._window = Window(owner, self._what)
+        self.summary_cache = SummaryCache(owner, self)
 
     def log(self, values: Mapping[str, Any] | None = None, /, **fields: Any) -> Metric:
         """Log one point.
@@ -48,7 +53,7 @@ class Metric:
         started = _perf()
         now = _now()
         if values is not None:
-            fields = _merged(values, fields, self._what)
+            fields = merged(values, fields, self._what)
         if "_ts" in fields:
             fields["_ts"] = self._timestamp(fields["_ts"])
         else:
@@ -57,34 +62,24 @@ class Metric:
         self._owner.channel.publish(_METRIC, self._key, encode(fields, self._what), now, started)
         return self
 
+    def buffer(self, values: Mapping[str, Any] | None = None, /, **numbers: Any) -> Metric:
+        """Keep one value of each key in memory until ``exp.metrics.buffer.log_summary()``, or the run's end.
+
+        Args:
+            values: numbers by key, as one dict; keywords are the usual way.
+            **numbers: the numbers by key; None and NaN are missing values.
+
+        Raises:
+            InvalidValueError: one is no number; none of the call is kept.
+            ExperimentError: the experiment is not open.
+        """
+        self._window.store(numbers if values is None else merged(values, numbers, self._what))
+        return self
+
     def flush(self) -> Metric:
         """Wait until everything logged so far is on disk."""
         self._owner.flush()
         return self
-
-    def read(self, start_index: int = 0, limit: int | None = 1000) -> dict[str, Any]:
-        """Points by position, those just logged included.
-
-        Args:
-            start_index: position of the first one, from 0.
-            limit: how many at most; None for all.
-
-        Returns:
-            ``data`` (a list of ``index``, ``data``, ``createdAt``), ``startIndex``, ``endIndex`` (of the last one, or
-            ``startIndex - 1``), ``total`` (how many are in ``data``) and ``hasMore``.
-        """
-        self._owner.flush()
-        return reading.read_metric(self._owner.folder, self.name, start_index, limit)
-
-    def stats(self) -> dict[str, Any]:
-        """What metadata.json says of the metric, with ``totalDataPoints`` counted now."""
-        self._owner.flush()
-        return reading.metric_stats(self._owner.folder, self.name)
-
-    def list_all(self) -> list[dict[str, Any]]:
-        """``stats`` of every metric of the run."""
-        self._owner.flush()
-        return reading.list_metrics(self._owner.folder)
 
     def _timestamp(self, value: object) -> float:
         seconds = to_timestamp(value, self._what)
@@ -94,13 +89,25 @@ class Metric:
             raise ConfigurationError(f"{self._what}: _ts=-1 inherits a timestamp, and this thread has used none yet")
         return self._clock.last
 
+    def _publish(self, channel: Channel, point: dict[str, Any]) -> None:
+        """Log a summary, also into the channel of a run that is ending."""
+        now = _now()
+        point.setdefault("_ts", now)
+        channel.publish(_METRIC, self._key, encode(point, self._what), now)
 
-class Metrics:
-    """Every metric of a run: ``exp.metrics(name)`` is one of them."""
+
+class Metrics(MetricsReader):
+    """Every metric of a run: ``exp.metrics(name)`` is one of them.
+
+    Attributes:
+        buffer: what ``exp.metrics(name).buffer(...)`` collected, to be summarised.
+    """
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
         self._owner = owner
         self._metrics: dict[str | None, Metric] = {}
+        self.buffer = Buffer(owner, self._known, self._seconds)
 
     def __call__(
         self,
@@ -109,7 +116,7 @@ class Metrics:
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Metric:
-        """The metric of that name; ``a/b`` is one below ``a``, None the unnamed one.
+        """The metric of that name; ``a/b`` is one below ``a``, None (or "None") the unnamed one.
 
         Args:
             name: its name.
@@ -123,9 +130,9 @@ class Metrics:
         try:
             metric = self._metrics[name]
         except (KeyError, TypeError):  # TypeError: what cannot be hashed is no name either
-            if name is not None:
-                check_metric(name)
-            metric = self._metrics[name] = Metric(self._owner, name)
+            kept = canonical_name(name)
+            # Two threads may both get here: the first one's metric is everybody's.
+            metric = self._metrics.setdefault(kept, Metric(self._owner, kept))
         if description is not None or tags is not None or metadata is not None:
             self._describe(metric, description=description, tags=tags, metadata=metadata)
         return metric
@@ -162,19 +169,31 @@ class Metrics:
         self._owner.flush()
         return self
 
+    def before_end(self, channel: Channel) -> None:
+        """Summarise what no summary has had, into the channel of the run that ends."""
+        self.buffer.summarise_rest(channel)
+        for metric in self._known():
+            metric.summary_cache.before_end(channel)
+
+    def after_fork_in_child(self) -> None:
+        """Forget what waits: the parent summarises it."""
+        for metric in self._known():
+            metric._window.clear()
+            metric.summary_cache.clear()
+
+    def _known(self) -> list[Metric]:
+        return list(self._metrics.values())
+
+    def _seconds(self, value: object) -> float:
+        return self(None)._timestamp(value)
+
     def _shared_timestamp(self, fields: dict[str, Any]) -> float:
-        return self(None)._timestamp(fields["_ts"]) if "_ts" in fields else time.time()
+        return self._seconds(fields["_ts"]) if "_ts" in fields else time.time()
 
     def _describe(self, metric: Metric, **about: object) -> None:
         given = {key: value for key, value in about.items() if value is not None}
         data = encode(given, metric._what)
         self._owner.channel.publish(int(Kind.DESCRIBE), metric._key, data, time.time())
-
-
-def _merged(values: object, fields: dict[str, Any], what: str) -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        raise InvalidTypeError(f"{what}: {values!r:.80} is no dict; pass values by name, such as log(loss=0.7)")
-    return {**values, **fields}
 
 
 def _check_names(key: str, group: dict[Any, Any]) -> None:

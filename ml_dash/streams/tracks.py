@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
-from ml_dash.errors import InvalidNameError, InvalidValueError
+from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError
+from ml_dash.query.tracks import TrackReader, TracksReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode, flatten, to_plain
-from ml_dash.storage import reading
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
 from ml_dash.streams.owner import Owner, to_timestamp
+
+TICK_S = 1e-6
+"""The least step between times that we give: floats near the present can tell it apart, and nobody samples faster."""
 
 _TRACK = int(Kind.TRACK)
 _perf = time.perf_counter_ns
 _MISSING: Any = object()
 
 
-class Track:
+class Track(TrackReader):
     """One track. Get it as ``exp.tracks("robot/pose")``; it may be kept and used from any thread."""
 
     def __init__(self, owner: Owner, topic: str) -> None:
-        self.topic = topic
+        super().__init__(owner, topic)
         self._owner = owner
         self._clock = owner.clock
         self._key = topic.encode()
-        self._what = f"track {topic!r}"
 
-    def __repr__(self) -> str:
-        return f"<{self._what}>"
-
-    def append(self, /, *, _ts: Any = _MISSING, **fields: Any) -> Track:
+    def append(self, values: Mapping[str, Any] | None = None, /, *, _ts: Any = _MISSING, **fields: Any) -> Self:
         """Append one row.
 
         Args:
-            _ts: its timestamp in seconds of any clock, as long as one track keeps to one. Rows of the same timestamp
-                are merged when they are read: later fields overwrite earlier ones.
+            values: fields by name, as one dict; keywords are the usual way, and count where both have a name. A key
+                ``_ts`` is the timestamp.
+            _ts: its timestamp in seconds of any clock, as long as one track keeps to one: a number, or the text of
+                one. It must be given (only ``exp.track(topic)`` gives the present time where it is missing), and is
+                taken as it is; -1 is the time -1. Rows of the same timestamp are merged when they are read: later
+                fields overwrite earlier ones.
             **fields: anything that can be stored; fields may differ from row to row. Nested dicts are stored with
                 dotted names.
 
@@ -47,6 +53,10 @@ class Track:
             ExperimentError: the experiment is not open.
         """
         started = _perf()
+        if values is not None:
+            fields = _merged(values, fields, self._what)
+            inside = fields.pop("_ts", _MISSING)
+            _ts = inside if _ts is _MISSING else _ts
         if type(_ts) is not float or _ts - _ts != 0.0:
             _ts = self._timestamp(_ts)
         if "timestamp" in fields:
@@ -58,36 +68,10 @@ class Track:
         self._owner.channel.publish(_TRACK, self._key, data, _ts, started)
         return self
 
-    def flush(self) -> Track:
+    def flush(self) -> Self:
         """Wait until everything appended so far is on disk."""
         self._owner.flush()
         return self
-
-    def read(
-        self,
-        start_timestamp: float | None = None,
-        end_timestamp: float | None = None,
-        columns: list[str] | None = None,
-        format: str = "json",
-    ) -> Any:
-        """Rows sorted by time, those just appended included.
-
-        Args:
-            start_timestamp: the first time wanted, inclusive.
-            end_timestamp: the last time wanted, inclusive.
-            columns: the fields wanted; None for all. ``timestamp`` is always there.
-            format: ``json`` for a dict of ``entries`` and ``count``, ``jsonl`` for bytes.
-
-        Raises:
-            InvalidValueError: there is no such format.
-        """
-        self._owner.flush()
-        return reading.read_track(self._owner.folder, self.topic, start_timestamp, end_timestamp, columns, format)
-
-    def list_entries(self) -> list[dict[str, Any]]:
-        """Every row, sorted by time."""
-        entries: list[dict[str, Any]] = self.read()["entries"]
-        return entries
 
     def _timestamp(self, value: object) -> float:
         if value is _MISSING:
@@ -97,12 +81,38 @@ class Track:
         return to_timestamp(value, self._what)
 
 
-class Tracks:
+class TimedTrack(Track):
+    """One track whose rows may come without ``_ts``. Get it as ``exp.track("robot/pose")``.
+
+    It is the same track as ``exp.tracks("robot/pose")``. A row without ``_ts`` gets the present time in seconds since
+    1970, later than any that was given before by at least a microsecond if the clock has not moved on: so no two calls
+    become one row, from whichever threads they come.
+    """
+
+    # One for all of them, as it is held for less than a microsecond. A signal handler may append while it is held.
+    _giving = threading.RLock()
+
+    def __init__(self, owner: Owner, topic: str) -> None:
+        super().__init__(owner, topic)
+        self._last = 0.0
+
+    def _timestamp(self, value: object) -> float:
+        if value is not _MISSING:
+            return to_timestamp(value, self._what)
+        with self._giving:
+            now = time.time()
+            self._last = now if now > self._last else self._last + TICK_S
+            return self._last
+
+
+class Tracks(TracksReader):
     """Every track of a run: ``exp.tracks(topic)`` is one of them."""
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
         self._owner = owner
         self._tracks: dict[str, Track] = {}
+        self._timed: dict[str, TimedTrack] = {}
 
     def __call__(self, topic: str) -> Track:
         """The track of that topic, a path such as ``robot/pose``.
@@ -116,7 +126,39 @@ class Tracks:
             track = self._tracks[topic] = Track(self._owner, topic)
         return track
 
+    def timed(self, topic: str) -> TimedTrack:
+        """The same track, which gives a row its time where ``_ts`` is missing; ``exp.track(topic)`` for short.
+
+        Raises:
+            InvalidNameError: the topic cannot be a place on disk.
+        """
+        track = self._timed.get(topic) if type(topic) is str else None
+        if track is None:
+            check_topic(topic)
+            # Two threads must not end up with one each, which would give the same times.
+            track = self._timed.setdefault(topic, TimedTrack(self._owner, topic))
+        return track
+
     def flush(self) -> Tracks:
         """Wait until everything appended so far is on disk."""
         self._owner.flush()
         return self
+
+
+def _merged(values: object, fields: dict[str, Any], what: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise InvalidTypeError(
+            f"{what}: {values!r:.80} is no dict; pass fields by name, such as append(q=[0.1], _ts=t)"
+        )
+    wrong = next((name for name in values if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise InvalidTypeError(f"{what}: the key {wrong!r:.80} is no text; names of fields are")
+    return {**values, **fields}
+
+
+def _after_fork_in_child() -> None:
+    TimedTrack._giving = threading.RLock()  # another thread of the parent may have held the old one
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ml_dash.records.values import parse
-from ml_dash.storage import layout
+from ml_dash.storage import file_index, layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.journal import cut_unfinished_line, read_lines
@@ -78,7 +78,7 @@ def _entries(path: str) -> Iterator[dict[str, Any]]:
             entry = parse(line)
         except ValueError:
             continue
-        if isinstance(entry, dict) and "id" in entry:
+        if file_index.is_entry(entry):
             yield entry
 
 
@@ -88,15 +88,26 @@ def _key(entry: dict[str, Any]) -> bytes:
 
 
 def _newest_versions(folder: str, shards: list[str]) -> dict[bytes, int]:
-    return {_key(entry): int(entry["id"]) for entry in _all(folder, shards) if "filename" in entry}
+    newest: dict[bytes, int] = {}
+    for shard in shards:
+        entries = _entries(os.path.join(folder, shard))
+        file_index.keep_newest(
+            newest, {_key(entry): file_index.age(entry["id"]) for entry in entries if _is_whole(entry)}
+        )
+    return newest
 
 
 def _changes(folder: str, shards: list[str]) -> dict[str, dict[str, Any]]:
     changes: dict[str, dict[str, Any]] = {}
-    for entry in _all(folder, shards):
-        if "filename" not in entry:
-            changes.setdefault(entry["id"], {}).update(entry)
+    found = [entry for entry in _all(folder, shards) if not _is_whole(entry)]
+    for entry in sorted(found, key=file_index.moment):
+        changes.setdefault(entry["id"], {}).update(entry)
     return changes
+
+
+def _is_whole(entry: dict[str, Any]) -> bool:
+    """Whether it is the entry of a file, and not a change of one."""
+    return "filename" in entry and "path" in entry
 
 
 def _document(
@@ -104,7 +115,7 @@ def _document(
 ) -> Iterator[bytes]:
     separator = b'{"files":['
     for entry in _all(folder, shards):
-        if "filename" in entry and newest[_key(entry)] == int(entry["id"]):
+        if _is_whole(entry) and newest[_key(entry)] == file_index.age(entry["id"]):
             yield separator + to_json(entry | changes.get(entry["id"], {}))
             separator = b",\n"
     yield b"]}" if separator == b",\n" else b'{"files":[]}'

@@ -24,7 +24,9 @@ from ml_dash.storage.disk import Disk
 from ml_dash.storage.journal import Journals
 from ml_dash.writer import finish
 from ml_dash.writer.apply import Applier
+from ml_dash.writer.columnar import ColumnarCopies, Stream
 from ml_dash.writer.encode import EncoderPool
+from ml_dash.writer.environment import BRIEF_S, LATE_S, EnvironmentRecorder
 from ml_dash.writer.parent import ParentWatch
 from ml_dash.writer.records import RecordWriter
 from ml_dash.writer.status import RunStatus
@@ -89,7 +91,13 @@ class Writer:
             lambda: bool(self._words[Word.WAITING]),
         )
         self._syncer = Syncer(disk, self._journals, assignment.sync_interval)
-        self._records = RecordWriter(run, tag, disk, self._status, self._syncer.add)
+        self._own_process = connection is not None
+        self._environment = EnvironmentRecorder(
+            run, disk, assignment.parent, self._syncer.add, may_ask=self._own_process
+        )
+        if self._replaces_another and not tag:
+            self._environment.resume()
+        self._records = RecordWriter(run, tag, disk, self._status, self._syncer.add, self._environment.opened)
         self._applier = Applier(
             run,
             self._consumer,
@@ -100,14 +108,15 @@ class Writer:
             self._pool,
             assignment.suspicion,
         )
+        self._copies = ColumnarCopies(assignment.columnar_rows, self._control.set_error)
         self._next_beat = time.monotonic() + HEARTBEAT_S
         self._retry = FIRST_RETRY_S
         self._tail_at_fault = -1
         self._orphaned_at = 0.0
         self._stuck_since = 0.0
 
-    def run(self) -> None:
-        """Work until the run is closed, or its owner is gone and all is drained."""
+    def run(self) -> list[Stream]:
+        """Work until the run is closed, or its owner is gone and all is drained. Returns what was written to."""
         self._words[Word.WRITER_PID] = os.getpid()
         self._words[Word.STATE] = State.RUNNING
         nap = POLL_S
@@ -118,6 +127,7 @@ class Writer:
                 if not busy:
                     self._sleep(nap)
             self._end()
+            return self._records.streams()
         finally:
             self._close()
 
@@ -160,6 +170,7 @@ class Writer:
             self._words[Word.MEMORY] = resident_bytes()
             self._records.save_metadata(time.time())
             self._status.beat(time.time(), self._facts())
+            self._copies.step(self._records.streams())
 
     def _report(self, error: OSError) -> None:
         self._words[Word.FAULT] = 1
@@ -204,12 +215,15 @@ class Writer:
                 self._retry = min(self._retry * 2, LONGEST_RETRY_S)
             self._words[Word.FAULT] = 0
             self._retry = FIRST_RETRY_S
+        self._environment.wait(BRIEF_S)
         self._applier.commit_close()
         self._words[Word.MEMORY] = resident_bytes()
         self._words[Word.STATE] = State.FINISHED
         # All is written, and only a loss of power needs more. On a busy disk that takes seconds: nobody waits for it.
         with contextlib.suppress(OSError):
             self._syncer.finish()
+        # The training process waits for the end of a thread of its own.
+        self._environment.finish(LATE_S if self._own_process else 0.0)
 
     def _is_done(self, step: Callable[[], None]) -> bool:
         """Whether a step of the end is over: it got through, or shows a bug of ours, and the next one matters more."""
@@ -253,6 +267,7 @@ class Writer:
         }
 
     def _close(self) -> None:
+        self._copies.stop()
         self._pool.close()
         self._syncer.close()
         self._journals.close()
@@ -286,12 +301,21 @@ def main(boot: Mapping[str, Any], disk: Disk | None = None) -> None:
         writer = Writer(assignment, slab, connection, disk or Disk())
         signal.signal(signal.SIGTERM, lambda *_: writer.sync_soon())
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        writer.run()
+        streams = writer.run()
     except BaseException:  # noqa: BLE001 - the next writer takes over, and a person finds the traceback
         _leave_traceback(assignment.run)
         os._exit(1)
+    _make_copies(boot, assignment, streams)
     # Nothing is left to do, and the interpreter's own end would cost the training process 30 ms of waiting.
     os._exit(0)
+
+
+def _make_copies(boot: Mapping[str, Any], assignment: Assignment, streams: list[Stream]) -> None:
+    """Everything of the run is on disk and closed: it is free for the next one, and only reading gets faster."""
+    with contextlib.suppress(Exception):  # whatever goes wrong, the journals are complete
+        if boot["lock_fd"] >= 0:
+            os.close(boot["lock_fd"])
+        ColumnarCopies(assignment.columnar_rows, lambda _: None).finish(streams)
 
 
 def run_on_thread(assignment: Assignment, slab: Slab, disk: Disk | None = None) -> None:

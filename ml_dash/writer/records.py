@@ -20,6 +20,7 @@ from ml_dash.storage.documents import timestamp, to_json
 from ml_dash.writer import streams
 from ml_dash.writer.adopt import adopt_files
 from ml_dash.writer.batch import Batch
+from ml_dash.writer.columnar import Stream
 from ml_dash.writer.encode import EncodeJob
 from ml_dash.writer.shards import FrameShards
 from ml_dash.writer.status import RunStatus
@@ -44,14 +45,24 @@ class RecordWriter:
         disk: where files go.
         status: the run's experiment.json.
         stored: called with the absolute path of each file that was put in place.
+        opened: called with what the training process told of itself, and the time, when the run begins.
     """
 
-    def __init__(self, run: str, tag: str, disk: Disk, status: RunStatus, stored: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run: str,
+        tag: str,
+        disk: Disk,
+        status: RunStatus,
+        stored: Callable[[str], None],
+        opened: Callable[[dict[str, Any], float], None],
+    ) -> None:
         self._run = run
         self._tag = tag
         self._disk = disk
         self._status = status
         self.stored = stored
+        self._opened = opened
         self._log_path = layout.logs(tag)
         self._index_path = layout.file_index(tag)
         self._absolute_index = os.path.join(run, self._index_path)
@@ -117,6 +128,15 @@ class RecordWriter:
                 streams.save_metadata(self._disk, self._run, state, now)
             del self._touched[folder]
 
+    def streams(self) -> list[Stream]:
+        """The journals of the metrics and tracks that got records, as far as they have one."""
+        found: list[Stream] = []
+        for is_track, states in ((False, self._metrics.values()), (True, self._tracks.values())):
+            for state in states:
+                journal = os.path.join(self._run, layout.data(state.folder, self._tag))
+                found.append(Stream(journal, is_track, state.total))
+        return found
+
     def load_every_stream(self) -> None:
         """Have ``save_metadata`` write every stream: a writer that was killed had counts that it never wrote."""
         if self._tag:
@@ -129,12 +149,15 @@ class RecordWriter:
             self._touched[track.folder] = track
 
     def _open(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
-        self._status.open(parse(record.data), record.time)
+        opening = parse(record.data)
+        self._status.open(opening, record.time)
         if self._tag:
             return
         adopt_files(self._run, self._disk)
         for folder in ("logs", "metrics", "files"):
             self._disk.make_folder(os.path.join(self._run, folder))
+        if opening.get("environment"):
+            self._opened(opening["environment"], record.time)
 
     def _close(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
         self._status.ending = parse(record.data)

@@ -18,7 +18,7 @@ from pathlib import Path
 # At the end, so that `ml_dash` is the installed one and only `tests` comes from the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import calls, growth, startup, throughput, training
+from tests.bench import calls, growth, reading, startup, throughput, training
 from tests.bench.measure import Row, table
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="fewer repetitions, smaller counts")
-    parser.add_argument("--only", help="comma-separated parts: image,records,training,jpeg,png,startup,growth")
+    parser.add_argument("--only", help="comma-separated parts, as in _parts")
     options = parser.parse_args()
     began = time.monotonic()
     rows: list[Row] = []
@@ -48,6 +48,8 @@ def _parts(folder: Path, short: bool) -> dict[str, Callable[[], list[Row]]]:
         "png": lambda: throughput.measure_png(short),
         "startup": lambda: startup.measure(folder, short),
         "growth": lambda: growth.measure(folder, short),
+        "reading": lambda: reading.measure(folder, short),
+        "listing": lambda: reading.measure_listing(folder, short),
     }
 
 

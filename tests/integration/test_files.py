@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import math
 import pickle
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 from ml_dash import Experiment
-from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
+from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingExtraError, MissingFileError, StorageError
+from ml_dash.storage import disk
+from ml_dash.streams.saving import MAX_FILE_BYTES
 from tests.support import wait_until
 
 PREFIX = "alice/walker/run-1"
@@ -135,6 +138,111 @@ class TestSaving:
         exp.files.save(np.zeros((8, 8, 3), np.uint8), to="a.png")
 
         assert blob(run, only(exp)).read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize(
+        ("content", "name", "read"),
+        [
+            (np.arange(6).reshape(2, 3), "a.npy", lambda path: np.load(path).tolist() == [[0, 1, 2], [3, 4, 5]]),
+            (np.arange(3), "a.NPZ", lambda path: np.load(path)["arr_0"].tolist() == [0, 1, 2]),
+            ({"x": np.arange(2), "y": [1.5]}, "a.npz", lambda path: np.load(path)["y"].tolist() == [1.5]),
+            ({"x": {1, 2}}, "a.pkl", lambda path: pickle.loads(path.read_bytes()) == {"x": {1, 2}}),
+            (b"bytes", "a.npy", lambda path: path.read_bytes() == b"bytes"),
+            ([1, 2], "a", lambda path: json.loads(path.read_text()) == [1, 2]),
+        ],
+    )
+    def test_the_ending_of_a_name_says_how(self, exp, run, content, name, read):
+        exp.files.save(content, to=f"some/{name}")
+
+        assert "/some" == only(exp)["path"]
+        assert read(blob(run, only(exp)))
+
+    def test_a_figure(self, exp, run):
+        pyplot = pytest.importorskip("matplotlib.pyplot")
+        pyplot.switch_backend("agg")
+        figure, axes = pyplot.subplots()
+        axes.plot([1, 2])
+        exp.files.save_fig(figure, to="plots/a.png", close=False, dpi=20, metadata={"step": 1})
+        assert [figure.number] == pyplot.get_fignums()
+        exp.files.save_fig(to="plots/b.svg", tags=["x"])
+        assert [] == pyplot.get_fignums()
+        exp.files.save(figure, to="plots/c.pdf")
+
+        a, b, c = exp.files.list("plots/*")
+        heads = [blob(run, entry).read_bytes()[:5] for entry in (a, b, c)]
+        assert [b"\x89PNG\r", b"<?xml", b"%PDF-"] == heads
+        assert ({"step": 1}, ["x"]) == (a["metadata"], b["tags"])
+        for call, error in (
+            (lambda: exp.files.save_fig(to="d.png"), InvalidValueError),
+            (lambda: exp.files.save_fig(figure, to="d.nonsense"), InvalidValueError),
+            (lambda: exp.files.save_fig(3, to="d.png"), InvalidTypeError),
+        ):
+            with pytest.raises(error, match="save_fig"):
+                call()
+        assert 3 == len(exp.files.list())
+
+    def test_torch(self, exp, run):
+        torch = pytest.importorskip("torch")
+        model = torch.nn.Linear(2, 3)
+        exp.files.save(model.state_dict(), to="models/a.pt", metadata={"epoch": 1})
+        exp.files.save_torch(torch.arange(3), to="models/b.bin")
+        exp.files.save(torch.zeros(4, 5, 3, dtype=torch.uint8), to="models/c.png")
+        exp.files.save(torch.arange(3), to="models/d.npy")
+        with pytest.raises(InvalidTypeError, match=r"save_torch to 'e\.pt': torch cannot save a function"):
+            exp.files.save_torch(lambda: 3, to="e.pt")
+
+        a, b, c, d = exp.files.list("models/*")
+        assert torch.equal(model.weight, torch.load(blob(run, a))["weight"])
+        assert [0, 1, 2] == torch.load(blob(run, b)).tolist() == np.load(blob(run, d)).tolist()
+        assert blob(run, c).read_bytes().startswith(b"\x89PNG")
+        assert {"epoch": 1} == a["metadata"]
+        assert [] == list((run / "files").glob(".staging/*"))
+
+    def test_torch_that_is_not_installed(self, exp):
+        if importlib.util.find_spec("torch"):
+            pytest.skip("it is installed")
+        with pytest.raises(MissingExtraError, match="pip install torch"):
+            exp.files.save({"a": 1}, to="a.pt")
+        assert [] == exp.files.list()
+
+    def test_options_of_a_folder_say_what_and_where(self, exp, run, tmp_path):
+        path = tmp_path / "model.pth"
+        path.write_bytes(b"weights")
+        exp.files("models", file_path=path, tags=["x"]).save(to="a.pth", bindrs=["b"])
+        exp.files("models", file_path=str(path)).save()
+
+        assert ["a.pth", "model.pth"] == [entry["filename"] for entry in exp.files("models").list()]
+        assert (["x"], ["b"]) == (exp.files.record("a.pth")["tags"], exp.files.record("a.pth")["bindrs"])
+
+    def test_what_one_call_says_does_not_hold_for_the_next(self, exp):
+        folder = exp.files("models")
+        folder.save_text("1", to="a", metadata={"k": 1}, tags=["x"], bindrs=["b"], description="d")
+        folder.save_text("2", to="b")
+
+        assert (None, [], [], None) == tuple(
+            exp.files.record("b")[key] for key in ("metadata", "tags", "bindrs", "description")
+        )
+
+    def test_a_file_that_changes_while_it_is_copied(self, exp, run, tmp_path, monkeypatch):
+        """One that another process goes on writing to is refused; one whose change ends is copied as it is then."""
+        path = tmp_path / "growing.log"
+        path.write_bytes(b"1")
+        changes = [b"2"]
+        copy = disk._copy
+
+        def copy_and_change(source, target):
+            size = copy(source, target)
+            with path.open("ab") as file:
+                file.write(changes.pop() if changes else b"")
+            return size
+
+        monkeypatch.setattr(disk, "_copy", copy_and_change)
+        exp.files.save(path)
+        assert b"12" == exp.files.read_bytes("growing.log")
+        changes += [b"3"] * 10
+        with pytest.raises(StorageError, match=r"changed each time it was copied.*growing\.log"):
+            exp.files.save(path, to="again.log")
+        assert ["growing.log"] == [entry["filename"] for entry in exp.files.list()]
+        assert [] == list((run / "files").glob(".staging/*"))
 
     def test_names_of_one_letter_and_of_the_greatest_length(self, exp, run):
         names = ["x", "x" * 255, "ü" * 127, "a b", ".hidden", "index.txt"]
@@ -305,6 +413,35 @@ class TestRefused:
     def test_a_file_that_is_not_there(self, exp):
         with pytest.raises(MissingFileError, match=r"no file 'missing\.pth'"):
             exp.files.save("missing.pth")
+
+    def test_text_that_is_no_path(self, exp):
+        with pytest.raises(MissingFileError, match="to save the text itself, use save_text"):
+            exp.files.save("loss went down\n" * 1000, to="notes.txt")
+
+    def test_a_file_that_is_too_large(self, exp, tmp_path):
+        path = tmp_path / "large"
+        with path.open("wb") as file:
+            try:
+                file.truncate(MAX_FILE_BYTES + 1)
+            except OSError:
+                pytest.skip("this disk holds no file of that size")
+        with pytest.raises(InvalidValueError, match="at most 100000000000 are taken"):
+            exp.files.save(path)
+
+    def test_a_device(self, exp):
+        with pytest.raises(InvalidValueError, match="no regular file"):
+            exp.files.save("/dev/null")
+
+    def test_an_ending_that_does_not_fit(self, exp):
+        for call, text in (
+            (lambda: exp.files.save(np.zeros((4, 4)), to="a.txt"), r"to a name in '\.txt': use \.jpg.*\.npy"),
+            (lambda: exp.files.save({"a": np.zeros(3)}, to="a.npy"), r"saved as \.npz"),
+        ):
+            with pytest.raises(InvalidValueError, match=text):
+                call()
+        with pytest.raises(InvalidTypeError, match="no array of numbers or text"):
+            exp.files.save([object()], to="a.npy")
+        assert [] == exp.files.list()
 
     def test_a_folder(self, exp, tmp_path):
         with pytest.raises(InvalidValueError, match="is a folder"):

@@ -1,0 +1,168 @@
+"""wandb, kept at arm's length: started within a deadline, fed by a thread of its own, ended within a deadline.
+
+Whatever it does or fails to do, values are on this machine before it hears of them.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_dash.errors import InvalidValueError
+from ml_dash.storage.names import unknown_keyword
+
+MODES = ("online", "offline", "disabled", "shared")
+
+INIT_S = 15.0
+"""What ``wandb.init`` is told to wait for the server; without a network it takes up to twice that."""
+
+FINISH_S = 60.0
+"""How long the end of a run waits for wandb to send what is left."""
+
+WAITING_CALLS = 10_000
+"""Calls that wait for wandb, about 10 s of its work; more are counted and dropped for wandb alone."""
+
+ID_LENGTH = 8
+"""As long as wandb's own ids."""
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def local_id() -> str:
+    """An id like those of wandb, for a run without it."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(ID_LENGTH))
+
+
+def mode_of(wandb_mode: str | None) -> str | None:
+    """The mode that was asked for, by the argument or by WANDB_MODE; None means wandb's own choice.
+
+    Raises:
+        InvalidValueError: the argument is no mode.
+    """
+    if wandb_mode is not None and wandb_mode not in MODES:
+        raise InvalidValueError(f"wandb_mode={wandb_mode!r:.80} is none of {', '.join(MODES)}")
+    return wandb_mode or os.environ.get("WANDB_MODE") or None
+
+
+def start(mode: str | None, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """A run of wandb, or None and why there is none.
+
+    Args:
+        mode: what ``mode_of`` returned.
+        options: arguments of ``wandb.init``.
+
+    Raises:
+        InvalidTypeError: ``wandb.init`` has no argument of that name.
+    """
+    if mode == "disabled":
+        return None, "wandb is disabled"
+    try:
+        import wandb
+
+        init = wandb.init
+    except (ImportError, AttributeError):  # the second: not installed, and a folder `wandb` of earlier runs is here
+        return None, "wandb is not installed (pip install 'ml-dash[manager]')"
+    _check_options(init, options)
+    try:
+        run = init(**_with_defaults(wandb, mode, options))
+    except Exception as error:  # noqa: BLE001 - no network, no login, a full disk, a version that changed
+        return None, f"wandb.init failed ({type(error).__name__}: {_first_line(error)})"
+    if getattr(run, "disabled", False):  # by `wandb disabled` in this folder
+        return None, "wandb is disabled"
+    return run, ""
+
+
+def _check_options(init: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    import inspect
+
+    known = inspect.signature(init).parameters
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise unknown_keyword(unknown, [*known, "base_dir", "project_name", "wandb_mode"], "MLRun.create()")
+
+
+def _with_defaults(wandb: Any, mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in options.items() if value is not None}
+    given.setdefault("settings", {"init_timeout": INIT_S})
+    if mode is not None:
+        given.setdefault("mode", mode)
+    if wandb.run is not None:  # another run is open: by itself wandb would hand out that one again
+        given.setdefault("reinit", "create_new")
+    return given
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
+
+
+class WandbLink:
+    """A run of wandb and the thread that talks to it.
+
+    Args:
+        run: what ``wandb.init`` returned.
+        warn: shows a text once.
+
+    Attributes:
+        run: the same.
+        dropped: calls that wandb never got, because too many waited.
+        errors: calls that wandb refused.
+        last_error: the last refusal as text.
+    """
+
+    def __init__(self, run: Any, warn: Callable[[str], None]) -> None:
+        self.run = run
+        self.dropped = 0
+        self.errors = 0
+        self.last_error: str | None = None
+        self._warn = warn
+        # Its put takes no lock of Python's, so that neither a busy thread nor a signal handler can hold the caller up.
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="ml-dash-wandb", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wandb has not got yet."""
+        return self._calls.qsize()
+
+    def log(self, values: Mapping[str, Any]) -> None:
+        """Hand one call over; never waits."""
+        if self._calls.qsize() >= WAITING_CALLS:
+            self.dropped += 1
+            self._warn(
+                f"wandb is behind by {WAITING_CALLS} calls; it misses what is logged until it catches up. Nothing is "
+                "lost here: every value is in the run's directory"
+            )
+            return
+        self._calls.put(lambda: self.run.log(values))
+
+    def end(self, exit_code: int) -> None:
+        """Have wandb finish after all that waits; does not wait itself."""
+        self._calls.put(lambda: self.run.finish(exit_code=exit_code))
+        self._calls.put(None)
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end; False, and a warning, if it takes longer than ``seconds``."""
+        self._thread.join(max(0.0, seconds))
+        if self._thread.is_alive():
+            self._warn(
+                f"wandb did not finish within {seconds:g} s; everything is in the run's directory, and what wandb has "
+                "on this machine can be sent later with `wandb sync`"
+            )
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            call = self._calls.get()
+            if call is None:
+                return
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - whatever wandb raises, training goes on
+                self.errors += 1
+                self.last_error = f"{type(error).__name__}: {_first_line(error)}"
+                self._warn(f"wandb refused a call ({self.last_error}); the values are in the run's directory")

@@ -1,0 +1,126 @@
+"""The interpreter, the machine and the container, from what the system has in files. No program is started."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from typing import Any
+
+MOST_GPUS = 64
+"""GPUs that are listed; a machine has at most 16."""
+
+_READ_LIMIT = 1 << 20
+"""Bytes read of a file of the system: /proc/cpuinfo of a large machine has some hundred KB."""
+
+_NO_LIMIT = 1 << 60
+"""A control group's limit from which there is none: the old interface says so with a number near 2**63."""
+
+
+def python_facts() -> dict[str, Any]:
+    """The interpreter; the writer runs the same one as the training process."""
+    return {
+        "version": ".".join(map(str, sys.version_info[:3])),
+        "implementation": sys.implementation.name,
+        "build": sys.version,
+        "executable": sys.executable,
+        "prefix": sys.prefix,
+    }
+
+
+def system_facts() -> dict[str, Any]:
+    """The operating system, processors and memory, those that the process may use included."""
+    import platform
+
+    return {
+        "platform": platform.platform(),
+        "distribution": _distribution(),
+        "machine": platform.machine(),
+        "cpu": _cpu_model(),
+        "cpu_count": os.cpu_count(),
+        "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_limit_bytes": _memory_limit(),
+    }
+
+
+def who() -> dict[str, Any]:
+    """The host and the user."""
+    import getpass
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user id without a name
+        user = f"uid-{os.getuid()}"
+    return {"host": socket.gethostname(), "user": user}
+
+
+def gpus(root: str = "/proc/driver/nvidia") -> dict[str, Any]:
+    """NVIDIA's driver and GPUs as its driver lists them, those that the process may not see included.
+
+    Args:
+        root: where the driver tells of itself.
+    """
+    try:
+        places = sorted(os.listdir(os.path.join(root, "gpus")))[:MOST_GPUS]
+    except OSError:
+        return {}
+    driver = re.search(r"\d+\.\d+(?:\.\d+)?", _text(os.path.join(root, "version")))
+    cards = [_card(_text(os.path.join(root, "gpus", place, "information"))) for place in places]
+    return {"driver": driver[0] if driver else None, "cards": [card for card in cards if card]}
+
+
+def container(root: str = "/") -> dict[str, Any]:
+    """What the process runs in: Docker, Podman or Kubernetes, and its id there; empty outside.
+
+    Args:
+        root: the file system's root.
+    """
+    kinds = {"docker": ".dockerenv", "podman": "run/.containerenv"}
+    kind = next((name for name, mark in kinds.items() if os.path.exists(os.path.join(root, mark))), None)
+    account = os.path.join(root, "var/run/secrets/kubernetes.io/serviceaccount")
+    namespace = _text(os.path.join(account, "namespace")).strip()  # and nothing else there: the token is beside it
+    if namespace or "KUBERNETES_SERVICE_HOST" in os.environ:
+        kind = "kubernetes"
+    found = re.search(r"/(?:containers|docker|overlay-containers)/([0-9a-f]{64})", _container_traces(root))
+    facts = {"kind": kind, "id": found[1] if found else None, "namespace": namespace or None}
+    return {name: value for name, value in facts.items() if value} if kind or found else {}
+
+
+def _container_traces(root: str) -> str:
+    return "".join(_text(os.path.join(root, "proc/self", name)) for name in ("cgroup", "mountinfo"))
+
+
+def _card(information: str) -> dict[str, str]:
+    names = {"Model": "name", "GPU UUID": "uuid", "Bus Location": "bus"}
+    pairs = (line.partition(":")[::2] for line in information.splitlines())
+    return {names[key.strip()]: value.strip() for key, value in pairs if key.strip() in names}
+
+
+def _distribution() -> str | None:
+    match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text("/etc/os-release"), re.MULTILINE)
+    return match[1] if match else None
+
+
+def _cpu_model() -> str | None:
+    match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
+    return match[1].strip() if match else None
+
+
+def _memory_limit() -> int | None:
+    """Bytes that the control group allows, of the newer interface or the older one; None for no limit."""
+    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = _text(place).strip()
+        if limit.isdecimal() and int(limit) < _NO_LIMIT:
+            return int(limit)
+    return None
+
+
+def _text(path: str) -> str:
+    """The beginning of a text file; empty if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_READ_LIMIT)
+    except OSError:
+        return ""

@@ -1,0 +1,63 @@
+"""Which environment variables are recorded: those named here, and no other. Most secrets of a job are in the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ml_dash.provenance.secrets import mask_text
+
+LONGEST_VALUE = 1_000
+"""Characters of a variable that are recorded: enough for a list of nodes, and not for a file that somebody put there."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "variables": (
+        *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+        *("CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_ORDER", "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
+        *("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "TORCH_LOGS", "TORCHDYNAMO_DISABLE", "NCCL_DEBUG"),
+        *("NCCL_SOCKET_IFNAME", "NCCL_IB_DISABLE", "NCCL_P2P_DISABLE", "XLA_FLAGS", "JAX_PLATFORMS"),
+        *("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_MEM_FRACTION", "TF_CPP_MIN_LOG_LEVEL"),
+        *("TF_FORCE_GPU_ALLOW_GROWTH", "TF_DETERMINISTIC_OPS", "MUJOCO_GL", "MUJOCO_EGL_DEVICE_ID"),
+        *("PYOPENGL_PLATFORM", "EGL_DEVICE_ID", "DISPLAY", "OMP_NUM_THREADS", "MKL_NUM_THREADS"),
+        *("OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OMP_PROC_BIND", "KMP_AFFINITY", "PYTHONHASHSEED"),
+        *("PYTHONOPTIMIZE", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "CONDA_DEFAULT_ENV", "CONDA_PREFIX"),
+        *("VIRTUAL_ENV", "LD_PRELOAD", "LANG", "TZ", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"),
+        *("WANDB_MODE", "HYDRA_FULL_ERROR", "MALLOC_ARENA_MAX"),
+    ),
+    "slurm": (
+        *("SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_JOB_PARTITION", "SLURM_JOB_ACCOUNT", "SLURM_JOB_QOS"),
+        *("SLURM_JOB_NODELIST", "SLURM_JOB_NUM_NODES", "SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME"),
+        *("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_STEP_ID", "SLURM_NTASKS"),
+        *("SLURM_NNODES", "SLURM_NODEID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"),
+        *("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_GPUS", "SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"),
+        *("SLURM_JOB_GPUS", "SLURM_RESTART_COUNT", "SLURM_SUBMIT_DIR", "SLURM_SUBMIT_HOST", "SLURM_CLUSTER_NAME"),
+        *("SLURMD_NODENAME",),
+    ),
+    "distributed": (
+        *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK"),
+        *("ROLE_RANK", "ROLE_NAME", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"),
+        *("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+        *("OMPI_COMM_WORLD_LOCAL_RANK", "PMI_RANK", "PMI_SIZE", "JAX_PROCESS_ID", "JAX_NUM_PROCESSES"),
+        *("LSB_JOBID", "PBS_JOBID", "PBS_JOBNAME", "PBS_ARRAY_INDEX", "JOB_ID", "JOB_NAME", "SGE_TASK_ID"),
+        *("KUBERNETES_SERVICE_HOST", "POD_NAME", "POD_NAMESPACE", "NODE_NAME", "JOB_COMPLETION_INDEX"),
+        *("APPTAINER_NAME", "APPTAINER_CONTAINER", "SINGULARITY_NAME", "SINGULARITY_CONTAINER"),
+    ),
+}
+"""The variables by what they tell of: the process's settings, its SLURM job, its place among others."""
+
+
+def pick(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The variables of each group that are set, secrets masked and cut to ``LONGEST_VALUE``; empty groups are left out.
+
+    Args:
+        environ: a process's environment.
+    """
+    found = {
+        group: {name: shown(environ[name]) for name in names if name in environ} for group, names in GROUPS.items()
+    }
+    return {group: values for group, values in found.items() if values}
+
+
+def shown(text: str, limit: int = LONGEST_VALUE) -> str:
+    """A text without secrets, and cut so that one sees it."""
+    text = mask_text(text)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} more characters)"

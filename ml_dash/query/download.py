@@ -1,0 +1,113 @@
+"""Copies of stored files, checked against what the index says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_dash.errors import MissingFileError, StorageError
+from ml_dash.snowflake import file_id
+from ml_dash.storage import layout
+from ml_dash.storage.disk import copy_file
+
+
+def blob_path(run: str, entry: Mapping[str, Any]) -> str:
+    """Where a stored file lies.
+
+    Raises:
+        StorageError: its record leads out of the run's files; this client never writes such a record.
+    """
+    place = layout.blob(entry["path"], entry["id"], entry["filename"])
+    if not place.startswith("files/"):
+        raise StorageError(errno.EINVAL, f"the record of {entry['filename']!r} leads out of the run: {place!r}")
+    return os.path.join(run, place)
+
+
+def read_blob(run: str, entry: Mapping[str, Any]) -> bytes:
+    """A stored file's bytes.
+
+    Raises:
+        MissingFileError: it is gone.
+        StorageError: it is not what was saved.
+    """
+    path = blob_path(run, entry)
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise _translated(error, path) from None
+    _compare(entry, path, len(content), lambda: hashlib.sha256(content).hexdigest())
+    return content
+
+
+def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
+    """Copy a stored file to ``target``, where it appears complete and checked, or not at all. Returns ``target``.
+
+    Raises:
+        MissingFileError: it is gone.
+        StorageError: it is not what was saved, or cannot be written there.
+    """
+    source = blob_path(run, entry)
+    if not os.path.isfile(source):
+        raise _translated(FileNotFoundError(), source)
+    # Beside the target, so that the rename is one; named by a fresh id, so that two downloads do not meet.
+    temporary = os.path.join(os.path.dirname(target), f".{file_id()}.part")
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        size = copy_file(source, temporary)
+        _compare(entry, source, size, lambda: _checksum(temporary))
+        os.replace(temporary, target)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise _translated(error, source if isinstance(error, FileNotFoundError) else target) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+    return target
+
+
+def target_of(filename: str, place: str) -> str:
+    """The absolute path that one file is copied to: a folder keeps the file's name."""
+    name = os.path.basename(filename)
+    if not place or place.endswith(os.sep) or os.path.isdir(place):
+        place = os.path.join(place, name)
+    return os.path.abspath(place)
+
+
+def target_below(path: str, place: str) -> str:
+    """The absolute path of one of several files in a folder.
+
+    Raises:
+        StorageError: the file's record leads out of the folder.
+    """
+    folder = os.path.abspath(place)
+    target = os.path.normpath(os.path.join(folder, path))
+    if os.path.commonpath([folder, target]) != folder or target == folder:
+        raise StorageError(errno.EINVAL, f"the record of {path!r} leads out of {folder!r}")
+    return target
+
+
+def _compare(entry: Mapping[str, Any], path: str, size: int, checksum: Callable[[], str]) -> None:
+    """Raise unless size and checksum are those of the record; one that has none is not compared."""
+    wanted, name = entry.get("sizeBytes"), entry["filename"]
+    if wanted is not None and size != wanted:
+        raise StorageError(errno.EIO, f"{name!r} has {size} bytes where {wanted} were saved; it was changed", path)
+    wanted = entry.get("checksum")
+    if wanted is not None and (found := checksum()) != wanted:
+        raise StorageError(errno.EIO, f"{name!r} has the checksum {found}, not {wanted}; it was changed", path)
+
+
+def _checksum(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _translated(error: OSError, path: str) -> StorageError:
+    if isinstance(error, FileNotFoundError):
+        return MissingFileError(errno.ENOENT, "the stored file is gone", path)
+    return StorageError(error.errno, error.strerror or str(error), path)

@@ -1,0 +1,147 @@
+"""Frames of a stream to a video: how fast it runs, where it appears, and what a terminal shows meanwhile."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
+from ml_dash.media.video import FASTEST, VideoFile, check_fps, check_video_name, check_video_quality
+from ml_dash.media.video_frames import rgb_frames
+
+DEFAULT_FPS = 30
+"""For frames whose timestamps are no seconds of a recording: numbers of steps, or a picture now and then."""
+
+FASTEST_GUESS = 240
+"""Frames per second above which timestamps are no seconds either; cameras and screens end there."""
+
+PATIENCE_S = 0.5
+"""An export that takes longer than this shows its progress on a terminal."""
+
+REDRAW_S = 0.1
+"""How often its progress is drawn anew."""
+
+
+def export_video(
+    what: str,
+    frames: Iterable[tuple[dict[str, Any], np.ndarray[Any, Any]]],
+    times: npt.NDArray[np.float64],
+    to: str | os.PathLike[str],
+    fps: object,
+    quality: object,
+) -> str:
+    """Encode frames to a file that appears when it is complete.
+
+    Args:
+        what: the stream's name for messages.
+        frames: pairs of an index entry and pixels.
+        times: their timestamps in seconds.
+        to: the path of the video.
+        fps: frames per second, or None to tell it from the times.
+        quality: 1 to 100, or None.
+
+    Returns:
+        The absolute path of the video.
+
+    Raises:
+        InvalidValueError: an argument is out of range, there are no frames, or they are of different sizes.
+        MissingExtraError: PyAV is not installed.
+        StorageError: the video cannot be written.
+    """
+    if not isinstance(to, (str, os.PathLike)):
+        raise InvalidTypeError(f"{what}: to={to!r:.80} is a {type(to).__name__}, not a path")
+    path = os.path.abspath(os.fsdecode(to))
+    kind = check_video_name(path)
+    rate = check_fps(guessed_fps(times, FASTEST[kind]) if fps is None else fps, kind)
+    if not times.size:
+        raise InvalidValueError(f"{what} has no frames to export; check the topic, start= and end=")
+    folder = os.path.dirname(path)
+    temporary = os.path.join(folder, f".{os.getpid()}-{time.time_ns()}.{kind}.part")
+    with VideoFile(temporary, kind, rate, check_video_quality(quality)) as video, _Progress(times.size) as progress:
+        _make_folder(folder)
+        for pixels in rgb_frames(_of_one_size(what, frames)):
+            video.add(pixels)
+            progress.advance()
+        video.finish()
+    _put_in_place(temporary, path)
+    return path
+
+
+def guessed_fps(times: npt.NDArray[np.float64], fastest: int) -> float:
+    """The rate at which frames with these timestamps run as they were taken.
+
+    Args:
+        times: seconds, if they are any.
+        fastest: the most that the format allows.
+    """
+    steps = np.diff(times)
+    step = float(np.median(steps)) if steps.size else 0.0
+    if 1 / FASTEST_GUESS <= step < 1:
+        return min(float(round(1 / step, 2)), fastest)
+    return DEFAULT_FPS
+
+
+def _of_one_size(
+    what: str, frames: Iterable[tuple[dict[str, Any], np.ndarray[Any, Any]]]
+) -> Iterator[np.ndarray[Any, Any]]:
+    size: tuple[int, ...] = ()
+    for entry, pixels in frames:
+        size = size or pixels.shape[:2]
+        if pixels.shape[:2] != size:
+            raise InvalidValueError(
+                f"{what}: frame {entry['seq']} at {entry['timestamp']} is {pixels.shape[1]}x{pixels.shape[0]} pixels, "
+                f"the first one {size[1]}x{size[0]}: all frames of a video have one size; export parts with start, end"
+            )
+        yield pixels
+
+
+def _make_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot make the video's folder: {error.strerror}", folder) from None
+
+
+def _put_in_place(temporary: str, path: str) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        os.unlink(temporary)
+        raise StorageError(error.errno, f"cannot put the video in place: {error.strerror}", path) from None
+
+
+class _Progress:
+    """One line on a terminal, drawn when it takes long; wiped at the end. Quiet elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._next = time.monotonic() + PATIENCE_S
+        self._drawn = False
+
+    def advance(self) -> None:
+        """One more frame is encoded."""
+        self._done += 1
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + REDRAW_S
+            self._drawn = True
+            _draw(f"ml_dash: exporting, {self._done} of {self._total} frames")
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._drawn:
+            _draw("")
+
+
+def _draw(text: str) -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(f"\r{text}\x1b[K")
+        sys.stderr.flush()

@@ -1,0 +1,39 @@
+"""A run's parameters, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_dash.query.source import Source
+from ml_dash.records.values import unflatten
+from ml_dash.storage import reading
+
+
+class ParamsReader:
+    """The parameters of a run.
+
+    Args:
+        source: the run.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def get(self, flatten: bool = True) -> dict[str, Any]:
+        """Every parameter so far, those just set included.
+
+        Args:
+            flatten: True for dotted keys, False for nested dicts.
+        """
+        self._source.flush()
+        flat = _without_filled(reading.read_parameters(self._source.folder))
+        return flat if flatten else unflatten(flat)
+
+
+def _without_filled(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the ``{}`` of dicts that were empty when they were set and got values later."""
+    if {} not in flat.values():
+        return dict(flat)
+    parents = {key[:end] for key in flat for end, letter in enumerate(key) if letter == "."}
+    return {key: value for key, value in flat.items() if value != {} or key not in parents}

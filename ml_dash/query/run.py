@@ -1,0 +1,204 @@
+"""One run, read only: whatever state it is in, from any process, also while it is written."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import itertools
+import os
+from functools import cached_property
+from typing import Any
+
+from ml_dash.errors import InvalidTypeError, MissingFileError
+from ml_dash.query import scan
+from ml_dash.query.environment import read_environment
+from ml_dash.query.files import FilesReader
+from ml_dash.query.frames import FramesReader
+from ml_dash.query.logs import LogReader
+from ml_dash.query.metrics import MetricsReader
+from ml_dash.query.params import ParamsReader
+from ml_dash.query.tracks import TracksReader
+from ml_dash.storage import reading
+
+HEARTBEAT_LIMIT_S = 60.0
+"""A run that says it is running and has not said so for longer is not: the writer does so every 10 s."""
+
+SEARCHED_RUNS = 10_000
+"""How many runs are looked at for a name that is close to one that is not there."""
+
+_TRACKER_FACTS = ("frames_written", "frames_dropped", "records_refused", "tracker_errors")
+
+
+class RunReader:
+    """A run that is only read. Get it from ``ml_dash.open_run`` or ``ml_dash.runs``.
+
+    Every call reads what is on disk at that moment, so a run that is being written can be followed.
+
+    Attributes:
+        folder: absolute path of the run's directory.
+        prefix: its place below the root, ``owner/project/.../name``.
+    """
+
+    def __init__(self, folder: str, prefix: str) -> None:
+        self.folder = folder
+        self.prefix = prefix
+
+    def __repr__(self) -> str:
+        return f"<run {self.prefix!r} in {self.folder!r}>"
+
+    @cached_property
+    def logs(self) -> LogReader:
+        """The log: ``run.logs.read(level="error")``."""
+        return LogReader(self)
+
+    @cached_property
+    def params(self) -> ParamsReader:
+        """The parameters: ``run.params.get()``."""
+        return ParamsReader(self)
+
+    @cached_property
+    def metrics(self) -> MetricsReader:
+        """The metrics: ``run.metrics("train").read()``."""
+        return MetricsReader(self)
+
+    @cached_property
+    def tracks(self) -> TracksReader:
+        """The tracks: ``run.tracks("robot/pose").slice(0, 10)``."""
+        return TracksReader(self)
+
+    @cached_property
+    def files(self) -> FilesReader:
+        """The files: ``run.files.list("*.png")``."""
+        return FilesReader(self)
+
+    @cached_property
+    def frames(self) -> FramesReader:
+        """The frame streams: ``run.frames("camera").read(0)``."""
+        return FramesReader(self)
+
+    def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - a source's signature
+        """Nothing waits in this process."""
+        return True
+
+    def document(self) -> dict[str, Any]:
+        """experiment.json as it is now; empty if it cannot be read."""
+        return reading.read_experiment(self.folder)
+
+    def environment(self) -> dict[str, Any]:
+        """What the run recorded of its surroundings: code, packages, machine; empty if it did not."""
+        return read_environment(self.folder)
+
+    def health(self) -> dict[str, Any]:
+        """What the tracker counted: frames written and dropped, records refused, errors."""
+        document = self.document()
+        return {name: document.get(name, 0) for name in _TRACKER_FACTS}
+
+    @property
+    def name(self) -> str:
+        """The prefix's last segment."""
+        return self.prefix.rsplit("/", 1)[-1]
+
+    @property
+    def owner(self) -> str | None:
+        """The prefix's first segment; None if it has only one."""
+        return self.prefix.split("/", 1)[0] if "/" in self.prefix else None
+
+    @property
+    def project(self) -> str | None:
+        """The project as it was given, normally the prefix's second segment."""
+        return self.document().get("project")
+
+    @property
+    def readme(self) -> str | None:
+        """What the run is about."""
+        return self.document().get("description")
+
+    @property
+    def tags(self) -> list[str]:
+        """Words to find it by."""
+        return list(self.document().get("tags") or [])
+
+    @property
+    def metadata(self) -> Any:
+        """Anything more that was given."""
+        return self.document().get("metadata")
+
+    @property
+    def status(self) -> str | None:
+        """``RUNNING``, ``COMPLETED``, ``FAILED`` or ``CANCELLED``; None where a client wrote it that keeps no status."""
+        return self.document().get("status")
+
+    @property
+    def status_reason(self) -> str | None:
+        """Why it failed, as far as that is known."""
+        return self.document().get("status_reason")
+
+    @property
+    def created_at(self) -> datetime.datetime | None:
+        """When the run was first opened."""
+        return to_datetime(self.document().get("created_at"))
+
+    @property
+    def ended_at(self) -> datetime.datetime | None:
+        """When it ended; None while it runs."""
+        return to_datetime(self.document().get("ended_at"))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody writes it now: it says so, and has said so within the last minute."""
+        return is_live(self.document())
+
+
+def open_run(path_or_prefix: str | os.PathLike[str], dash_root: str | os.PathLike[str] = ".dash") -> RunReader:
+    """Open a run for reading. Nothing is ever written to it.
+
+    Args:
+        path_or_prefix: the run's folder, or its prefix below ``dash_root``.
+        dash_root: folder of all runs.
+
+    Raises:
+        MissingFileError: there is no such run; the text names the closest ones.
+        InvalidTypeError: it is no path.
+    """
+    if not isinstance(path_or_prefix, (str, os.PathLike)):
+        raise InvalidTypeError(f"{path_or_prefix!r:.80} is no path; name a run's folder or its prefix")
+    text, root = os.fspath(path_or_prefix), os.path.abspath(os.fspath(dash_root))
+    folder = os.path.join(root, *text.split("/")) if not os.path.isabs(text) else text
+    for place in (folder, os.path.abspath(text)):
+        if scan.is_run(place):
+            inside = place == root or place.startswith(root + os.sep)
+            return RunReader(place, scan.prefix_of(place, root) if inside else _own_prefix(place))
+    raise MissingFileError(_not_there(text, root))
+
+
+def to_datetime(text: object) -> datetime.datetime | None:
+    """A moment as the run's documents write it, with its time zone; None for what is none."""
+    if not isinstance(text, str):
+        return None
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
+
+
+def is_live(document: dict[str, Any]) -> bool:
+    """Whether the run of this experiment.json is being written now."""
+    beat = to_datetime(document.get("heartbeat_at"))
+    if document.get("status") != "RUNNING" or beat is None:
+        return False
+    return (datetime.datetime.now(datetime.UTC) - beat).total_seconds() < HEARTBEAT_LIMIT_S
+
+
+def _own_prefix(folder: str) -> str:
+    prefix = reading.read_experiment(folder).get("prefix")
+    return prefix if isinstance(prefix, str) and prefix else os.path.basename(folder)
+
+
+def _not_there(text: str, root: str) -> str:
+    known = [scan.prefix_of(run, root) for run in itertools.islice(scan.find_runs(root), SEARCHED_RUNS)]
+    if not known:
+        return f"there is no run {text!r}, and none at all below {root!r}; name dash_root= or the run's folder"
+    below = [prefix for prefix in known if prefix.startswith(f"{text.strip('/')}/")]
+    close = below[:3] or difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known[:3]
+    return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, close))}"

@@ -1,0 +1,182 @@
+"""The points of a metric and the rows of a track as columns: Arrow, numpy, pandas."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingExtraError
+from ml_dash.records.values import decode
+from ml_dash.storage import layout, reading, windows
+from ml_dash.storage.columns import kind_of_field, rows_to_table
+from ml_dash.storage.compaction import POINTS, ROWS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+INDEX = "_index"
+
+
+def metric_table(
+    run: str, name: str | None, start: float | None, end: float | None, columns: Sequence[str] | None
+) -> Any:
+    """The points of a metric as a ``pyarrow.Table``, in the order of ``read``: ``_index``, ``_ts``, the values, ``_createdAt``."""
+    names = None if columns is None else [INDEX, *columns]
+    journals = reading.shards(os.path.join(run, layout.metric_folder(name)), "data")
+    tables = [windows.table(journal, POINTS, start, end, names) for journal in journals]
+    found = windows.concat(tables, POINTS.time)
+    return _in_one_order(found) if len(tables) > 1 else found
+
+
+def track_table(run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
+    """The rows of a track as a ``pyarrow.Table`` sorted by ``timestamp``, those of one timestamp merged."""
+    journals = reading.track_shards(run, topic)
+    found = windows.concat([windows.table(path, ROWS, start, end, columns) for path in journals], ROWS.time)
+    ordered, repeated = _sorted_by_time(found)
+    if not repeated:
+        return ordered
+    if any(windows.has_nulls(path, ROWS) for path in journals):  # a None that overwrites a value is no null
+        rows = [reading.projected(row, columns) for row in reading.merged_rows(run, topic, start, end)]
+        return rows_to_table(rows, first=ROWS.time)
+    return _merged(ordered)
+
+
+def to_numpy(table: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The columns of a table as arrays, by name.
+
+    Numbers that are missing are NaN (whole numbers then are floats); lists of one length are arrays of two or more
+    dimensions; text, and whatever has no type of its own, are arrays of objects, None where they are missing.
+    """
+    return {field.name: _column_to_numpy(table[field.name], kind_of_field(field)) for field in table.schema}
+
+
+def to_dataframe(table: Any) -> Any:
+    """A table as a ``pandas.DataFrame``; JSON text becomes the values it stands for.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingExtraError('pandas is not installed; run: pip install "ml-dash[manager]"') from None
+
+    frame = table.to_pandas()
+    for field in table.schema:
+        if kind_of_field(field) is None:
+            frame[field.name] = pd.Series(_parsed(table[field.name]), index=frame.index, dtype=object)
+    return frame
+
+
+def check_columns(columns: object, what: str) -> list[str] | None:
+    """The names of columns as the user gave them.
+
+    Raises:
+        InvalidTypeError: they are no list of names.
+    """
+    if columns is None:
+        return None
+    if isinstance(columns, str) or not isinstance(columns, Sequence) or not all(isinstance(n, str) for n in columns):
+        raise InvalidTypeError(f"{what}: columns={columns!r:.80} must be a list of names, such as ['loss']")
+    return list(columns)
+
+
+def check_time(value: object, name: str, what: str) -> float | None:
+    """The bound of a window of time as the user gave it; infinite ones are taken.
+
+    Raises:
+        InvalidValueError: it is no number.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]  # whatever float() takes is a time
+    except (TypeError, ValueError):
+        seconds = float("nan")
+    if math.isnan(seconds):
+        raise InvalidValueError(f"{what}: {name}={value!r:.80} is not a number; pass seconds as a float, or None")
+    return seconds
+
+
+def _in_one_order(found: Any) -> Any:
+    """Points of several writers by time, numbered anew."""
+    import pyarrow as pa
+
+    ordered, _ = _sorted_by_time(found, POINTS.time)
+    place = ordered.schema.get_field_index(INDEX)
+    return ordered.set_column(place, INDEX, pa.array(range(len(ordered)), pa.int64()))
+
+
+def _sorted_by_time(found: Any, time: str = ROWS.time) -> tuple[Any, bool]:
+    """The table in the order of time, equal times as they were, and whether there are equal ones."""
+    import numpy as np
+
+    times = found[time].to_numpy()
+    if bool(np.all(times[1:] > times[:-1])):
+        return found, False
+    order = np.argsort(times, kind="stable")
+    times = times[order]
+    return found.take(order), bool(np.any(times[1:] == times[:-1]))
+
+
+def _merged(ordered: Any) -> Any:
+    """The rows of each time as one: the last value of each column that is not missing."""
+    import numpy as np
+    import pyarrow as pa
+
+    times = ordered[ROWS.time].to_numpy()
+    starts = np.flatnonzero(np.concatenate([[True], times[1:] != times[:-1]]))
+    places = np.arange(len(times))
+    arrays = []
+    for name in ordered.schema.names:
+        column = ordered[name].combine_chunks()
+        valid = column.is_valid().to_numpy(zero_copy_only=False)
+        last = np.maximum.reduceat(np.where(valid, places, -1), starts)
+        arrays.append(column.take(pa.array(np.maximum(last, 0), mask=last < 0)))
+    return pa.Table.from_arrays(arrays, schema=ordered.schema)
+
+
+def _column_to_numpy(column: Any, kind: Any) -> np.ndarray[Any, Any]:
+    import pyarrow as pa
+
+    if kind is None:
+        return _objects(_parsed(column))
+    if not pa.types.is_list(kind):
+        found: np.ndarray[Any, Any] = column.to_numpy()
+        return found
+    stacked = _stacked(column.combine_chunks())
+    return stacked if stacked is not None else _objects(column.to_pylist())
+
+
+def _stacked(lists: Any) -> np.ndarray[Any, Any] | None:
+    """Lists of one length, whatever they hold, as one array; None if they differ or something is missing."""
+    import numpy as np
+    import pyarrow as pa
+
+    lengths = np.diff(lists.offsets.to_numpy())
+    inner = lists.flatten()
+    if lists.null_count or inner.null_count or not len(lengths) or not bool(np.all(lengths == lengths[0])):
+        return None
+    if pa.types.is_list(inner.type):
+        values = _stacked(inner)
+        if values is None:
+            return None
+    elif pa.types.is_string(inner.type) or pa.types.is_null(inner.type):
+        return None
+    else:
+        values = inner.to_numpy(zero_copy_only=False)
+    return values.reshape(len(lists), int(lengths[0]), *values.shape[1:])
+
+
+def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _parsed(column: Any) -> list[Any]:
+    return [None if text is None else decode(text) for text in column.to_pylist()]

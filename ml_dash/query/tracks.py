@@ -1,0 +1,169 @@
+"""Reading tracks: the topics of a run, and the rows of one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ml_dash.errors import InvalidValueError
+from ml_dash.query.source import Source
+from ml_dash.query.track_slice import TrackSlice
+from ml_dash.storage import reading
+from ml_dash.storage.names import check_topic, closest
+
+
+class TrackReader:
+    """One track of a run, as far as it can be read.
+
+    Attributes:
+        topic: its topic, a path such as ``robot/pose``.
+    """
+
+    def __init__(self, source: Source, topic: str) -> None:
+        self.topic = topic
+        self._source = source
+        self._what = f"track {topic!r}"
+
+    def __repr__(self) -> str:
+        return f"<{self._what}>"
+
+    def read(
+        self,
+        start_timestamp: float | None = None,
+        end_timestamp: float | None = None,
+        columns: Sequence[str] | None = None,
+        format: str = "json",
+    ) -> Any:
+        """Rows sorted by time, those just appended included. Rows of one timestamp are one row.
+
+        Args:
+            start_timestamp: the first time wanted, inclusive, in seconds of the track's clock; None for no limit.
+            end_timestamp: the last time wanted, inclusive; None for no limit.
+            columns: a list of the fields wanted, nested ones with their dotted names; None for all. ``timestamp`` is
+                always there, and a row that has none of the fields stays.
+            format: how the rows are given back, see below.
+
+        Returns:
+            ``json``: a dict of ``entries`` (a list of dicts, each with its ``timestamp``) and ``count``. ``jsonl``:
+            bytes, one JSON object per line. ``parquet``: the bytes of a Parquet file whose first column is
+            ``timestamp`` (float64); columns that mix types hold JSON text, and what is missing is null. ``mocap``: a
+            dict with ``metadata``, ``channels`` and ``frames``.
+
+        Raises:
+            InvalidValueError: a limit is no number, ``columns`` is no list of names, or there is no such format.
+            ExperimentError: the experiment is closed.
+        """
+        start, end = self._limits(start_timestamp, end_timestamp)
+        names = _checked_columns(columns, self._what)
+        _check_format(format, self._what)
+        self._source.flush()
+        return reading.read_track(self._source.folder, self.topic, start, end, names, format)
+
+    def list_entries(self) -> list[dict[str, Any]]:
+        """Every row, sorted by time."""
+        self._source.flush()
+        return reading.merged_rows(self._source.folder, self.topic)
+
+    def slice(self, start_timestamp: float | None = None, end_timestamp: float | None = None) -> TrackSlice:
+        """The rows between two times, read at once, to iterate over and to find the row of a time.
+
+        Args:
+            start_timestamp: the first time wanted, inclusive; None for no limit.
+            end_timestamp: the last time wanted, inclusive; None for no limit.
+
+        Raises:
+            InvalidValueError: a limit is no number.
+            ExperimentError: the experiment is closed.
+        """
+        start, end = self._limits(start_timestamp, end_timestamp)
+        self._source.flush()
+        return TrackSlice(self.topic, start, end, reading.merged_rows(self._source.folder, self.topic, start, end))
+
+    def _limits(self, start: object, end: object) -> tuple[float | None, float | None]:
+        return _limit("start_timestamp", start, self._what), _limit("end_timestamp", end, self._what)
+
+
+class TracksReader:
+    """Every track of a run, as far as they can be read."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __call__(self, topic: str) -> TrackReader:
+        """The track of that topic, a path such as ``robot/pose``; one that does not exist has no rows.
+
+        Raises:
+            InvalidNameError: the topic cannot be a place on disk.
+        """
+        check_topic(topic)
+        return TrackReader(self._source, topic)
+
+    def topics(self, topic_filter: str | None = None) -> list[str]:
+        """The topics of the run, sorted.
+
+        Args:
+            topic_filter: a topic, or a glob such as ``robot/*``; its ``*`` stands for anything, slashes included. None
+                for all.
+
+        Raises:
+            InvalidValueError: the filter is no text.
+        """
+        if topic_filter is not None and not isinstance(topic_filter, str):
+            raise InvalidValueError(f"topic_filter={topic_filter!r:.80} must be text, such as 'robot/*'")
+        self._source.flush()
+        found = reading.list_tracks(self._source.folder)
+        return [topic for topic in found if topic_filter is None or _matches(topic, topic_filter)]
+
+    def list(self, topic_filter: str | None = None) -> list[dict[str, Any]]:
+        """The topics of the run with what metadata.json knows of them, counted now, by topic.
+
+        Args:
+            topic_filter: as in ``topics``.
+
+        Returns:
+            Dicts with ``topic``, ``columns`` (sorted names of all fields), ``totalEntries`` (calls of ``append``: those
+            of one timestamp, which are read as one row, count each), ``firstTimestamp``, ``lastTimestamp``, and, from
+            the run's first writer, ``trackId`` and ``createdAt``.
+
+        Raises:
+            InvalidValueError: the filter is no text.
+        """
+        return [reading.track_stats(self._source.folder, topic) for topic in self.topics(topic_filter)]
+
+
+def _matches(topic: str, topic_filter: str) -> bool:
+    return topic == topic_filter or fnmatchcase(topic, topic_filter)
+
+
+def _limit(name: str, value: Any, what: str) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, for more than one element
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise InvalidValueError(f"{what}: {name}={value!r:.80} is no number; pass seconds of the track's clock")
+    return seconds
+
+
+def _checked_columns(columns: object, what: str) -> Sequence[str] | None:
+    if columns is None:
+        return None
+    if isinstance(columns, str):
+        raise InvalidValueError(f"{what}: columns={columns!r:.80} is one text; pass a list, columns=[{columns!r:.80}]")
+    names = [*columns] if isinstance(columns, Iterable) else [columns]
+    texts = [name for name in names if isinstance(name, str)]
+    if len(texts) < len(names):
+        raise InvalidValueError(f"{what}: columns={columns!r:.80} must be a list of names, such as ['q', 'imu.x']")
+    return texts
+
+
+def _check_format(format: object, what: str) -> None:
+    if isinstance(format, str) and format in reading.TRACK_FORMATS:
+        return
+    near = closest(format, reading.TRACK_FORMATS) if isinstance(format, str) else None
+    hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(reading.TRACK_FORMATS)}"
+    raise InvalidValueError(f"{what}: format={format!r:.80} is not known; {hint}")

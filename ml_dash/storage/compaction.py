@@ -1,0 +1,228 @@
+"""Make and renew ``data.parquet``: the columnar copy of a journal of points or rows.
+
+The journal is read twice, in pieces: once to learn which columns there are, once to write them. So a journal of any
+length takes the memory of one piece. Row groups that an older copy holds already are taken over from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from ml_dash.records.values import decode, flatten
+from ml_dash.storage import parquet_copy
+from ml_dash.storage.columns import array_of, columns_of, field_of, kind_of, kind_of_field, recast, wider
+from ml_dash.storage.journal import read_lines_from, whole_length
+from ml_dash.storage.parquet_copy import Coverage, Group
+
+GROUP_LINES = 32_768
+"""Lines of one row group: a window of 1000 rows then reads a thirtieth of a million, and the columns pack well."""
+
+GROUP_BYTES = 32 * 1024 * 1024
+"""Bytes of lines after which a row group ends all the same: what is in memory at once."""
+
+Row = dict[str, Any]
+
+
+class Shape(NamedTuple):
+    """How the lines of a stream become rows.
+
+    Attributes:
+        row: a line's object as values by column, or None if it is no row.
+        time: the column that holds the time of a row, in seconds.
+    """
+
+    row: Callable[[Any], Row | None]
+    time: str
+
+
+def point_row(point: Any) -> Row | None:
+    """A metric's line: ``_index``, ``_ts``, the values (nested ones dotted), ``_createdAt``."""
+    if not isinstance(point, dict) or not isinstance(data := point.get("data"), dict):
+        return None
+    if any(type(value) is dict for value in data.values()):
+        data = flatten(data)
+    row = {"_index": point.get("index"), "_ts": data.get("_ts"), **data}
+    for name in ("_index", "_createdAt"):
+        if name in data:  # the user's own value of that name stands beside ours
+            row[f"data.{name}"] = data[name]
+    row["_index"], row["_createdAt"] = point.get("index"), point.get("createdAt")
+    return row
+
+
+def track_row(row: Any) -> Row | None:
+    """A track's line: ``timestamp`` and the fields."""
+    if not isinstance(row, dict):
+        return None
+    time = row.get("timestamp")
+    return row if isinstance(time, (int, float)) and not isinstance(time, bool) else None
+
+
+POINTS = Shape(point_row, "_ts")
+ROWS = Shape(track_row, "timestamp")
+
+
+def build(journal: str, shape: Shape) -> bool:
+    """Write the copy of a journal, or renew it. False if it is complete already, or there is no row.
+
+    Raises:
+        OSError: the journal cannot be read, or the copy cannot be written.
+    """
+    old = parquet_copy.load(journal)
+    if old is not None and not parquet_copy.is_intact(journal, old):
+        old = None
+    if old is not None and old.size >= whole_length(journal, os.path.getsize(journal)):
+        return False
+    kept = _worth_keeping(old)
+    plan = _Plan.of_copy(journal) if kept else _Plan()
+    plan.nulls = old is not None and old.nulls
+    groups = [*kept, *(plan.learn(piece, shape) for piece in _pieces(journal, kept[-1].end if kept else 0))]
+    if not any(group.rows for group in groups):
+        return False
+    _write(journal, shape, plan, _coverage(journal, plan, groups), len(kept))
+    return True
+
+
+def _coverage(journal: str, plan: _Plan, groups: list[Group]) -> Coverage:
+    end = groups[-1].end
+    head, tail = parquet_copy.edges(journal, end) or (0, 0)
+    return Coverage(end, head, tail, plan.nulls, parquet_copy.columns_in(plan.fields()), groups)
+
+
+class _Piece(NamedTuple):
+    """Some lines of a journal, whole row group."""
+
+    start: int
+    end: int
+    lines: list[bytes]
+
+
+class _Plan:
+    """The columns of a copy, as they are learned."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, Any] = {}
+        self.nulls = False
+
+    @classmethod
+    def of_copy(cls, journal: str) -> _Plan:
+        import pyarrow.parquet as pq
+
+        plan = cls()
+        plan.kinds = {field.name: kind_of_field(field) for field in pq.read_schema(parquet_copy.path_of(journal))}
+        return plan
+
+    def learn(self, piece: _Piece, shape: Shape) -> Group:
+        """Take the columns of some lines into account."""
+        rows = rows_of(piece.lines, shape)
+        self.nulls = self.nulls or any(None in row.values() for row in rows)
+        for name, values in columns_of(rows).items():
+            kind = kind_of(values)
+            self.kinds[name] = wider(self.kinds[name], kind) if name in self.kinds else kind
+        times = [time for row in rows if math.isfinite(time := _time(row, shape))]
+        grows = len(times) == len(rows) and all(one < other for one, other in itertools.pairwise(times))
+        first, last = min(times, default=math.inf), max(times, default=-math.inf)
+        return Group(piece.start, piece.end, len(piece.lines), len(rows), first, last, grows)
+
+    def fields(self) -> list[Any]:
+        return [field_of(name, kind) for name, kind in self.kinds.items()]
+
+    def schema(self, coverage: Coverage) -> Any:
+        import pyarrow as pa
+
+        return pa.schema(self.fields(), coverage.to_metadata())
+
+    def table(self, rows: list[Row], schema: Any) -> Any:
+        import pyarrow as pa
+
+        columns = columns_of(rows)
+        empty = [None] * len(rows)
+        arrays = [array_of(columns.get(name, empty), kind) for name, kind in self.kinds.items()]
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+    def recast(self, table: Any, schema: Any) -> Any:
+        """A table of the older copy with the columns of now."""
+        import pyarrow as pa
+
+        arrays = []
+        for name, kind in self.kinds.items():
+            if name in table.schema.names:
+                arrays.append(recast(table[name], kind_of_field(table.schema.field(name)), kind))
+            else:
+                arrays.append(pa.nulls(len(table), schema.field(name).type))
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def rows_of(lines: list[bytes], shape: Shape) -> list[Row]:
+    """The rows among some lines."""
+    rows = []
+    for line in lines:
+        try:
+            row = shape.row(decode(line))
+        except ValueError:
+            continue
+        if row is not None:
+            rows.append(row)
+    return rows
+
+
+def _time(row: Row, shape: Shape) -> float:
+    time = row.get(shape.time)
+    return float(time) if isinstance(time, (int, float)) else math.nan
+
+
+def _worth_keeping(old: Coverage | None) -> list[Group]:
+    """The groups up to the first one that is small: those after it are packed anew."""
+    kept: list[Group] = []
+    for group in old.groups if old is not None else ():
+        if group.lines < GROUP_LINES // 2 and group.end - group.start < GROUP_BYTES // 2:
+            break
+        kept.append(group)
+    return kept
+
+
+def _pieces(journal: str, start: int) -> Iterator[_Piece]:
+    lines: list[bytes] = []
+    end = start
+    for line in read_lines_from(journal, start):
+        lines.append(line)
+        end += len(line) + 1
+        if len(lines) >= GROUP_LINES or end - start >= GROUP_BYTES:
+            yield _Piece(start, end, lines)
+            start, lines = end, []
+    if lines:
+        yield _Piece(start, end, lines)
+
+
+def _write(journal: str, shape: Shape, plan: _Plan, coverage: Coverage, kept: int) -> None:
+    import pyarrow as pa
+
+    target = parquet_copy.path_of(journal)
+    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.tmp")
+    try:
+        _write_groups(temporary, journal, shape, plan, coverage, kept)
+        os.replace(temporary, target)
+    except pa.ArrowException as error:
+        raise OSError(f"the columnar copy of {journal} cannot be written: {error}") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _write_groups(path: str, journal: str, shape: Shape, plan: _Plan, coverage: Coverage, kept: int) -> None:
+    import pyarrow.parquet as pq
+
+    schema = plan.schema(coverage)
+    texts = [field.name for field in schema if str(field.type) == "string"]
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts, write_page_checksum=True) as writer:
+        for number, group in enumerate(coverage.groups):
+            if number < kept:
+                table = plan.recast(parquet_copy.read_groups(journal, coverage, [number]), schema)
+            else:
+                table = plan.table(rows_of(parquet_copy.lines_of(journal, group), shape), schema)
+            if group.rows:
+                writer.write_table(table, row_group_size=group.rows)

@@ -1,0 +1,196 @@
+"""A window of a journal without reading all of it: the copy beside it says where to look.
+
+Rows that are given back as dicts always come from the journal, exactly as they were logged; columns come from the copy
+as far as it reaches, and from the journal after that. Without a copy that can be trusted everything comes from the
+journal.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ml_dash.records.values import decode
+from ml_dash.storage import parquet_copy
+from ml_dash.storage.columns import field_of, kind_of_field, recast, rows_to_table, wider
+from ml_dash.storage.compaction import POINTS, Row, Shape, rows_of
+from ml_dash.storage.journal import read_lines_from
+from ml_dash.storage.parquet_copy import Coverage, Group
+
+LARGE_BYTES = 1 << 20
+"""A journal below this size is read whole, faster than a copy is opened."""
+
+TAIL_LINES = 32_768
+"""Lines after the copy that become columns at once."""
+
+
+def coverage_of(journal: str) -> Coverage | None:
+    """What the copy covers, if the journal is large and the copy can be trusted."""
+    try:
+        large = os.path.getsize(journal) >= LARGE_BYTES
+    except OSError:
+        return None
+    return parquet_copy.load(journal) if large and os.path.exists(parquet_copy.path_of(journal)) else None
+
+
+def points_between(journal: str, start: int, stop: int | None) -> tuple[list[dict[str, Any]], int]:
+    """The points at the positions ``start`` to ``stop`` (exclusive; None for all), and how many points there are."""
+    coverage = coverage_of(journal)
+    window: list[dict[str, Any]] = []
+    position = 0
+    for group in coverage.groups if coverage is not None else ():
+        if position + group.rows > start and (stop is None or position < stop):
+            window += _points_of(journal, group, max(0, start - position), None if stop is None else stop - position)
+        position += group.rows
+    for point in _objects(read_lines_from(journal, coverage.size if coverage is not None else 0)):
+        if POINTS.row(point) is not None:
+            if position >= start and (stop is None or position < stop):
+                window.append(point)
+            position += 1
+    return window, position
+
+
+def rows_between(journal: str, start: float | None, end: float | None) -> Iterator[dict[str, Any]]:
+    """The lines of a track whose time is in the window, in the order in which they were written."""
+    coverage = coverage_of(journal)
+    for number, group in enumerate(coverage.groups if coverage is not None else ()):
+        assert coverage is not None
+        if not overlaps(group, start, end):
+            continue
+        lines = parquet_copy.lines_of(journal, group)
+        if not _all_within(group, start, end):
+            lines = _lines_in_window(journal, coverage, number, lines, start, end)
+        yield from _objects(lines)
+    yield from _objects(read_lines_from(journal, coverage.size if coverage is not None else 0))
+
+
+def table(journal: str, shape: Shape, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
+    """Rows as a ``pyarrow.Table`` in the order in which they were written, the time's column always among them.
+
+    Args:
+        journal: the journal.
+        shape: how its lines become rows.
+        start: the first time wanted, inclusive.
+        end: the last one, inclusive.
+        columns: the columns wanted; None for all. One that no row has is left out.
+    """
+    names = None if columns is None else list(dict.fromkeys([shape.time, *columns]))
+    coverage = coverage_of(journal)
+    tables = []
+    if coverage is not None:
+        groups = [number for number, group in enumerate(coverage.groups) if overlaps(group, start, end)]
+        try:
+            tables.append(parquet_copy.read_groups(journal, coverage, groups, names))
+        except OSError:  # a damaged page: what the journal has is the truth
+            coverage = None
+    tables += _tail_tables(journal, shape, coverage.size if coverage is not None else 0, names)
+    return within(concat(tables, shape.time), shape.time, start, end)
+
+
+def has_nulls(journal: str, shape: Shape) -> bool:
+    """Whether a value of some row is None, which columns cannot tell from one that is missing."""
+    coverage = coverage_of(journal)
+    if coverage is not None and coverage.nulls:
+        return True
+    tail = read_lines_from(journal, coverage.size if coverage is not None else 0)
+    return any(row is not None and None in row.values() for row in map(shape.row, _objects(tail)))
+
+
+def concat(tables: Sequence[Any], time: str) -> Any:
+    """Tables below each other, with the columns of all of them in the widest type of each."""
+    import pyarrow as pa
+
+    kinds: dict[str, Any] = {time: pa.float64()}
+    for one in tables:
+        for field in one.schema:
+            kind = kind_of_field(field)
+            kinds[field.name] = wider(kinds[field.name], kind) if field.name in kinds else kind
+    schema = pa.schema([field_of(name, kind) for name, kind in kinds.items()])
+    return pa.concat_tables([_with_schema(one, schema) for one in tables]) if tables else schema.empty_table()
+
+
+def within(found: Any, time: str, start: float | None, end: float | None) -> Any:
+    """The rows of a table whose time is in the window, both ends inclusive."""
+    import pyarrow.compute as pc
+
+    if start is not None:
+        found = found.filter(pc.greater_equal(found[time], start))
+    if end is not None:
+        found = found.filter(pc.less_equal(found[time], end))
+    return found
+
+
+def overlaps(group: Group, start: float | None, end: float | None) -> bool:
+    """Whether a row of the group may be in the window."""
+    if start is None and end is None:
+        return bool(group.rows)
+    return group.first <= (math.inf if end is None else end) and group.last >= (-math.inf if start is None else start)
+
+
+def _all_within(group: Group, start: float | None, end: float | None) -> bool:
+    return (start is None or group.first >= start) and (end is None or group.last <= end)
+
+
+def _points_of(journal: str, group: Group, start: int, stop: int | None) -> list[dict[str, Any]]:
+    lines = parquet_copy.lines_of(journal, group)
+    if len(lines) == group.rows:  # every line is a point: those before the window need not be parsed
+        return list(_objects(lines[start:stop]))
+    return [point for point in _objects(lines) if POINTS.row(point) is not None][start:stop]
+
+
+def _lines_in_window(
+    journal: str, coverage: Coverage, number: int, lines: list[bytes], start: float | None, end: float | None
+) -> list[bytes]:
+    """The lines that the window needs, by the times in the copy; all of them where these do not tell."""
+    import numpy as np
+
+    if len(lines) != coverage.groups[number].rows:
+        return lines
+    try:
+        times = parquet_copy.read_groups(journal, coverage, [number], ["timestamp"])["timestamp"].to_numpy()
+    except OSError:
+        return lines
+    low, high = -math.inf if start is None else start, math.inf if end is None else end
+    return [lines[place] for place in np.flatnonzero((times >= low) & (times <= high))]
+
+
+def _tail_tables(journal: str, shape: Shape, start: int, names: list[str] | None) -> Iterator[Any]:
+    lines: list[bytes] = []
+    for line in read_lines_from(journal, start):
+        lines.append(line)
+        if len(lines) == TAIL_LINES:
+            yield _to_table(rows_of(lines, shape), names)
+            lines = []
+    if lines:
+        yield _to_table(rows_of(lines, shape), names)
+
+
+def _to_table(rows: list[Row], names: list[str] | None) -> Any:
+    if names is not None:
+        rows = [{name: row[name] for name in names if name in row} for row in rows]
+    return rows_to_table(rows)
+
+
+def _with_schema(one: Any, schema: Any) -> Any:
+    import pyarrow as pa
+
+    arrays = []
+    for field in schema:
+        if field.name in one.schema.names:
+            old = one.schema.field(field.name)
+            arrays.append(recast(one[field.name], kind_of_field(old), kind_of_field(field)))
+        else:
+            arrays.append(pa.nulls(len(one), field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _objects(lines: Iterator[bytes] | list[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            value = decode(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value

@@ -1,0 +1,108 @@
+"""Python's ``logging`` into the log of a run: ``logging.getLogger().addHandler(exp.logs.handler())``."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from typing import Any, Protocol
+
+from ml_dash.errors import InvalidValueError
+from ml_dash.query.logs import LogLevel
+
+MAX_NESTED = 2
+"""Records logged while another one is being stored, by the text of a value say: one inside another, and no deeper."""
+
+NUMBERS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
+"""What our levels are to ``logging``."""
+
+_OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
+
+
+class Lines(Protocol):
+    """The log of a run."""
+
+    def keep_record(self, level: str, message: str, metadata: dict[str, Any], when: float) -> None:
+        """Keep a line without printing it.
+
+        Raises:
+            MlDashError: it cannot be stored, or the run is not open.
+        """
+
+
+class LogHandler(logging.Handler):
+    """Sends the records of ``logging`` to the log of a run.
+
+    The line's metadata has ``logger``, ``file``, ``line``, what the call gave as ``extra=``, and ``exception`` (the
+    traceback) if there was one. Nothing is printed: that is the job of the program's other handlers. While the run is
+    closed the handler does nothing. It never raises.
+
+    Args:
+        lines: the log of a run.
+        level: the least serious level that is sent.
+    """
+
+    def __init__(self, lines: Lines, level: str | int = logging.NOTSET) -> None:
+        super().__init__(to_number(level))
+        self._lines = lines
+        self._busy = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Store one record; called by ``logging``."""
+        depth = getattr(self._busy, "depth", 0)
+        if depth >= MAX_NESTED:
+            return
+        self._busy.depth = depth + 1
+        try:
+            self._store(record)
+        except Exception:  # noqa: BLE001 - the run is closed, or a value's own methods fail: logging stops no training
+            return
+        finally:
+            self._busy.depth = depth
+
+    def _store(self, record: logging.LogRecord) -> None:
+        level, message = to_level(record.levelno), self._message(record)
+        about = _about(record)
+        try:
+            self._lines.keep_record(level, message, about | _extra(record), record.created)
+        except (TypeError, ValueError):  # a value of extra= cannot be stored; the line counts for more
+            self._lines.keep_record(level, message, about, record.created)
+
+    def _message(self, record: logging.LogRecord) -> str:
+        try:
+            return self.formatter.format(record) if self.formatter is not None else record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit the text, or whose own methods fail
+            return f"{record.msg} {record.args!r:.1000}"
+
+
+def to_level(number: int) -> str:
+    """Our level for a number of ``logging``: the highest one that is not above it."""
+    return next((level for level in reversed(NUMBERS) if number >= NUMBERS[level]), "debug")
+
+
+def to_number(level: str | int) -> int:
+    """The number of ``logging`` for one of our levels, or for a number.
+
+    Raises:
+        InvalidValueError: there is no such level.
+    """
+    if isinstance(level, int) and not isinstance(level, bool):
+        return level
+    if not isinstance(level, str):
+        raise InvalidValueError(f"level={level!r:.80} is no log level; use a name such as 'info', or logging.INFO")
+    return NUMBERS[LogLevel.validate(level)]
+
+
+def _about(record: logging.LogRecord) -> dict[str, Any]:
+    about: dict[str, Any] = {"logger": record.name, "file": record.pathname, "line": record.lineno}
+    if record.exc_info and record.exc_info[0] is not None:
+        about["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+    elif record.exc_text:
+        about["exception"] = record.exc_text
+    if record.stack_info:
+        about["stack"] = record.stack_info
+    return about
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}

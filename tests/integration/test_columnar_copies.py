@@ -1,0 +1,115 @@
+"""Columnar copies as a run makes them: after its end, and while it goes on."""
+
+from __future__ import annotations
+
+import os
+
+import pyarrow.parquet as pq
+import pytest
+
+from ml_dash import BufferConfig, Experiment
+from ml_dash.storage import parquet_copy
+from ml_dash.writer import columnar
+from tests.support import wait_until
+
+
+def record(root, count=100, start=0, **settings):
+    config = BufferConfig(echo=False, **settings)
+    with Experiment("a/b/c", dash_root=str(root), buffer_config=config).run as exp:
+        for i in range(start, start + count):
+            exp.metrics("train").log(loss=i / 2, step=i)
+            exp.tracks("robot/pose").append(q=[i, 0.5], _ts=i / 30)
+    return root / "a/b/c"
+
+
+def test_every_long_stream_has_its_copy_some_time_after_the_end(tmp_path):
+    run = record(tmp_path, columnar_rows=50)
+    copies = [run / "metrics/train/data.parquet", run / "tracks/robot/pose/data.parquet"]
+
+    wait_until(lambda: all(copy.exists() for copy in copies), 30)
+
+    assert list(range(100)) == pq.read_table(copies[0])["step"].to_pylist()
+    assert [[i, 0.5] for i in range(100)] == pq.read_table(copies[1])["q"].to_pylist()
+
+
+def test_a_short_stream_has_none(tmp_path):
+    run = record(tmp_path, columnar_rows=101)
+    other = record(tmp_path / "other", columnar_rows=1)
+    wait_until((other / "metrics/train/data.parquet").exists, 30)
+
+    assert not (run / "metrics/train/data.parquet").exists()
+
+
+def test_a_run_that_goes_on_renews_its_copy_at_its_end(tmp_path):
+    run = record(tmp_path, columnar_rows=1)
+    copy = run / "metrics/train/data.parquet"
+    wait_until(copy.exists, 30)
+
+    record(tmp_path, start=100, columnar_rows=1)
+
+    wait_until(lambda: 200 == parquet_copy.load(str(run / "metrics/train/data.jsonl")).rows, 30)
+    assert list(range(200)) == pq.read_table(copy)["step"].to_pylist()
+
+
+def test_the_run_is_free_while_its_copies_are_made(tmp_path):
+    """The next writer is the run's first again, and has no file of its own beside it."""
+    run = record(tmp_path, columnar_rows=1)
+    record(tmp_path, start=100, columnar_rows=1)
+
+    assert [run / "metrics/train/data.jsonl"] == list((run / "metrics/train").glob("*.jsonl"))
+
+
+def test_no_copy_is_made_when_it_is_switched_off(tmp_path):
+    run = record(tmp_path, columnar_rows=0)
+    other = record(tmp_path / "other", columnar_rows=1)
+    wait_until((other / "metrics/train/data.parquet").exists, 30)
+
+    assert not (run / "metrics/train/data.parquet").exists()
+
+
+@pytest.fixture
+def journal(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(f'{{"timestamp":{i}.0,"x":{i}}}\n' for i in range(100)))
+    return str(path)
+
+
+def test_a_copy_is_made_during_the_run_by_a_process_of_its_own(journal, monkeypatch):
+    monkeypatch.setattr(columnar, "ROWS_BETWEEN", 100)
+    problems = []
+    copies = columnar.ColumnarCopies(1, problems.append)
+
+    copies.step([columnar.Stream(journal, True, 99)])
+    assert copies._process is None
+    copies.step([columnar.Stream(journal, True, 100)])
+    process = copies._process
+    wait_until(lambda: process.poll() is not None, 30)
+    copies.step([columnar.Stream(journal, True, 150)])
+
+    assert 100 == parquet_copy.load(journal).rows
+    assert copies._process is None
+    assert [] == problems
+
+
+def test_a_process_that_cannot_make_its_copy_is_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(columnar, "ROWS_BETWEEN", 1)
+    problems = []
+    copies = columnar.ColumnarCopies(1, problems.append)
+
+    copies.step([columnar.Stream(str(tmp_path / "missing/data.jsonl"), True, 1)])
+    process = copies._process
+    wait_until(lambda: process.poll() is not None, 30)
+    copies.step([])
+
+    assert ["the process that makes columnar copies ended with 1"] == problems
+
+
+def test_what_a_killed_process_left_is_removed_later(journal, tmp_path):
+    old, fresh = tmp_path / ".data.parquet.1.tmp", tmp_path / ".data.parquet.2.tmp"
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+
+    assert columnar.make_copies([columnar.Stream(journal, True, 100)])
+
+    assert [False, True] == [old.exists(), fresh.exists()]

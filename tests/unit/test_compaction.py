@@ -1,0 +1,314 @@
+"""The columnar copy of a journal: what it holds, when it is renewed, and that it is never trusted blindly."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from ml_dash.query import tables
+from ml_dash.storage import compaction, parquet_copy, reading, windows
+from ml_dash.storage.compaction import POINTS, ROWS
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(compaction, "GROUP_LINES", 64)
+    monkeypatch.setattr(windows, "LARGE_BYTES", 0)
+    monkeypatch.setattr(windows, "TAIL_LINES", 50)
+
+
+def points(count, start=0):
+    return [
+        {
+            "index": i,
+            "data": {"loss": i * 0.5, "step": i, "_ts": 100.0 + i},
+            "createdAt": "2026-03-01T09:00:05.000120Z",
+        }
+        for i in range(start, start + count)
+    ]
+
+
+def append(path, objects):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(b"".join(orjson.dumps(value) + b"\n" for value in objects))
+
+
+@pytest.fixture
+def metric(tmp_path):
+    return tmp_path / "run/metrics/train/data.jsonl"
+
+
+@pytest.fixture
+def track(tmp_path):
+    return tmp_path / "run/tracks/pose/data.jsonl"
+
+
+def run_of(journal):
+    return str(journal.parents[2])
+
+
+def table_of(journal, **window):
+    given = {"start": None, "end": None, "columns": None} | window
+    if journal.parts[-3] == "metrics":
+        return tables.metric_table(run_of(journal), "train", **given)
+    return tables.track_table(run_of(journal), "pose", **given)
+
+
+def damage(path, where):
+    data = bytearray(path.read_bytes())
+    data[where] ^= 0xFF
+    path.write_bytes(data)
+
+
+def test_a_copy_holds_every_point_and_reads_with_any_reader_of_parquet(metric):
+    append(metric, points(200))
+
+    assert compaction.build(str(metric), POINTS)
+
+    found = pq.read_table(metric.with_suffix(".parquet"))
+    assert {"_index", "_ts", "loss", "step", "_createdAt"} == set(found.schema.names)
+    assert [i * 0.5 for i in range(200)] == found["loss"].to_pylist()
+    assert list(range(200)) == found["step"].to_pylist()
+
+
+def test_a_complete_copy_is_left_alone(metric):
+    append(metric, points(10))
+    assert compaction.build(str(metric), POINTS)
+    before = metric.with_suffix(".parquet").stat().st_ino
+
+    assert not compaction.build(str(metric), POINTS)
+    assert before == metric.with_suffix(".parquet").stat().st_ino
+
+
+def test_a_journal_without_a_row_gets_no_copy(metric):
+    append(metric, [{"index": 0}, 17])
+
+    assert not compaction.build(str(metric), POINTS)
+    assert not metric.with_suffix(".parquet").exists()
+
+
+def test_an_older_copy_is_continued_and_its_large_groups_are_kept(metric):
+    append(metric, points(64 * 2 + 5))
+    compaction.build(str(metric), POINTS)
+    append(metric, points(200, start=133))
+
+    assert compaction.build(str(metric), POINTS)
+
+    coverage = parquet_copy.load(str(metric))
+    assert [64] * 5 + [13] == [group.rows for group in coverage.groups]
+    assert list(range(333)) == table_of(metric)["step"].to_pylist()
+
+
+def test_a_column_that_comes_later_or_changes_its_type_widens_the_copy(metric):
+    append(metric, points(128))
+    compaction.build(str(metric), POINTS)
+    later = points(100, start=128)
+    for point in later:
+        point["data"] |= {"step": point["data"]["step"] + 0.5, "loss": "high", "extra": [1, 2]}
+    append(metric, later)
+
+    compaction.build(str(metric), POINTS)
+
+    found = tables.to_numpy(table_of(metric))
+    assert np.array_equal([*range(128), *np.arange(128, 228) + 0.5], found["step"])
+    assert [0.0, 0.5] == list(found["loss"][:2])
+    assert "high" == found["loss"][-1]
+    assert found["extra"][0] is None
+    assert [1, 2] == list(found["extra"][-1])
+
+
+def test_the_points_after_the_copy_come_from_the_journal(metric):
+    append(metric, points(100))
+    compaction.build(str(metric), POINTS)
+    append(metric, points(120, start=100))
+
+    assert list(range(220)) == table_of(metric)["step"].to_pylist()
+    window, total = windows.points_between(str(metric), 95, 105)
+    assert [list(range(95, 105)), 220] == [[point["index"] for point in window], total]
+
+
+def test_a_torn_line_is_in_neither(metric):
+    append(metric, points(100))
+    with metric.open("ab") as file:
+        file.write(b'{"index":100,"da')
+
+    compaction.build(str(metric), POINTS)
+
+    assert 100 == parquet_copy.load(str(metric)).rows
+    assert list(range(100)) == table_of(metric)["step"].to_pylist()
+
+
+def test_lines_that_are_no_points_are_passed_over(metric):
+    append(metric, [*points(70), {"index": 1}, [], *points(70, start=70)])
+    compaction.build(str(metric), POINTS)
+
+    window, total = windows.points_between(str(metric), 60, 80)
+
+    assert [list(range(60, 80)), 140] == [[point["index"] for point in window], total]
+    assert 140 == len(table_of(metric))
+
+
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.9, 0.97])
+def test_a_damaged_copy_is_not_trusted_and_is_made_again(metric, part):
+    append(metric, points(300))
+    compaction.build(str(metric), POINTS)
+    copy = metric.with_suffix(".parquet")
+    for byte in range(40):
+        damage(copy, int(copy.stat().st_size * part) + byte)
+
+    assert list(range(300)) == table_of(metric)["step"].to_pylist()
+    assert compaction.build(str(metric), POINTS)
+    assert parquet_copy.is_intact(str(metric), parquet_copy.load(str(metric)))
+
+
+def test_a_byte_that_is_wrong_anywhere_in_a_copy_never_shows(metric):
+    append(metric, points(30))
+    compaction.build(str(metric), POINTS)
+    copy = metric.with_suffix(".parquet")
+    expected = table_of(metric).to_pydict()
+    whole = copy.read_bytes()
+
+    for place in range(0, len(whole), 7):
+        copy.write_bytes(whole)
+        damage(copy, place)
+        assert expected == table_of(metric).to_pydict(), place
+
+
+def test_a_copy_of_another_journal_is_not_trusted(metric):
+    append(metric, points(300))
+    compaction.build(str(metric), POINTS)
+    metric.unlink()
+    append(metric, points(300, start=1000))
+
+    assert parquet_copy.load(str(metric)) is None
+    assert list(range(1000, 1300)) == table_of(metric)["step"].to_pylist()
+
+
+def test_a_copy_of_more_than_the_journal_has_is_not_trusted(metric):
+    append(metric, points(300))
+    compaction.build(str(metric), POINTS)
+    with metric.open("rb+") as file:
+        file.truncate(1000)
+
+    assert parquet_copy.load(str(metric)) is None
+    assert len(table_of(metric)) < 20
+
+
+def test_a_missing_copy_changes_nothing_but_the_time(metric):
+    append(metric, points(300))
+    without = table_of(metric)
+    compaction.build(str(metric), POINTS)
+
+    assert without.to_pydict() == table_of(metric).to_pydict()
+
+
+@pytest.mark.parametrize("window", [(None, 120.0), (150.0, None), (131.5, 260.0), (1e9, None), (90.0, 100.0)])
+def test_a_window_of_time_is_the_same_with_and_without_a_copy(metric, window):
+    append(metric, points(300))
+    start, end = window
+    expected = [i for i in range(300) if (start is None or 100 + i >= start) and (end is None or 100 + i <= end)]
+    assert expected == table_of(metric, start=start, end=end)["step"].to_pylist()
+
+    compaction.build(str(metric), POINTS)
+
+    assert expected == table_of(metric, start=start, end=end)["step"].to_pylist()
+
+
+def test_values_that_are_not_finite_stay_so(metric):
+    append(
+        metric, [{"index": 0, "data": {"a": "NaN", "_ts": 1.0}}, {"index": 1, "data": {"a": "-Infinity", "_ts": 2.0}}]
+    )
+    compaction.build(str(metric), POINTS)
+
+    first, second = tables.to_numpy(table_of(metric))["a"]
+    assert math.isnan(first)
+    assert -math.inf == second
+
+
+def test_a_value_with_the_name_of_a_column_of_ours_stands_beside_it(metric):
+    append(metric, [{"index": 7, "data": {"_index": 3, "index": 4, "_ts": 1.0}}])
+    compaction.build(str(metric), POINTS)
+
+    row = table_of(metric).to_pylist()[0]
+    assert [7, 3, 4] == [row["_index"], row["data._index"], row["index"]]
+
+
+def random_rows(seed, count, unsorted):
+    generator = random.Random(seed)
+    times = [i * 0.25 for i in range(count)]
+    if unsorted:
+        generator.shuffle(times)
+        times = [generator.choice(times[:40]) if generator.random() < 0.3 else time for time in times]
+    rows = []
+    for number, time in enumerate(times):
+        fields = {"n": number, "q": [number, 0.5], "s": str(number), "none": None if number % 7 == 0 else 1}
+        rows.append({"timestamp": time} | {k: v for k, v in fields.items() if generator.random() < 0.7})
+    return rows
+
+
+def model(rows, start=None, end=None):
+    merged = {}
+    for row in rows:
+        merged.setdefault(row["timestamp"], {}).update(row)
+    times = sorted(t for t in merged if (start is None or t >= start) and (end is None or t <= end))
+    return [merged[time] for time in times]
+
+
+def without_nulls(rows):
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+@pytest.mark.parametrize("unsorted", [False, True], ids=["in order", "out of order and repeated"])
+@pytest.mark.parametrize("built", [0, 150, 400], ids=["no copy", "older copy", "whole copy"])
+def test_a_track_is_the_same_as_its_model_in_rows_and_in_columns(track, unsorted, built):
+    rows = random_rows(1, 400, unsorted)
+    append(track, rows[:built])
+    if built:
+        compaction.build(str(track), ROWS)
+    append(track, rows[built:])
+
+    for start, end in [(None, None), (10.0, 30.0), (50.25, 50.25), (99.0, None)]:
+        expected = model(rows, start, end)
+        assert expected == reading.merged_rows(run_of(track), "pose", start, end)
+        table = table_of(track, start=start, end=end)
+        assert without_nulls(expected) == without_nulls(table.to_pylist())
+
+
+def test_rows_of_one_time_without_none_are_merged_in_columns(track):
+    append(track, [{"timestamp": 1.0, "a": 1}, {"timestamp": 1.0, "b": [1, 2]}, {"timestamp": 0.5, "a": 3}])
+    compaction.build(str(track), ROWS)
+
+    found = table_of(track).to_pydict()
+
+    assert {"timestamp": [0.5, 1.0], "a": [3, 1], "b": [None, [1, 2]]} == found
+
+
+def test_lists_of_one_length_are_one_array(track):
+    append(track, [{"timestamp": float(i), "q": [i, i + 1], "m": [[1, 2], [3, i]], "r": [0] * i} for i in range(5)])
+    compaction.build(str(track), ROWS)
+
+    found = tables.to_numpy(table_of(track))
+
+    assert (5, 2) == found["q"].shape
+    assert (5, 2, 2) == found["m"].shape
+    assert 4 == found["m"][4, 1, 1]
+    assert [3, (5,)] == [len(found["r"][3]), found["r"].shape]
+
+
+def test_nothing_is_left_behind_when_a_copy_cannot_be_written(metric, monkeypatch):
+    append(metric, points(10))
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compaction.os, "replace", refuse)
+    with pytest.raises(OSError, match="No space"):
+        compaction.build(str(metric), POINTS)
+
+    assert [metric] == list(metric.parent.iterdir())

@@ -1,0 +1,71 @@
+"""Copies of files: whole, with time and permissions, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from ml_dash.storage import disk
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_001])
+@pytest.mark.parametrize("way", ["clone", "copy_file_range", "blocks"])
+def test_a_copy_is_the_file(tmp_path, monkeypatch, size, way):
+    if way != "clone":
+        monkeypatch.setattr(disk, "_clone", lambda source, target: False)
+    if way == "blocks":
+
+        def refuse(*_):
+            raise OSError(errno.EXDEV, "another file system")
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(size))
+    source.chmod(0o640)
+    os.utime(source, ns=(1_600_000_000_000_000_000, 1_600_000_000_123_456_000))
+
+    assert size == disk.copy_file(str(source), str(target))
+    assert source.read_bytes() == target.read_bytes()
+    assert (0o640, 1_600_000_000_123_456_000) == (target.stat().st_mode & 0o777, target.stat().st_mtime_ns)
+
+
+def test_a_file_that_the_kernel_makes_up_as_it_is_read(tmp_path):
+    target = tmp_path / "target"
+    disk.copy_file("/proc/version", str(target))
+
+    assert Path("/proc/version").read_bytes() == target.read_bytes()
+
+
+def test_a_file_that_keeps_changing_leaves_no_copy(tmp_path, monkeypatch):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"1")
+    copy = disk._copy
+    attempts = []
+
+    def copy_and_grow(reader, writer):
+        attempts.append(copy(reader, writer))
+        with source.open("ab") as file:
+            file.write(b"1")
+        return attempts[-1]
+
+    monkeypatch.setattr(disk, "_copy", copy_and_grow)
+    with pytest.raises(disk.ChangedError):
+        disk.copy_file(str(source), str(target))
+    assert list(range(1, disk.COPY_ATTEMPTS + 1)) == attempts
+    assert not target.exists()
+
+
+def test_a_disk_that_is_full_leaves_no_copy(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.write_bytes(b"1")
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(disk, "_copy", refuse)
+    with pytest.raises(OSError, match="full"):
+        disk.copy_file(str(source), str(tmp_path / "target"))
+    assert not (tmp_path / "target").exists()
