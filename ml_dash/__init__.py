@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ml_dash.experiment import Experiment, OperationMode
     from ml_dash.manager import MLRun
     from ml_dash.run import RUN
-    from ml_dash.streams.logs import LogLevel
+    from ml_dash.streams.logs import LogBuilder, LogLevel
 
 _HOME = {
     "AuthenticationError": "errors",
@@ -44,6 +44,7 @@ _HOME = {
     "InvalidNameError": "errors",
     "InvalidTypeError": "errors",
     "InvalidValueError": "errors",
+    "LogBuilder": "streams.logs",
     "LogLevel": "streams.logs",
     "MLRun": "manager",
     "MissingEntryError": "errors",
@@ -68,6 +69,7 @@ __all__ = [
     "InvalidNameError",
     "InvalidTypeError",
     "InvalidValueError",
+    "LogBuilder",
     "LogLevel",
     "MLRun",
     "MissingEntryError",

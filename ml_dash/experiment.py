@@ -307,12 +307,16 @@ class Experiment:
         with self._lock:
             if self.is_open:
                 return
-            self._open(attach=False)
-            self._hooks.arm()
-            if self._config.capture_output:
-                from ml_dash.streams import capture
+            if not self._config.capture_output:
+                self._open(attach=False)
+                self._hooks.arm()
+                return
+            from ml_dash.streams import capture
 
-                capture.start(self._streams["logs"], self.warn)
+            # First, while a standard stream that is closed cannot be taken for one of our own files.
+            with capture.starting(self._streams["logs"], self.warn):
+                self._open(attach=False)
+                self._hooks.arm()
 
     def _open(self, *, attach: bool) -> None:
         opening = Opening(

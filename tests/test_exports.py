@@ -13,6 +13,7 @@ from ml_dash import _version, errors
 PROMISED = {
     "BufferConfig",
     "Experiment",
+    "LogBuilder",
     "LogLevel",
     "MLRun",
     "OperationMode",

@@ -48,10 +48,11 @@ KEYFRAME_S, MOST_FRAMES_TO_KEYFRAME = 2, 240
 
 _BT709, _LIMITED_RANGE = 1, 1  # the numbers of ISO/IEC 23091-2, and libav's for the range 16..235
 
-# x264 at "veryfast" takes half the time of its default for files of about the same size: the caller waits for it.
+# The caller waits: x264 at "veryfast" takes half the time of its default for files of about the same size, and VP9 for
+# a live picture a third to a tenth of the time that it takes for a film.
 _OPTIONS = {
     "mp4": {"preset": "veryfast"},
-    "webm": {"deadline": "realtime", "cpu-used": "5", "row-mt": "1", "tile-columns": "2", "b:v": "0"},
+    "webm": {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "tile-columns": "2", "b:v": "0"},
     "gif": {},
 }
 _CONTAINER_OPTIONS = {"mp4": {"movflags": "+faststart"}, "webm": {}, "gif": {"loop": "0"}}
@@ -148,7 +149,7 @@ class VideoFile:
                 f"not {pixels.shape[1]}x{pixels.shape[0]}; make the frames smaller"
             )
         with self._told_as_storage_error():
-            pixels = np.ascontiguousarray(pixels if self._kind == "gif" else _padded_to_even(pixels))
+            pixels = np.ascontiguousarray(_coarse(pixels) if self._kind == "gif" else _padded_to_even(pixels))
             if self._container is None:
                 self._open(pixels.shape[0], pixels.shape[1])
             frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")
@@ -293,6 +294,11 @@ def _padded_to_even(pixels: RgbFrame) -> RgbFrame:
     if not (odd_rows or odd_columns):
         return pixels
     return np.pad(pixels, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")
+
+
+def _coarse(pixels: RgbFrame) -> RgbFrame:
+    """Six bits of each sample, spread over 0..255: no more is seen in 256 colours, and finding them is 3 times faster."""
+    return (pixels & np.uint8(0xFC)) | (pixels >> np.uint8(6))
 
 
 def _processors() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ml_dash.provenance.secrets import mask_arguments
-from ml_dash.provenance.variables import pick, shown
+from ml_dash.provenance.variables import LOOKED_AT, cut, pick
 
 MOST_ARGUMENTS = 500
 """Arguments of the command line that are recorded: more are the files of a shell's pattern."""
@@ -41,7 +41,8 @@ def observe(entry: object) -> dict[str, Any]:
 
 
 def _arguments(arguments: list[object]) -> list[str]:
-    masked = mask_arguments(str(argument) for argument in arguments[:MOST_ARGUMENTS])
-    shortened = [shown(argument, LONGEST_ARGUMENT) for argument in masked]
+    texts = [str(argument) for argument in arguments[:MOST_ARGUMENTS]]
+    masked = mask_arguments(text[: LOOKED_AT * LONGEST_ARGUMENT] for text in texts)
+    shortened = [cut(mask, len(text), LONGEST_ARGUMENT) for mask, text in zip(masked, texts, strict=True)]
     left_out = len(arguments) - len(shortened)
     return [*shortened, f"... ({left_out} more arguments)"] if left_out > 0 else shortened

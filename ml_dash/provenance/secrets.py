@@ -53,8 +53,7 @@ def mask_text(text: str) -> str:
     if equals and value and _patterns()["name"].fullmatch(name) and is_secret_name(name):
         return f"{name}={MASK}"
     text = _patterns()["user"].sub(rf"\1{MASK}@", text)
-    text = _patterns()["assigned"].sub(_mask_assigned, text)
-    return _patterns()["token"].sub(MASK, text)
+    return _patterns()["token"].sub(MASK, _mask_assigned(text))
 
 
 def is_secret_name(name: str) -> bool:
@@ -99,9 +98,17 @@ def _clean_place(scheme: str, rest: str) -> str:
     return f"{user}@{host}{slash}{path}" if user else f"{host}{slash}{path}"
 
 
-def _mask_assigned(match: re.Match[str]) -> str:
-    name, between, _ = match.groups()
-    return f"{name}{between}{MASK}" if is_secret_name(name) else match.group()
+def _mask_assigned(text: str) -> str:
+    """Mask what follows the ``=`` or ``:`` of a secret name, anywhere in the text."""
+    parts: list[str] = []
+    done = 0
+    for match in _patterns()["assignment"].finditer(text):
+        if match.start() >= done and is_secret_name(match[1]):
+            value = _patterns()["value"].match(text, match.end())
+            if value is not None:
+                parts += [text[done : match.end()], MASK]
+                done = value.end()
+    return "".join([*parts, text[done:]])
 
 
 @functools.cache
@@ -117,10 +124,9 @@ def _patterns() -> dict[str, re.Pattern[str]]:
     return {
         "name": re.compile(r"[-+~]*[\w./@-]+"),
         "word": re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"),
-        "user": re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s\"']*@", re.IGNORECASE),
-        "assigned": re.compile(
-            r"([A-Za-z][\w.-]*)([\"']?\s*[=:]\s*)((?:Bearer|Basic|Token)\s+[^\s\"']+|\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)",
-            re.IGNORECASE,
-        ),
+        # A name begins where no name goes on: so each place of a long text is looked at once.
+        "user": re.compile(r"(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://)[^/\s\"']*@", re.IGNORECASE),
+        "assignment": re.compile(r"(?<![\w.-])([\w.-]+)[\"']?\s*[=:]\s*"),
+        "value": re.compile(r"(?:Bearer|Basic|Token)\s+[^\s\"']+|\"[^\"]*\"?|'[^']*'?|[^\s,;&\"']+", re.IGNORECASE),
         "token": re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(shapes)})"),
     }

@@ -9,6 +9,9 @@ from ml_dash.provenance.secrets import mask_text
 LONGEST_VALUE = 1_000
 """Characters of a variable that are recorded: enough for a list of nodes, and not for a file that somebody put there."""
 
+LOOKED_AT = 4
+"""How many times that is looked through for secrets: one that begins where the text is cut is seen as a whole."""
+
 GROUPS: dict[str, tuple[str, ...]] = {
     "variables": (
         *("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
@@ -59,5 +62,17 @@ def pick(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 def shown(text: str, limit: int = LONGEST_VALUE) -> str:
     """A text without secrets, and cut so that one sees it."""
-    text = mask_text(text)
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text) - limit} more characters)"
+    return cut(mask_text(text[: LOOKED_AT * limit]), len(text), limit)
+
+
+def cut(masked: str, length: int, limit: int) -> str:
+    """The beginning of a text, with how much is missing.
+
+    Args:
+        masked: the text without secrets, or the beginning of it.
+        length: characters of the whole one.
+        limit: characters that are kept.
+    """
+    if len(masked) <= limit and length <= LOOKED_AT * limit:
+        return masked
+    return f"{masked[:limit]}... ({length - limit} more characters)"

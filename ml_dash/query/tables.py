@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingExtraError
+from ml_dash.errors import InvalidValueError, MissingExtraError
 from ml_dash.records.values import decode
 from ml_dash.storage import layout, reading, windows
 from ml_dash.storage.columns import kind_of_field, rows_to_table
@@ -74,13 +74,17 @@ def check_columns(columns: object, what: str) -> list[str] | None:
     """The names of columns as the user gave them.
 
     Raises:
-        InvalidTypeError: they are no list of names.
+        InvalidValueError: they are no list of names.
     """
     if columns is None:
         return None
-    if isinstance(columns, str) or not isinstance(columns, Sequence) or not all(isinstance(n, str) for n in columns):
-        raise InvalidTypeError(f"{what}: columns={columns!r:.80} must be a list of names, such as ['loss']")
-    return list(columns)
+    if isinstance(columns, str):
+        raise InvalidValueError(f"{what}: columns={columns!r:.80} is one text; pass a list, columns=[{columns!r:.80}]")
+    given = [*columns] if isinstance(columns, Iterable) else [columns]
+    names = [name for name in given if isinstance(name, str)]
+    if len(names) < len(given):
+        raise InvalidValueError(f"{what}: columns={columns!r:.80} must be a list of names, such as ['loss', 'imu.x']")
+    return names
 
 
 def check_time(value: object, name: str, what: str) -> float | None:
@@ -93,10 +97,10 @@ def check_time(value: object, name: str, what: str) -> float | None:
         return None
     try:
         seconds = float(value)  # type: ignore[arg-type]  # whatever float() takes is a time
-    except (TypeError, ValueError):
-        seconds = float("nan")
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, for more than one element
+        seconds = math.nan
     if math.isnan(seconds):
-        raise InvalidValueError(f"{what}: {name}={value!r:.80} is not a number; pass seconds as a float, or None")
+        raise InvalidValueError(f"{what}: {name}={value!r:.80} is no number; pass seconds of its own clock, or None")
     return seconds
 
 

@@ -42,8 +42,9 @@ class Shape(NamedTuple):
 
 def point_row(point: Any) -> Row | None:
     """A metric's line: ``_index``, ``_ts``, the values (nested ones dotted), ``_createdAt``."""
-    if not isinstance(point, dict) or not isinstance(data := point.get("data"), dict):
+    if not isinstance(point, dict) or "data" not in point:
         return None
+    data = point["data"] if isinstance(point["data"], dict) else {}
     if any(type(value) is dict for value in data.values()):
         data = flatten(data)
     row = {"_index": point.get("index"), "_ts": data.get("_ts"), **data}

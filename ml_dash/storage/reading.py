@@ -11,9 +11,9 @@ from typing import Any
 from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.records.mocap import mocap_document
 from ml_dash.records.values import decode, encode, flatten, parse, revive
-from ml_dash.storage import file_index, layout
+from ml_dash.storage import file_index, layout, windows
 from ml_dash.storage.documents import parameters_in, read_document, read_raw_document
-from ml_dash.storage.journal import read_lines
+from ml_dash.storage.journal import read_lines, read_lines_from
 from ml_dash.storage.names import check_topic
 
 TRACK_FORMATS = ("json", "jsonl", "parquet", "mocap")
@@ -94,8 +94,23 @@ def metric_points(run: str, name: str | None, start: int = 0, stop: int | None =
     if len(paths) > 1:
         yield from _merged_points(paths)[start:stop]
         return
-    points = (point for path in paths for batch in read_batches(path) for point in batch if "data" in point)
-    for point in itertools.islice(points, start, stop):
+    for path in paths:
+        yield from _points_of_one(path, start, stop)
+
+
+def _points_of_one(path: str, start: int, stop: int | None) -> Iterator[dict[str, Any]]:
+    position = covered = 0
+    coverage = windows.coverage_of(path) if start or stop is None else None
+    for group in coverage.groups if coverage is not None else ():
+        if position + group.rows > start and (stop is None or position < stop):
+            yield from windows.points_of(
+                path, group, max(0, start - position), None if stop is None else stop - position
+            )
+        position += group.rows
+        covered = group.end
+    tail = (point for batch in read_batches(path, covered) for point in batch if "data" in point)
+    last = None if stop is None else max(0, stop - position)
+    for point in itertools.islice(tail, max(0, start - position), last):
         yield revive(point)
 
 
@@ -126,11 +141,16 @@ def _count_lines(run: str, name: str | None) -> int:
     return sum(1 for path in metric_shards(run, name) for _ in read_lines(path))
 
 
-def read_batches(path: str) -> Iterator[list[dict[str, Any]]]:
-    """The JSON objects of a journal as they stand (``revive`` makes floats of what was not finite), by the batch."""
+def read_batches(path: str, start: int = 0) -> Iterator[list[dict[str, Any]]]:
+    """The JSON objects of a journal as they stand (``revive`` makes floats of what was not finite), by the batch.
+
+    Args:
+        path: the journal.
+        start: the byte at which the first line begins.
+    """
     batch: list[bytes] = []
     size = 0
-    for line in read_lines(path):
+    for line in read_lines_from(path, start):
         batch.append(line)
         size += len(line)
         if size >= BATCH_BYTES:
@@ -184,7 +204,7 @@ def merged_rows(run: str, topic: str, start: float | None = None, end: float | N
     """
     rows: dict[float, dict[str, Any]] = {}
     for path in track_shards(run, topic):
-        for row in read_objects(path):
+        for row in windows.rows_between(path, start, end):
             timestamp = _row_time(row)
             if timestamp is None or not _within(timestamp, start, end):
                 continue

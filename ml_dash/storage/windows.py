@@ -15,7 +15,7 @@ from typing import Any
 from ml_dash.records.values import decode
 from ml_dash.storage import parquet_copy
 from ml_dash.storage.columns import field_of, kind_of_field, recast, rows_to_table, wider
-from ml_dash.storage.compaction import POINTS, Row, Shape, rows_of
+from ml_dash.storage.compaction import Row, Shape, rows_of
 from ml_dash.storage.journal import read_lines_from
 from ml_dash.storage.parquet_copy import Coverage, Group
 
@@ -35,21 +35,12 @@ def coverage_of(journal: str) -> Coverage | None:
     return parquet_copy.load(journal) if large and os.path.exists(parquet_copy.path_of(journal)) else None
 
 
-def points_between(journal: str, start: int, stop: int | None) -> tuple[list[dict[str, Any]], int]:
-    """The points at the positions ``start`` to ``stop`` (exclusive; None for all), and how many points there are."""
-    coverage = coverage_of(journal)
-    window: list[dict[str, Any]] = []
-    position = 0
-    for group in coverage.groups if coverage is not None else ():
-        if position + group.rows > start and (stop is None or position < stop):
-            window += _points_of(journal, group, max(0, start - position), None if stop is None else stop - position)
-        position += group.rows
-    for point in _objects(read_lines_from(journal, coverage.size if coverage is not None else 0)):
-        if POINTS.row(point) is not None:
-            if position >= start and (stop is None or position < stop):
-                window.append(point)
-            position += 1
-    return window, position
+def points_of(journal: str, group: Group, start: int, stop: int | None) -> list[dict[str, Any]]:
+    """The points of a row group at the positions ``start`` to ``stop`` (exclusive; None for all) within it."""
+    lines = parquet_copy.lines_of(journal, group)
+    if len(lines) == group.rows:  # every line is a point: those before the window need not be parsed
+        return list(_objects(lines[start:stop]))
+    return [point for point in _objects(lines) if "data" in point][start:stop]
 
 
 def rows_between(journal: str, start: float | None, end: float | None) -> Iterator[dict[str, Any]]:
@@ -131,13 +122,6 @@ def overlaps(group: Group, start: float | None, end: float | None) -> bool:
 
 def _all_within(group: Group, start: float | None, end: float | None) -> bool:
     return (start is None or group.first >= start) and (end is None or group.last <= end)
-
-
-def _points_of(journal: str, group: Group, start: int, stop: int | None) -> list[dict[str, Any]]:
-    lines = parquet_copy.lines_of(journal, group)
-    if len(lines) == group.rows:  # every line is a point: those before the window need not be parsed
-        return list(_objects(lines[start:stop]))
-    return [point for point in _objects(lines) if POINTS.row(point) is not None][start:stop]
 
 
 def _lines_in_window(

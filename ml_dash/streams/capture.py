@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ml_dash.ipc import fork
@@ -28,7 +28,7 @@ NAP_S = 0.005
 """Between two reads: output comes in groups, and each wake-up takes the interpreter from training for a moment."""
 
 STOP_TIMEOUT_S = 2.0
-"""How long closing a run waits for its last output: a terminal that is held up takes it no sooner."""
+"""How long closing a run waits for its last output while none of it is taken: a terminal may be held up for ever."""
 
 _WAKE_BYTES = 512
 
@@ -36,10 +36,10 @@ _WAKE_BYTES = 512
 class Sink(Protocol):
     """Who keeps captured lines: the log of a run."""
 
-    def keep_printed(self, stream: str, text: str) -> None:
+    def _keep_printed(self, stream: str, text: str) -> None:
         """Keep a line of ``stdout`` or ``stderr``. Never raises."""
 
-    def keep_exception(self, error: BaseException) -> None:
+    def _keep_exception(self, error: BaseException) -> None:
         """Keep a traceback. Never raises."""
 
 
@@ -87,7 +87,7 @@ class Capture:
         if self._thread.is_alive():
             self._asked.append(request)
             self._wake()
-            request.given_up = not request.done.wait(STOP_TIMEOUT_S)
+            request.given_up = not self._wait_for(request)
         self._remove(sink)
         for tee in self._tees:
             _keep_rest(sink, tee.name, tee.pending())
@@ -117,7 +117,7 @@ class Capture:
         """Hand lines to every run."""
         for sink in self.sinks:
             for line in lines:
-                sink.keep_printed(stream, line)
+                sink._keep_printed(stream, line)
 
     def _run(self) -> None:
         try:
@@ -155,6 +155,13 @@ class Capture:
         self._remove(request.sink)
         request.ended = not self._taps
         request.done.set()
+
+    def _wait_for(self, request: _Leave) -> bool:
+        shown = -1
+        while not request.done.wait(STOP_TIMEOUT_S):
+            if shown == (shown := sum(tap.shown for tap in self._all_taps)):
+                return False
+        return True
 
     def _remove(self, sink: Sink) -> None:
         with self._lock:
@@ -253,6 +260,17 @@ def start(sink: Sink, warn: Callable[[str], None]) -> None:
         _now.join(sink)
 
 
+@contextlib.contextmanager
+def starting(sink: Sink, warn: Callable[[str], None]) -> Iterator[None]:
+    """The same around the rest of a run's start: if that fails, the capture ends with it."""
+    start(sink, warn)
+    try:
+        yield
+    except BaseException:
+        stop(sink)
+        raise
+
+
 def stop(sink: Sink, *, failed: bool = False) -> None:
     """Give ``sink`` what was printed so far; after the last one everything is as it was before. Idempotent.
 
@@ -274,7 +292,7 @@ def stop(sink: Sink, *, failed: bool = False) -> None:
             capture.leave(sink)
     error = sys.exception()
     if failed and error is not None and not isinstance(error, SystemExit):
-        sink.keep_exception(error)
+        sink._keep_exception(error)
 
 
 def flush_streams() -> None:
@@ -301,7 +319,7 @@ def _forget(capture: Capture) -> None:
 
 def _keep_rest(sink: Sink, stream: str, text: str) -> None:
     if text:
-        sink.keep_printed(stream, text)
+        sink._keep_printed(stream, text)
 
 
 def _open_taps(warn: Callable[[str], None]) -> list[Tap]:

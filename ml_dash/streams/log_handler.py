@@ -22,7 +22,7 @@ _OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime",
 class Lines(Protocol):
     """The log of a run."""
 
-    def keep_record(self, level: str, message: str, metadata: dict[str, Any], when: float) -> None:
+    def _keep_record(self, level: str, message: str, metadata: dict[str, Any], when: float) -> None:
         """Keep a line without printing it.
 
         Raises:
@@ -64,9 +64,9 @@ class LogHandler(logging.Handler):
         level, message = to_level(record.levelno), self._message(record)
         about = _about(record)
         try:
-            self._lines.keep_record(level, message, about | _extra(record), record.created)
+            self._lines._keep_record(level, message, about | _extra(record), record.created)
         except (TypeError, ValueError):  # a value of extra= cannot be stored; the line counts for more
-            self._lines.keep_record(level, message, about, record.created)
+            self._lines._keep_record(level, message, about, record.created)
 
     def _message(self, record: logging.LogRecord) -> str:
         try:

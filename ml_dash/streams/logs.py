@@ -144,7 +144,7 @@ class Logs(LogReader):
 
         return LogHandler(self, level)
 
-    def keep_record(self, level: str, message: str, metadata: Mapping[str, object], when: float) -> None:
+    def _keep_record(self, level: str, message: str, metadata: Mapping[str, object], when: float) -> None:
         """Log a line of another time without printing it.
 
         Args:
@@ -161,7 +161,7 @@ class Logs(LogReader):
         data = encode({"level": level, "message": message, "metadata": metadata}, "a log line")
         self._owner.channel.publish(_LOG, b"", data, when, started)
 
-    def keep_printed(self, stream: str, text: str) -> None:
+    def _keep_printed(self, stream: str, text: str) -> None:
         """Log a line that the program printed to ``stdout`` or ``stderr``. Never raises."""
         try:
             data = encode({"level": _PRINTED_AS[stream], "message": text, "metadata": {"stream": stream}}, "a log line")
@@ -169,11 +169,11 @@ class Logs(LogReader):
         except Exception:  # noqa: BLE001 - the run is closed; it was printed all the same
             return
 
-    def keep_exception(self, error: BaseException) -> None:
+    def _keep_exception(self, error: BaseException) -> None:
         """Log an exception that ends the run, with its traceback. Never raises."""
         try:
             text = "".join(traceback.format_exception(error)).rstrip()
-            self.keep_record("error", text.rsplit("\n", 1)[-1], {"exception": text}, time.time())
+            self._keep_record("error", text.rsplit("\n", 1)[-1], {"exception": text}, time.time())
         except Exception:  # noqa: BLE001 - the exception's own text cannot be had; the run's status tells of it
             return
 

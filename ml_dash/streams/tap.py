@@ -32,6 +32,7 @@ class Tap:
         name: ``stdout`` or ``stderr``.
         reader: where to read; non-blocking, -1 once everybody who could write is gone.
         folder: the lines so far.
+        shown: bytes written to where the output went before.
 
     Args:
         fd: 1 or 2.
@@ -45,7 +46,8 @@ class Tap:
         self.name = NAMES[fd]
         self.folder = LineFolder()
         self._marks = MarkFilter()
-        self._shown = True
+        self.shown = 0
+        self._can_show = True
         self._size = b""
         self._saved = _safe_copy(fd)
         self._on_terminal = os.isatty(fd)
@@ -89,15 +91,17 @@ class Tap:
 
     def show(self, data: bytes) -> None:
         """Write to where the output went before. If that is gone, the output is kept in the log alone."""
-        while data and self._shown:
+        while data and self._can_show:
             try:
-                data = data[os.write(self._saved, data) :]
+                written = os.write(self._saved, data)
+                self.shown += written
+                data = data[written:]
             except BlockingIOError:
                 poller = select.poll()
                 poller.register(self._saved, select.POLLOUT)
                 poller.poll()
             except OSError:
-                self._shown = False
+                self._can_show = False
 
     def close(self) -> None:
         """Let go of every descriptor. Idempotent."""
@@ -106,7 +110,7 @@ class Tap:
                 with contextlib.suppress(OSError):
                     os.close(fd)
         self.reader = self._saved = -1
-        self._shown = False
+        self._can_show = False
 
     def _read(self) -> bytes | None:
         """What waits, or None for nothing."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ml_dash.errors import StorageError
 from ml_dash.storage import layout
@@ -14,11 +14,12 @@ from ml_dash.storage.documents import to_json
 
 if TYPE_CHECKING:
     from ml_dash.media.video import VideoFile
-    from ml_dash.streams.files import Folder
+    from ml_dash.query.files import Record
+    from ml_dash.streams.saving import FolderSaver
 
 
 def save_video(
-    folder: Folder,
+    folder: FolderSaver,
     frames: object,
     *,
     to: str,
@@ -27,7 +28,8 @@ def save_video(
     description: str | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, object] | None = None,
-) -> dict[str, Any]:
+    bindrs: Sequence[str] | None = None,
+) -> Record:
     """Save frames as a video that a browser plays. The call takes as long as encoding does.
 
     The frames are taken one at a time and encoded in the calling thread, to a file in the run's folder; when the call
@@ -46,6 +48,7 @@ def save_video(
         description: what it is.
         tags: words to find it by.
         metadata: more about it.
+        bindrs: resources or teams that it belongs to.
 
     Returns:
         The file's record; ``status`` is ``queued``, or ``refused`` if the video could not be written (counted).
@@ -62,7 +65,7 @@ def save_video(
 
     kind = check_video_name(to)
     rate, level = check_fps(fps, kind), check_video_quality(quality)
-    entry = folder._entry(to, description, tags, metadata)
+    entry = folder._entry(to, description, tags, metadata, bindrs)
     owner = folder._owner
     owner.channel.require_open()
     staged = f"{layout.STAGING}/{owner.tag or 'main'}-{entry['id']}"
@@ -95,7 +98,7 @@ def _encoded(video: VideoFile, path: str, frames: object) -> OSError | None:
     return None
 
 
-def _handed_over(folder: Folder, entry: dict[str, Any], staged: str, path: str) -> dict[str, Any]:
+def _handed_over(folder: FolderSaver, entry: Record, staged: str, path: str) -> Record:
     # Encoding is the user's own doing, and takes any time: only the hand-over counts as a cost of the tracker.
     began = time.perf_counter_ns()
     try:

@@ -113,3 +113,40 @@ def test_what_a_killed_process_left_is_removed_later(journal, tmp_path):
     assert columnar.make_copies([columnar.Stream(journal, True, 100)])
 
     assert [False, True] == [old.exists(), fresh.exists()]
+
+
+def test_points_and_rows_come_back_as_columns_while_the_run_is_open(tmp_path):
+    with Experiment("a/b/c", dash_root=str(tmp_path), echo=False).run as exp:
+        for i in range(5):
+            exp.metrics("train").log(loss=i / 2, step=i, _ts=float(i), **({"note": "high"} if i == 3 else {}))
+            exp.tracks("pose").append(q=[i, 0.5], _ts=-float(i))
+        metric, track = exp.metrics("train"), exp.tracks("pose")
+
+        assert [1.0, 1.5] == metric.table(["loss"], start_timestamp=2, end_timestamp=3)["loss"].to_pylist()
+        assert [None, None, None, "high", None] == metric.numpy()["note"].tolist()
+        frame = metric.dataframe(["step"])
+        assert [0, 1, 2, 3, 4] == frame["step"].tolist()
+        assert ["_index", "_ts", "step"] == sorted(frame.columns)
+        assert [[4, 0.5], [3, 0.5]] == track.numpy(end_timestamp=-3)["q"].tolist()
+        assert [-4.0, -3.0] == track.dataframe(end_timestamp=-3)["timestamp"].tolist()
+        assert 0 == len(exp.metrics("nothing").table())
+        assert ["timestamp"] == exp.tracks("nothing").table().schema.names
+        with pytest.raises(ValueError, match="list of names"):
+            metric.table([1])
+        with pytest.raises(ValueError, match="no number"):
+            metric.table(start_timestamp="soon")
+
+
+def test_points_of_several_writers_are_one_table_in_the_order_of_time(tmp_path):
+    with (
+        Experiment("a/b/c", dash_root=str(tmp_path), echo=False).run as exp,
+        Experiment("a/b/c", dash_root=str(tmp_path), echo=False).run as other,
+    ):
+        for i in range(6):
+            (exp if i % 2 else other).metrics("train").log(step=i, _ts=float(i))
+        other.flush()
+
+        table = exp.metrics("train").table()
+
+        assert list(range(6)) == table["step"].to_pylist()
+        assert list(range(6)) == table["_index"].to_pylist()

@@ -156,6 +156,7 @@ class TestSaving:
         assert "/some" == only(exp)["path"]
         assert read(blob(run, only(exp)))
 
+    @pytest.mark.allow_leaks("matplotlib keeps the fonts open that it has used")
     def test_a_figure(self, exp, run):
         pyplot = pytest.importorskip("matplotlib.pyplot")
         pyplot.switch_backend("agg")

@@ -78,9 +78,13 @@ class Config(Base):
     _hidden = "no"
 
     class Model:
+        """Nested."""
+
         layers = 2
 
         class Head:
+            """Nested twice."""
+
             width = 8
 
     def method(self):
@@ -138,6 +142,8 @@ class Hyper:
     name: str = "base"
 
     class Model:
+        """Nested."""
+
         layers: int = 3
 
 
@@ -146,7 +152,7 @@ def train(lr: float = 0.1, steps: int = 10):
     """A function with parameters."""
 
 
-Point = collections.namedtuple("Point", "x y")  # noqa: PYI024 - the plain one is what is tested
+Point = collections.namedtuple("Point", "x y")
 
 MASKED = {"url": "https://example.com/api", "password": "**********", "key": "b'**********'"}
 OPTIMIZER = {"name": "adam", "lr": 3e-4}
@@ -347,9 +353,10 @@ def test_a_field_that_was_never_set_is_left_out(stored):
     assert {"there": 1} == stored(Unset())
 
 
-class TestHelpers:
-    NESTED = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}}
+NESTED = {"a": {"b": 1, "c": {"d": [1, {"e": 2}]}}, "f": {}}
 
+
+class TestHelpers:
     @pytest.mark.parametrize(
         ("parent", "sep", "expected"),
         [
@@ -359,11 +366,11 @@ class TestHelpers:
         ],
     )
     def test_flat_and_back(self, parent, sep, expected):
-        flat = Params.flatten_dict(self.NESTED, parent, sep)
+        flat = Params.flatten_dict(NESTED, parent, sep)
         nested = Params.unflatten_dict(flat, sep=sep)
 
         assert expected == flat
-        assert self.NESTED == (nested[parent] if parent else nested)
+        assert NESTED == (nested[parent] if parent else nested)
 
     def test_dots_are_no_separator_where_another_is_named(self):
         assert {"a.b": {"c": 1}} == Params.unflatten_dict({"a.b/c": 1}, sep="/")

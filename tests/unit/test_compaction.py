@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ml_dash.query import tables
+from ml_dash.query.metric_stats import field_stats
 from ml_dash.storage import compaction, parquet_copy, reading, windows
 from ml_dash.storage.compaction import POINTS, ROWS
 
@@ -129,8 +130,9 @@ def test_the_points_after_the_copy_come_from_the_journal(metric):
     append(metric, points(120, start=100))
 
     assert list(range(220)) == table_of(metric)["step"].to_pylist()
-    window, total = windows.points_between(str(metric), 95, 105)
-    assert [list(range(95, 105)), 220] == [[point["index"] for point in window], total]
+    assert list(range(95, 105)) == [point["index"] for point in reading.metric_points(run_of(metric), "train", 95, 105)]
+    assert list(range(215, 220)) == [point["index"] for point in reading.metric_points(run_of(metric), "train", 215)]
+    assert [] == list(reading.metric_points(run_of(metric), "train", 220))
 
 
 def test_a_torn_line_is_in_neither(metric):
@@ -148,10 +150,28 @@ def test_lines_that_are_no_points_are_passed_over(metric):
     append(metric, [*points(70), {"index": 1}, [], *points(70, start=70)])
     compaction.build(str(metric), POINTS)
 
-    window, total = windows.points_between(str(metric), 60, 80)
+    window = reading.metric_points(run_of(metric), "train", 60, 80)
 
-    assert [list(range(60, 80)), 140] == [[point["index"] for point in window], total]
+    assert list(range(60, 80)) == [point["index"] for point in window]
     assert 140 == len(table_of(metric))
+
+
+def test_the_numbers_of_a_metric_are_the_same_from_its_copy(metric):
+    some = points(150)
+    for number, point in enumerate(some):
+        point["data"] |= {"flag": True, "sometimes": 2.5} if number % 3 else {"nan": "NaN", "sub": {"x": number}}
+    append(metric, some)
+    compaction.build(str(metric), POINTS)
+    append(metric, points(20, start=150))
+    found = field_stats([str(metric)])
+    metric.with_suffix(".parquet").unlink()
+    expected = field_stats([str(metric)])
+
+    assert {"loss", "step", "sometimes", "nan", "sub.x"} == set(expected["fields"])
+    assert set(expected["fields"]) == set(found["fields"])
+    for name, numbers in expected["fields"].items():
+        assert pytest.approx(numbers) == found["fields"][name]
+    assert [170, 170] == [expected["totalDataPoints"], found["totalDataPoints"]]
 
 
 @pytest.mark.parametrize("part", [0.01, 0.3, 0.9, 0.97])

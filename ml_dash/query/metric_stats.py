@@ -1,0 +1,144 @@
+"""What the numbers of a metric come to, field by field, without all of them in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_dash.records.aggregate import Moments
+from ml_dash.storage import parquet_copy, reading, windows
+
+FOLD_VALUES = 65_536
+"""Values of one field taken together by ``stats``: half a megabyte, and numpy's own cost is nothing beside it."""
+
+_NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+
+
+def field_stats(paths: list[str]) -> dict[str, Any]:
+    """``totalDataPoints``, ``firstTimestamp``, ``lastTimestamp`` and ``fields`` of journals; see ``MetricReader.stats``.
+
+    One pass, with some values of each field in memory.
+
+    Args:
+        paths: the files of one metric. Of several, the first value and the last are told by time.
+    """
+    try:
+        return _tallied(paths, by_copies=True)
+    except OSError:  # a damaged copy: the journals have everything
+        return _tallied(paths, by_copies=False)
+
+
+def _tallied(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
+    tally = _Tally(by_time=len(paths) > 1)
+    for path in paths:
+        start = _tally_copy(tally, path) if by_copies else 0
+        for batch in reading.read_batches(path, start):
+            tally.take(point for point in batch if "data" in point)
+    return tally.result()
+
+
+def _tally_copy(tally: _Tally, path: str) -> int:
+    """Take the numbers of the columnar copy, and return where in the journal it ends: 0 if it does not serve."""
+    coverage = windows.coverage_of(path)
+    if coverage is None or any(kind == "json" for _, kind in coverage.columns):  # which may hold numbers as well
+        return 0
+    numbers = [name for name, kind in coverage.columns if kind in ("int64", "double") and name != "_index"]
+    for group in range(len(coverage.groups)):
+        tally.take_columns(parquet_copy.read_groups(path, coverage, [group], numbers), coverage.groups[group].rows)
+    return coverage.size
+
+
+class _Tally:
+    """Numbers by field: some values at hand, the rest folded into moments."""
+
+    def __init__(self, *, by_time: bool) -> None:
+        self._by_time = by_time
+        self._points = 0
+        self._values: defaultdict[str, list[float]] = defaultdict(list)
+        self._times: defaultdict[str, list[float]] = defaultdict(list)
+        self._moments: defaultdict[str, Moments] = defaultdict(Moments)
+
+    def take(self, points: Iterable[dict[str, Any]]) -> None:
+        for point in points:
+            self._points += 1
+            data = point["data"]
+            if isinstance(data, dict):
+                self._take_fields(data, "", reading.point_time(point) if self._by_time else None)
+        for key in [key for key, values in self._values.items() if len(values) >= FOLD_VALUES]:
+            self._fold(key)
+
+    def take_columns(self, table: Any, rows: int) -> None:
+        """Take some points as columns of numbers, null where a value is missing."""
+        import numpy as np
+
+        self._points += rows
+        for key in [*self._values]:
+            self._fold(key)
+        times = np.nan_to_num(table["_ts"].to_numpy()) if self._by_time else None
+        for name in table.schema.names:
+            there = table[name].is_valid().to_numpy()
+            values = table[name].drop_null().to_numpy().astype(np.float64, copy=False)
+            self._moments[name].fold(values, times[there] if times is not None else None)
+
+    def _take_fields(self, data: Mapping[str, Any], prefix: str, when: float | None) -> None:
+        for name, value in data.items():
+            kind = type(value)
+            if kind is float or kind is int:
+                number = value
+            elif kind is str and value in _NON_FINITE:
+                number = _NON_FINITE[value]
+            else:
+                if kind is dict:
+                    self._take_fields(value, f"{prefix}{name}.", when)
+                continue
+            key = prefix + name if prefix else name
+            self._values[key].append(number)
+            if when is not None:
+                self._times[key].append(when)
+
+    def _fold(self, key: str) -> None:
+        import numpy as np
+
+        values, times = self._values.pop(key), self._times.pop(key, None)
+        self._moments[key].fold(_as_floats(values), None if times is None else np.array(times, np.float64))
+
+    def result(self) -> dict[str, Any]:
+        for key in list(self._values):
+            self._fold(key)
+        stamps = self._moments.pop("_ts", Moments())
+        return {
+            "totalDataPoints": self._points,
+            "firstTimestamp": stamps.low,
+            "lastTimestamp": stamps.high,
+            "fields": {key: _described(moments) for key, moments in self._moments.items()},
+        }
+
+
+def _described(moments: Moments) -> dict[str, Any]:
+    return {
+        "count": moments.count,
+        "nan_count": moments.nan_count,
+        "first": moments.first,
+        "last": moments.last,
+        "min": moments.low,
+        "max": moments.high,
+        "mean": moments.mean if moments.finite else None,
+        "std": moments.std if moments.finite else None,
+    }
+
+
+def _as_floats(values: list[float]) -> Any:
+    import numpy as np
+
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:  # an integer beyond the largest float
+        return np.array([_clamped(value) for value in values], dtype=np.float64)
+
+
+def _clamped(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")

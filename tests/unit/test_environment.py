@@ -1,0 +1,413 @@
+"""What a run records of itself: what is masked, how git and the system are asked, and within which limits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ml_dash.provenance import code, machine, packages, process, programs, secrets, variables
+from tests.support import run_python
+
+SECRET = "hunter2-hunter2"
+TOKEN = "ghp_" + "a1B2" * 9
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        ("arguments", "expected"),
+        [
+            (["--api-key=" + SECRET], ["--api-key=***"]),
+            (["--token", SECRET, "--lr", "0.1"], ["--token", "***", "--lr", "0.1"]),
+            (["--use-token", "--lr", "0.1"], ["--use-token", "--lr", "0.1"]),
+            (["--db.password", "-" + SECRET], ["--db.password", "***"]),
+            (["wandb.api_key=" + SECRET], ["wandb.api_key=***"]),
+            (["+auth.clientSecret=two words " + SECRET], ["+auth.clientSecret=***"]),
+            (["~HF_TOKEN=" + SECRET], ["~HF_TOKEN=***"]),
+            (["login", TOKEN], ["login", "***"]),
+            (["--x=" + TOKEN], ["--x=***"]),
+            (["--header", f"Authorization: Bearer {SECRET}"], ["--header", "Authorization: ***"]),
+            (["--config", f'{{"lr": 1, "password": "{SECRET}"}}'], ["--config", '{"lr": 1, "password": ***}']),
+            (["-c", f"api_key='{SECRET}'; main()"], ["-c", "api_key=***"]),
+            (["-c", f"n = 1; api_key = '{SECRET}'; main()"], ["-c", "n = 1; api_key = ***; main()"]),
+            ([f"a:b,token:{SECRET},c:d"], ["a:b,token:***,c:d"]),
+            ([f"--data=https://me:{SECRET}@host/x"], ["--data=https://***@host/x"]),
+            ([f"https://host/x?access_token={SECRET}&page=2"], ["https://host/x?access_token=***&page=2"]),
+            ([f"postgres://me:{SECRET}@host/db"], ["postgres://***@host/db"]),
+        ],
+    )
+    def test_what_is_masked(self, arguments, expected):
+        assert expected == secrets.mask_arguments(arguments)
+
+    @pytest.mark.parametrize(
+        "argument",
+        [
+            *("--tokenizer=gpt2", "--max_tokens=100", "--token-limit=3", "--key=value", "--keys=a,b", "--monkey=1"),
+            *("--password-file=/run/x", "--author=me", "--pass-rate=0.5", "task-with-a-very-long-name-indeed"),
+            *(
+                "data@v2",
+                "me@example.com",
+                "",
+                "=",
+                "=x",
+                "--",
+                "model=a=b",
+                "https://host/x",
+                "key" * 50_000,
+                "a.token-" * 20_000,
+            ),
+        ],
+    )
+    def test_what_is_not(self, argument):
+        assert [argument, "after"] == secrets.mask_arguments([argument, "after"])
+
+    @pytest.mark.parametrize(
+        ("address", "expected"),
+        [
+            (f"https://user:{SECRET}@host/x.git", "https://host/x.git"),
+            (f"https://{TOKEN}@github.com/me/x.git", "https://github.com/me/x.git"),
+            (f"https://user:{SECRET}@host:8443/x.git", "https://host:8443/x.git"),
+            (f"https://user:a/{SECRET}@host/x.git", "https://host/x.git"),
+            (f"https://user:{SECRET}@me@host/x.git", "https://host/x.git"),
+            (f"http://host/x.git?token={SECRET}#{SECRET}", "http://host/x.git"),
+            ("https://host/x@v2.git", "https://host/x@v2.git"),
+            ("https://host:8443/x@v2.git", "https://host:8443/x@v2.git"),
+            ("git@github.com:me/x.git", "git@github.com:me/x.git"),
+            (f"git:{SECRET}@host:me/x.git", "git@host:me/x.git"),
+            (f"{TOKEN}@host:me/x.git", "***@host:me/x.git"),
+            ("ssh://git@host:22/x.git", "ssh://git@host:22/x.git"),
+            (f"ssh://git:{SECRET}@host/x.git", "ssh://git@host/x.git"),
+            (f"codecommit::https://me:{SECRET}@host/x", "codecommit::https://host/x"),
+            (f"ext::sh -c 'curl {SECRET}'", "ext::***"),
+            ("/srv/git/x.git", "/srv/git/x.git"),
+            ("../x.git", "../x.git"),
+            ("file:///srv/x.git", "file:///srv/x.git"),
+        ],
+    )
+    def test_an_address_keeps_no_credentials(self, address, expected):
+        assert expected == secrets.clean_address(address)
+
+
+class TestProcess:
+    def test_the_named_variables_and_no_other(self):
+        environ = {
+            "CUDA_VISIBLE_DEVICES": "0,1",
+            "SLURM_JOB_ID": "12",
+            "SLURM_JWT": SECRET,
+            "RANK": "3",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "HOME": "/root",
+        }
+
+        assert {
+            "variables": {"CUDA_VISIBLE_DEVICES": "0,1"},
+            "slurm": {"SLURM_JOB_ID": "12"},
+            "distributed": {"RANK": "3"},
+        } == variables.pick(environ)
+        assert {} == variables.pick({"WANDB_API_KEY": SECRET})
+
+    def test_no_named_variable_is_one_for_secrets(self):
+        names = [name for group in variables.GROUPS.values() for name in group]
+
+        assert [] == [name for name in names if secrets.is_secret_name(name)]
+        assert len(names) == len(set(names))
+
+    def test_a_long_value_is_cut_and_says_so(self):
+        picked = variables.pick({"XLA_FLAGS": "x" * 5_000, "LD_PRELOAD": f"https://me:{SECRET}@host"})["variables"]
+
+        assert "x" * 1_000 + "... (4000 more characters)" == picked["XLA_FLAGS"]
+        assert "https://***@host" == picked["LD_PRELOAD"]
+
+    def test_a_long_command_line_is_cut_and_says_so(self, monkeypatch):
+        monkeypatch.setattr("sys.argv", [Path("train.py"), "x" * 5_000, *map(str, range(1_000))])
+        argv = process.observe("/project/train.py")["process"]["argv"]
+
+        assert ["train.py", "x" * 1_000 + "... (4000 more characters)", "0"] == argv[:3]
+        assert (501, "... (502 more arguments)") == (len(argv), argv[-1])
+
+    def test_what_cannot_be_told_is_noted(self, tmp_path):
+        printed = run_python(
+            """
+import os, sys, json
+os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+sys.argv = None
+from ml_dash.provenance.process import observe
+told = observe(None)
+print(sorted(told["process"]), [problem.split(":")[0] for problem in told["problems"]])
+""",
+            tmp_path,
+        )
+
+        assert ["['command', 'pid'] ['process.argv', 'process.cwd', 'process.entry']"] == printed.splitlines()
+
+
+class TestMachine:
+    def test_this_one(self):
+        system, who, python = machine.system_facts(), machine.who(), machine.python_facts()
+
+        assert os.cpu_count() == system["cpu_count"]
+        assert 1 <= system["cpus_usable"] <= system["cpu_count"]
+        assert system["memory_bytes"] > 2**28
+        assert who["host"]
+        assert python["version"] == python["build"].split()[0].rstrip("+")
+
+    def test_gpus_as_the_driver_lists_them(self, tmp_path):
+        card = tmp_path / "gpus/0000:0f:00.0"
+        card.mkdir(parents=True)
+        (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar 5\n")
+        (card / "information").write_text(
+            "Model: \t\t NVIDIA H200\nIRQ:   \t\t 16\nGPU UUID: \t GPU-1234\nBus Location: \t 0000:0f:00.0\n"
+        )
+
+        assert {
+            "driver": "550.54.15",
+            "cards": [{"name": "NVIDIA H200", "uuid": "GPU-1234", "bus": "0000:0f:00.0"}],
+        } == machine.gpus(str(tmp_path))
+        assert {} == machine.gpus(str(tmp_path / "none"))
+
+    @pytest.mark.parametrize(
+        ("files", "expected"),
+        [
+            ({}, {}),
+            (
+                {".dockerenv": "", "proc/self/mountinfo": f"1 2 /var/lib/docker/containers/{'ab' * 32}/hosts /etc\n"},
+                {"kind": "docker", "id": "ab" * 32},
+            ),
+            ({"run/.containerenv": ""}, {"kind": "podman"}),
+            (
+                {
+                    "var/run/secrets/kubernetes.io/serviceaccount/namespace": "research",
+                    "var/run/secrets/kubernetes.io/serviceaccount/token": SECRET,
+                },
+                {"kind": "kubernetes", "namespace": "research"},
+            ),
+        ],
+    )
+    def test_the_container(self, tmp_path, monkeypatch, files, expected):
+        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+
+        assert expected == machine.container(str(tmp_path))
+
+
+def test_packages_by_the_names_of_their_folders(tmp_path, monkeypatch):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (
+        *(first / "numpy-2.1.0.dist-info", first / "Params_Proto-3.3.0.dist-info", first / "linked.egg-info"),
+        *(
+            second / "numpy-1.0.dist-info",
+            second / "old-1.2-py3.11.egg-info",
+            second / "numpy",
+            second / "odd.egg-info",
+        ),
+    ):
+        folder.mkdir(parents=True)
+    (first / "linked.egg-info/PKG-INFO").write_text("Metadata-Version: 2.1\nName: linked\nVersion: 0.3\n")
+    paths = [str(first), str(tmp_path / "none"), str(second)]
+    expected = {"linked": "0.3", "numpy": "2.1.0", "old": "1.2", "params-proto": "3.3.0"}
+
+    assert (expected, 0) == packages.installed(paths)
+    monkeypatch.setattr(packages, "MOST_PACKAGES", 1)
+    assert ({"linked": "0.3"}, 3) == packages.installed(paths)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one commit, whatever the machine's git is set to."""
+    for name, value in {
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CEILING_DIRECTORIES": str(tmp_path),
+        **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "A"),
+        **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "a@example.com"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    root = tmp_path / "project"
+    root.mkdir()
+    git(root, "init", "-q", "-b", "main")
+    (root / "train.py").write_text("lr = 1\n")
+    (root / ".env").write_text("A=1\n")
+    git(root, "add", ".")
+    git(root, "commit", "-q", "-m", "first")
+    return root
+
+
+def git(folder, *arguments):
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class TestCode:
+    def test_a_clean_repository(self, repository):
+        found = code.describe_code([str(repository)])
+
+        assert (git(repository, "rev-parse", "HEAD"), "main", str(repository)) == tuple(
+            found.facts[key] for key in ("commit", "branch", "root")
+        )
+        assert (False, 0, [], b"", []) == (
+            found.facts["dirty"], found.facts["untracked_count"], found.facts["untracked"], found.diff, found.problems,
+        )  # fmt: skip
+        assert "remote" not in found.facts
+
+    def test_what_differs_from_the_commit(self, repository):
+        (repository / "train.py").write_text("lr = 2\n")
+        (repository / ".env").write_text(f"A={SECRET}\n")
+        (repository / "zwölf.txt").write_text(SECRET)
+        folder = repository / "deep/er"
+        folder.mkdir(parents=True)
+        found = code.describe_code([str(folder)])
+
+        assert (True, 2, 1, ["zwölf.txt"]) == tuple(
+            found.facts[key] for key in ("dirty", "changed_count", "untracked_count", "untracked")
+        )
+        assert b"-lr = 1\n+lr = 2\n" in found.diff
+        assert SECRET.encode() not in found.diff
+
+    def test_staged_changes_and_renames(self, repository):
+        git(repository, "mv", "train.py", "run.py")
+        (repository / "new.py").write_text("x = 1\n")
+        git(repository, "add", ".")
+        found = code.describe_code([str(repository)])
+
+        assert (2, 0) == (found.facts["changed_count"], found.facts["untracked_count"])
+        assert b"rename to run.py" in found.diff
+        assert b"+x = 1" in found.diff
+
+    def test_before_the_first_commit_and_off_every_branch(self, repository):
+        git(repository, "checkout", "-q", "--orphan", "fresh")
+        orphan = code.describe_code([str(repository)])
+        git(repository, "checkout", "-q", "-f", "main")
+        git(repository, "checkout", "-q", "--detach")
+        detached = code.describe_code([str(repository)])
+
+        assert (None, "fresh", True) == tuple(orphan.facts[key] for key in ("commit", "branch", "dirty"))
+        assert b"+lr = 1" in orphan.diff
+        assert (40, None) == (len(detached.facts["commit"]), detached.facts["branch"])
+
+    @pytest.mark.parametrize(
+        ("remotes", "expected"),
+        [
+            ({"origin": f"https://me:{SECRET}@host/x.git"}, "https://host/x.git"),
+            ({"a": "git@host:a.git", "origin": "git@host:x.git"}, "git@host:x.git"),
+            ({"fork": "/srv/x.git"}, "/srv/x.git"),
+        ],
+    )
+    def test_the_remote_without_credentials(self, repository, remotes, expected):
+        for name, address in remotes.items():
+            git(repository, "remote", "add", name, address)
+
+        assert expected == code.describe_code([str(repository)]).facts["remote"]
+
+    def test_a_large_difference_is_cut_and_says_so(self, repository):
+        (repository / "train.py").write_text("".join(f"line {i}\n" for i in range(100_000)))
+        found = code.describe_code([str(repository)])
+
+        assert found.facts["diff_truncated"]
+        assert len(found.diff) < code.DIFF_LIMIT + 100
+        assert found.diff.endswith(b"cut here: the difference is larger than 262144 bytes\n")
+
+    def test_many_untracked_files_are_counted_and_some_named(self, repository):
+        for number in range(150):
+            (repository / f"{number:03d}.txt").touch()
+        facts = code.describe_code([str(repository)]).facts
+
+        assert (150, code.MOST_UNTRACKED, "000.txt") == (
+            facts["untracked_count"], len(facts["untracked"]), facts["untracked"][0],
+        )  # fmt: skip
+
+    def test_the_first_folder_in_a_repository_counts(self, repository, tmp_path):
+        (tmp_path / "plain").mkdir()
+        folders = [str(tmp_path / "none"), str(tmp_path / "plain"), str(repository)]
+
+        assert str(repository) == code.describe_code(folders).facts["root"]
+
+    def test_no_repository(self, repository, tmp_path):
+        found = code.describe_code([str(tmp_path)])
+
+        assert ({}, b"", []) == (found.facts, found.diff, found.problems)
+
+    def test_nothing_that_a_repository_names_is_run(self, repository, tmp_path):
+        """A hook of the file system monitor, a text converter and an external diff would all leave a file."""
+        trap = tmp_path / "trap"
+        trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/caught\n")
+        trap.chmod(0o755)
+        for key in ("core.fsmonitor", "diff.external", "diff.trap.textconv", "core.pager"):
+            git(repository, "config", key, str(trap))
+        (repository / ".gitattributes").write_text("*.py diff=trap\n")
+        (repository / "train.py").write_text("lr = 2\n")
+        index = (repository / ".git/index").stat()
+        found = code.describe_code([str(repository)])
+
+        assert b"+lr = 2" in found.diff
+        assert not (tmp_path / "caught").exists()
+        assert (index.st_mtime_ns, index.st_ino) == (
+            (repository / ".git/index").stat().st_mtime_ns, (repository / ".git/index").stat().st_ino,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("path", ["", ".", "relative"])
+    def test_git_is_missing(self, repository, monkeypatch, path):
+        """A program of that name in the current folder is not git."""
+        shutil.copy("/bin/true", repository / "git")
+        monkeypatch.chdir(repository)
+        monkeypatch.setenv("PATH", path)
+
+        assert ["code: git is not installed, or not on PATH"] == code.describe_code([str(repository)]).problems
+
+    def test_git_hangs(self, repository, tmp_path, monkeypatch):
+        fake_git(tmp_path, monkeypatch, "sleep 600 & echo $! > {folder}/pid; wait")
+        monkeypatch.setattr(code, "COMMAND_SECONDS", 0.5)
+        found = code.describe_code([str(repository)])
+
+        assert ["code: git gave no answer in time; what is here is what it said before"] == found.problems
+        assert not running(int((tmp_path / "pid").read_text())), "what git started is still there"
+
+    def test_git_hangs_and_nobody_wants_the_answer(self, repository, tmp_path, monkeypatch):
+        fake_git(tmp_path, monkeypatch, "sleep 600")
+        found = code.describe_code([str(repository)], wanted=lambda: False)
+
+        assert 1 == len(found.problems)
+
+    def test_git_fails(self, repository, tmp_path, monkeypatch):
+        fake_git(tmp_path, monkeypatch, "echo 'fatal: detected dubious ownership' >&2; exit 128")
+        found = code.describe_code([str(repository)])
+
+        assert ["code: git rev-parse: status 128: fatal: detected dubious ownership"] == found.problems
+
+
+def fake_git(folder, monkeypatch, script):
+    place = folder / "bin"
+    place.mkdir()
+    (place / "git").write_text("#!/bin/sh\n" + script.format(folder=folder) + "\n")
+    (place / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}{os.pathsep}{os.environ['PATH']}")
+
+
+def running(pid):
+    try:
+        return "Z" != Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def test_a_program_that_says_too_much_is_stopped(tmp_path):
+    answer = programs.ask(
+        ["/bin/sh", "-c", "yes"], str(tmp_path), {"PATH": "/usr/bin:/bin"},
+        limit=1_000, deadline=time.monotonic() + 60, wanted=lambda: True,
+    )  # fmt: skip
+
+    assert (0, b"y\n" * 500, True) == (answer.status, answer.output, answer.truncated)
+
+
+def test_what_a_program_says_in_error_is_kept_in_part(tmp_path):
+    answer = programs.ask(
+        ["/bin/sh", "-c", "yes | head -c 1000000 >&2; exit 3"], str(tmp_path), {"PATH": "/usr/bin:/bin"},
+        limit=1_000, deadline=time.monotonic() + 60, wanted=lambda: True,
+    )  # fmt: skip
+
+    assert (3, b"", False) == (answer.status, answer.output, answer.truncated)
+    assert 4_096 <= len(answer.error) < 100_000
