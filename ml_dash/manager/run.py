@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +12,14 @@ from typing import Any, Self
 from ml_dash.errors import ExperimentError, StorageError
 from ml_dash.experiment import Experiment
 from ml_dash.ipc import fork
-from ml_dash.lifecycle import CloseHooks, describe
+from ml_dash.lifecycle import CloseHooks, _is_clean_exit, describe
 from ml_dash.manager import engine, wandb_link
 from ml_dash.manager.about import RESERVED, About, Described
 from ml_dash.manager.arguments import checked_config, checked_metrics, checked_root, make_folder, run_folder
 from ml_dash.manager.history import History, record, to_point, update_values
 from ml_dash.manager.saver import Saver
 from ml_dash.manager.store import RunFiles, check_segment, find_run
+from ml_dash.manager.voice import Voice
 from ml_dash.manager.wandb_link import FINISH_S, WandbLink
 
 _ENDED_BADLY = ("FAILED", "CANCELLED")
@@ -60,7 +60,7 @@ class MLRun(Described):
         self._is_creator = False
         self._is_attached = False
         self._finished = False
-        self._warned: set[str] = set()
+        self._warn = Voice(f"{about.project_name}/{about.run_id}")
         self._save_errors = 0
 
     @classmethod
@@ -113,8 +113,7 @@ class MLRun(Described):
                 run._warn(f"{reason}; the run is local, with the id {run.run_id}")
             run._begin(root, wandb_run, tags)
         except BaseException:
-            if wandb_run is not None:
-                wandb_run.finish(exit_code=1)
+            wandb_link.give_up(wandb_run)
             raise
         return run
 
@@ -186,14 +185,7 @@ class MLRun(Described):
 
     def health(self) -> dict[str, Any]:
         """Counters: ``wandb_waiting``, ``wandb_dropped``, ``wandb_errors``, ``wandb_last_error``, ``save_errors``."""
-        link = self._link
-        return {
-            "wandb_waiting": link.waiting if link else 0,
-            "wandb_dropped": link.dropped if link else 0,
-            "wandb_errors": link.errors if link else 0,
-            "wandb_last_error": link.last_error if link else None,
-            "save_errors": self._save_errors,
-        }
+        return {**wandb_link.health(self._link), "save_errors": self._save_errors}
 
     def __enter__(self) -> Self:
         return self
@@ -201,7 +193,7 @@ class MLRun(Described):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        if error is None or _is_clean_exit(error):
             self.finish()
         else:
             self._end("FAILED", describe(error))
@@ -220,15 +212,18 @@ class MLRun(Described):
         self._hooks.disarm()
         self._link = self.wandb_run = None
         self._is_creator = self._is_attached = False
+        self._files.let_go()
 
     def _begin(self, root: str, wandb_run: Any, tags: Sequence[str] | None) -> None:
         self._is_creator = True
+        self._files.hold()
         self.experiment = engine.open_engine(root, self.project_name, self.run_id, tags)
         try:
             self._files.write_config({**self.config, **self._about.tables()})
             engine.set_parameters(self.experiment, self.config)
         except BaseException as error:
             engine.end(self.experiment, "FAILED", describe(error))
+            self._files.let_go()
             raise
         if wandb_run is not None:
             self.wandb_run = wandb_run
@@ -237,6 +232,7 @@ class MLRun(Described):
 
     def _attach(self) -> Experiment:
         """Open a loaded run for writing, or the parent's run in a forked child."""
+        self._files.hold()
         if self.experiment is None:
             root = os.path.dirname(os.path.dirname(self.run_dir))
             self.experiment = engine.open_engine(root, self.project_name, self.run_id)
@@ -285,6 +281,7 @@ class MLRun(Described):
             except StorageError as error:
                 self._warn(f"the status is not in config.toml: {error}")
         engine.end(experiment, status, reason)
+        self._files.let_go()
 
     def _save(self, sync: bool = False) -> None:
         """Write metrics.toml; if that cannot be done the journal still has everything."""
@@ -300,11 +297,3 @@ class MLRun(Described):
             if experiment is not None:
                 self._warn(f"metrics.toml is behind: {error}; the journal has every value")
                 self._saver.mark()
-
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            try:
-                sys.stderr.write(f"ml_dash: {self.project_name}/{self.run_id}: {text}\n")
-            except (OSError, ValueError, AttributeError):  # nobody is there to read it
-                return

@@ -24,6 +24,7 @@ from ml_dash.storage.reading import read_experiment
 CONFIG = "config.toml"
 METRICS = "metrics.toml"
 LOCK = ".manager.lock"
+OPEN = ".manager.open"
 
 LOCK_S = 5.0
 """How long a write waits for another process of the same run: its write takes a few milliseconds."""
@@ -50,6 +51,7 @@ class RunFiles:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
+        self._held = -1
         self._disk = Disk()
         self._disk.owner = "manager"  # what a killed process left half written is written over by the next one
 
@@ -114,12 +116,29 @@ class RunFiles:
     def wait_for_orphan(self) -> None:
         """If the run's process was killed, wait until its writer has written out what it was given."""
         deadline = time.monotonic() + ORPHAN_S
-        while _is_orphan(self.folder) and time.monotonic() < deadline:
+        while self.is_being_written() and not self._is_open() and time.monotonic() < deadline:
             time.sleep(ORPHAN_POLL_S)
 
     def is_being_written(self) -> bool:
-        """Whether a process has the run open."""
-        return _is_locked(self.folder)
+        """Whether a process has the run open, or its writer still works for one that is gone."""
+        return _is_locked(os.path.join(self.folder, layout.RUN_LOCK))
+
+    def hold(self) -> None:
+        """Show that this process has the run open, until ``let_go`` or its end. Several may."""
+        with contextlib.suppress(ImportError, OSError):  # without locks nobody can be told
+            import fcntl
+
+            self._held = os.open(os.path.join(self.folder, OPEN), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def let_go(self) -> None:
+        """End ``hold``. In a forked child this closes the copy of the parent's, which goes on holding."""
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
+
+    def _is_open(self) -> bool:
+        return _is_locked(os.path.join(self.folder, OPEN), exclusive=True)
 
     def _read_metrics(self) -> tuple[dict[str, Any], dict[str, int]]:
         path = os.path.join(self.folder, METRICS)
@@ -225,34 +244,15 @@ def _parsed(path: str) -> tuple[dict[str, Any], str]:
         raise StorageError(22, f"{name} is damaged: {error}; restore it, or move the run away", path) from error
 
 
-def _is_orphan(folder: str) -> bool:
-    """Whether a writer still works for a process of this machine that is gone."""
-    import socket
-
-    about = read_experiment(folder)
-    if about.get("status") != "RUNNING" or about.get("host") != socket.gethostname() or _is_alive(about.get("pid")):
-        return False
-    return _is_locked(folder)
-
-
-def _is_locked(folder: str) -> bool:
+def _is_locked(path: str, *, exclusive: bool = False) -> bool:
+    """Whether a process holds the lock that belongs to a file; with ``exclusive`` also one that it shares."""
     try:
         import fcntl
 
-        with open(os.path.join(folder, layout.RUN_LOCK), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(path, "rb") as file:
+            fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except (ImportError, OSError):
         return False
     return False
-
-
-def _is_alive(pid: object) -> bool:
-    try:
-        os.kill(int(str(pid)), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    return True

@@ -166,3 +166,21 @@ class WandbLink:
                 self.errors += 1
                 self.last_error = f"{type(error).__name__}: {_first_line(error)}"
                 self._warn(f"wandb refused a call ({self.last_error}); the values are in the run's directory")
+
+
+def give_up(run: Any) -> None:
+    """End a run of wandb whose directory could not be made, within the usual deadline; None is none."""
+    if run is not None:
+        link = WandbLink(run, lambda _: None)  # the error that led here says more
+        link.end(exit_code=1)
+        link.join(FINISH_S)
+
+
+def health(link: WandbLink | None) -> dict[str, Any]:
+    """The counters of a link, all of them zero without one."""
+    return {
+        "wandb_waiting": link.waiting if link else 0,
+        "wandb_dropped": link.dropped if link else 0,
+        "wandb_errors": link.errors if link else 0,
+        "wandb_last_error": link.last_error if link else None,
+    }

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
-from ml_dash.query import download
+from ml_dash.query import download, globs
 from ml_dash.query.source import Source
 from ml_dash.storage import reading
 from ml_dash.storage.names import check_file_path, closest, unknown_keyword
@@ -26,7 +25,6 @@ READ_ATTEMPTS = 3
 """How often a file is looked for again when it was replaced by a later save just while it was read."""
 
 _T = TypeVar("_T")
-_MAGIC = re.compile(r"[*?\[]")
 
 
 class FolderReader:
@@ -45,12 +43,14 @@ class FolderReader:
         unknown = next((name for name in options if name not in OPTIONS), None)
         if unknown is not None:
             raise unknown_keyword(unknown, OPTIONS, "exp.files()")
-        prefix = given.pop("prefix", folder)
-        if folder is not None and prefix != folder:
-            raise InvalidValueError(f"the folder is {folder!r} and prefix={prefix!r}; they are the same: give one")
         check_about(given)
+        places = {
+            "/".join(check_file_path(place)) for place in (folder, given.pop("prefix", None)) if place is not None
+        }
+        if len(places) > 1:
+            raise InvalidValueError(f"the folder {folder!r} has another prefix; they are the same: give one")
         self._source = source
-        self._folder = "/".join(check_file_path(prefix)) if prefix is not None else ""
+        self._folder = places.pop() if places else ""
         self._file_id = str(given.pop("file_id", ""))
         self._dest_path = given.pop("dest_path", None)
         self._file_path = given.pop("file_path", None)
@@ -182,9 +182,14 @@ class FolderReader:
         return entries if pattern is None else self._matching(entries, pattern)
 
     def _matching(self, entries: Records, pattern: str) -> Records:
-        match = compiled(pattern).fullmatch
+        match = globs.compiled(pattern).fullmatch
         cut = len(self._folder) + 1 if self._folder else 0
-        return [e for e in entries if match(e["filename"]) or match(full := full_name(e)) or match(full[cut:])]
+        bare = "/" not in pattern  # else no bare name fits that its path would not
+        return [
+            entry
+            for entry in entries
+            if (bare and match(entry["filename"])) or match(full := full_name(entry)) or (cut and match(full[cut:]))
+        ]
 
     def _find(self, which: Which) -> Records:
         """The files that a call may mean: none, one, or several of one bare name."""
@@ -202,7 +207,7 @@ class FolderReader:
 
     def _select(self, which: Which) -> tuple[Records, bool]:
         """The files that a call is about, and whether it named one of them rather than a pattern."""
-        if not isinstance(which, str) or not _MAGIC.search(which):
+        if not isinstance(which, str) or not globs.has_magic(which):
             return [self.record(which)], True
         below, pattern = self._below(), which.lstrip("/")
         exact = [entry for entry in below if self._relative(entry) == pattern]
@@ -216,13 +221,9 @@ class FolderReader:
 
     def _below_fixed(self, entry: Record, pattern: str) -> str:
         """The path of a file below the part of a pattern that has no magic."""
-        segments = pattern.lstrip("/").split("/")[:-1]
-        magic = next((place for place, segment in enumerate(segments) if _MAGIC.search(segment)), len(segments))
-        fixed = "/".join(segments[:magic]) + "/" if magic else ""
-        for path in (self._relative(entry), full_name(entry)):
-            if path.startswith(fixed):
-                return path[len(fixed) :]
-        return self._relative(entry)
+        fixed = globs.fixed_part(pattern.lstrip("/"))
+        paths = (self._relative(entry), full_name(entry))
+        return next((path[len(fixed) :] for path in paths if path.startswith(fixed)), paths[0])
 
     def _fetch(self, entry: Record, target: str) -> str:
         return self._with_blob(entry, lambda newest: download.fetch(self._source.folder, newest, target))
@@ -264,15 +265,6 @@ def full_name(entry: Mapping[str, Any]) -> str:
     """A file's path from the root of the run's files, without a leading slash."""
     path = entry["path"].strip("/")
     return f"{path}/{entry['filename']}" if path else str(entry["filename"])
-
-
-def compiled(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression: as ``fnmatch`` has it, and ``**/`` may stand for nothing."""
-    import fnmatch
-
-    # translate() marks the end of the text, which stands in the middle when parts are joined.
-    parts = [fnmatch.translate(part).removesuffix(r"\Z").removesuffix(r"\z") for part in pattern.split("**/")]
-    return re.compile("(?:.*/)?".join(parts), re.DOTALL)
 
 
 def check_about(about: Mapping[str, object]) -> None:

@@ -85,6 +85,15 @@ def kind_of_field(field: Any) -> Any:
     return None if (field.metadata or {}).get(b"ml_dash") == b"json" else field.type
 
 
+def name_of(kind: Any) -> str:
+    """A type as text, the same before it was written to a file and after; JSON text is ``json``."""
+    import pyarrow as pa
+
+    if kind is None:
+        return "json"
+    return f"list<{name_of(kind.value_type)}>" if pa.types.is_list(kind) else str(kind)
+
+
 def array_of(values: Sequence[Any], kind: Any) -> Any:
     """Values as an Arrow array of a type that ``kind_of`` or ``wider`` gave."""
     import pyarrow as pa

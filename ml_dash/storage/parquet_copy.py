@@ -19,7 +19,7 @@ from typing import Any
 
 from ml_dash._json import json
 from ml_dash.storage import layout
-from ml_dash.storage.columns import kind_of_field
+from ml_dash.storage.columns import kind_of_field, name_of
 
 VERSION = 1
 KEY = b"ml_dash"
@@ -107,7 +107,7 @@ def load(journal: str) -> Coverage | None:
 
 def columns_in(schema: Any) -> list[list[str]]:
     """The names and types of the columns of a file; the type of JSON text is ``json``."""
-    return [[field.name, "json" if kind_of_field(field) is None else str(field.type)] for field in schema]
+    return [[field.name, name_of(kind_of_field(field))] for field in schema]
 
 
 def parse(metadata: bytes) -> Coverage | None:

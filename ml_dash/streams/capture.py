@@ -28,7 +28,7 @@ NAP_S = 0.005
 """Between two reads: output comes in groups, and each wake-up takes the interpreter from training for a moment."""
 
 STOP_TIMEOUT_S = 2.0
-"""How long closing a run waits for its last output while none of it is taken: a terminal may be held up for ever."""
+"""How long a run that begins or ends waits for earlier output while none of it is taken: a terminal may be held up."""
 
 _WAKE_BYTES = 512
 
@@ -43,11 +43,12 @@ class Sink(Protocol):
         """Keep a traceback. Never raises."""
 
 
-class _Leave:
-    """Asks the reading thread for a run's last lines."""
+class _Request:
+    """Asks the reading thread to begin or end with a run once it has read all that was printed before."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, *, joins: bool) -> None:
         self.sink = sink
+        self.joins = joins
         self.done = threading.Event()
         self.ended = False
         self.given_up = False
@@ -62,10 +63,9 @@ class Capture:
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self.sinks: tuple[Sink, ...] = ()
-        self._asked: deque[_Leave] = deque()
+        self._asked: deque[_Request] = deque()
         self._lock = threading.RLock()
         self._buffered: list[io.TextIOWrapper[Any]] = []
-        flush_streams()
         self._wake_reader, self._wake_end = _wake_pipe()
         self._taps = _open_taps(warn) if self._wake_reader >= 0 else []
         self._all_taps = tuple(self._taps)
@@ -77,17 +77,15 @@ class Capture:
         fork.register(self)
 
     def join(self, sink: Sink) -> None:
-        """From now on ``sink`` gets every line."""
-        with self._lock:
-            self.sinks = (*self.sinks, sink)
+        """Give ``sink`` every line that is printed from now on."""
+        if self.sinks:
+            self._ask(_Request(sink, joins=True))
+        self._add(sink)
 
     def leave(self, sink: Sink) -> bool:
         """Give ``sink`` what was printed so far, and nothing after that. Returns whether the thread has seen the end."""
-        request = _Leave(sink)
-        if self._thread.is_alive():
-            self._asked.append(request)
-            self._wake()
-            request.given_up = not self._wait_for(request)
+        request = _Request(sink, joins=False)
+        self._ask(request)
         self._remove(sink)
         for tee in self._tees:
             _keep_rest(sink, tee.name, tee.pending())
@@ -145,23 +143,36 @@ class Capture:
                 poller.unregister(reader)
                 self._taps.remove(tap)
         for request in asked:
-            self._let_go(request)
+            self._answer(request)
 
-    def _let_go(self, request: _Leave) -> None:
+    def _answer(self, request: _Request) -> None:
         if request.given_up:
             return
-        for tap in self._all_taps:
-            _keep_rest(request.sink, tap.name, tap.folder.pending())
-        self._remove(request.sink)
+        if request.joins:
+            self._add(request.sink)
+        else:
+            for tap in self._all_taps:
+                _keep_rest(request.sink, tap.name, tap.folder.pending())
+            self._remove(request.sink)
         request.ended = not self._taps
         request.done.set()
 
-    def _wait_for(self, request: _Leave) -> bool:
+    def _ask(self, request: _Request) -> None:
+        """Wait for the thread's answer, or until nothing moves."""
+        if not self._thread.is_alive():
+            return
+        self._asked.append(request)
+        self._wake()
         shown = -1
         while not request.done.wait(STOP_TIMEOUT_S):
             if shown == (shown := sum(tap.shown for tap in self._all_taps)):
-                return False
-        return True
+                request.given_up = True
+                return
+
+    def _add(self, sink: Sink) -> None:
+        with self._lock:
+            if sink not in self.sinks:
+                self.sinks = (*self.sinks, sink)
 
     def _remove(self, sink: Sink) -> None:
         with self._lock:
@@ -252,6 +263,7 @@ def start(sink: Sink, warn: Callable[[str], None]) -> None:
     """
     global _now  # noqa: PLW0603 - descriptors 1 and 2 are the process's
     with _lock:
+        flush_streams()
         try:
             _now = _now or Capture(warn)
         except OSError as error:  # no more descriptors are to be had

@@ -88,7 +88,7 @@ def test_everything_of_a_run(project):
         found["variables"][name] for name in ("MUJOCO_GL", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
     )
     assert numpy.__version__ == found["packages"]["numpy"]
-    assert "%d.%d.%d" % sys.version_info[:3] == found["python"]["version"]
+    assert ".".join(map(str, sys.version_info[:3])) == found["python"]["version"]
     assert os.cpu_count() == found["system"]["cpu_count"]
     assert ("main", "https://host/x.git", True, "code.diff") == tuple(
         found["code"][key] for key in ("branch", "remote", "dirty", "diff")
@@ -175,7 +175,7 @@ def test_a_writer_that_was_killed_leaves_it_to_the_next(project, tmp_path):
     place.mkdir()
     real = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()
     (place / "git").write_text(
-        f'#!/bin/sh\n[ -e {place}/go ] || {{ touch {place}/asked; exec sleep 5; }}\nexec {real} "$@"\n'
+        f'#!/bin/sh\n[ -e {place}/go ] || {{ touch {place}/asked; exec sleep 2; }}\nexec {real} "$@"\n'
     )
     (place / "git").chmod(0o755)
     code = (

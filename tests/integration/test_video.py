@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -19,8 +21,9 @@ from ml_dash.errors import (
 )
 from ml_dash.query import frame_export
 from ml_dash.query.frames import FrameReader
+from ml_dash.storage import reading
 from ml_dash.streams.video import save_video
-from tests.support import run_python
+from tests.support import python_environment, run_python, wait_until
 
 av = pytest.importorskip("av")
 
@@ -184,6 +187,27 @@ with Experiment({PREFIX!r}, dash_root={str(tmp_path / "runs")!r}, echo=False).ru
     print(*sorted(entry["filename"] for entry in exp.files.list()))
 """
     assert "child.mp4 parent.mp4" == run_python(code, tmp_path).strip()
+
+
+def test_a_killed_process_has_the_video_that_it_saved_and_no_half_of_another(tmp_path, run):
+    code = f"""
+import os, signal, numpy as np
+from ml_dash import Experiment
+from ml_dash.streams.video import save_video
+exp = Experiment({PREFIX!r}, dash_root={str(tmp_path / "runs")!r}, echo=False).run.start()
+save_video(exp.files("v"), np.zeros((5, 32, 32), np.uint8), to="whole.webm")
+def frames():
+    yield from np.zeros((200, 32, 32), np.uint8)
+    os.kill(os.getpid(), signal.SIGKILL)
+save_video(exp.files("v"), frames(), to="half.webm")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=python_environment(), timeout=60)
+    wait_until(lambda: reading.read_experiment(str(run)).get("status") == "FAILED")
+    wait_until(lambda: not leftovers(run))
+
+    assert -signal.SIGKILL == done.returncode
+    assert ["whole.webm"] == [entry["filename"] for entry in reading.read_files(str(run))]
+    assert [5] == [len(shown(path)[1]) for path in run.glob("files/v/*/whole.webm")]
 
 
 # -- export

@@ -291,6 +291,7 @@ def test_a_track_is_the_same_as_its_model_in_rows_and_in_columns(track, unsorted
     append(track, rows[:built])
     if built:
         compaction.build(str(track), ROWS)
+        assert built == parquet_copy.load(str(track)).rows
     append(track, rows[built:])
 
     for start, end in [(None, None), (10.0, 30.0), (50.25, 50.25), (99.0, None)]:

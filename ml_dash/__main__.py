@@ -1,0 +1,8 @@
+"""``python -m ml_dash`` is ``ml-dash``."""
+
+from __future__ import annotations
+
+from ml_dash.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The command line ``ml-dash``: the only place that prints."""

@@ -1,0 +1,145 @@
+"""What ``ls`` shows of its rows: which columns, and their cells."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+from ml_dash.cli import output, texts
+from ml_dash.cli.ls import count_line
+from ml_dash.cli.rows import Row
+from ml_dash.cli.table import GAP, Cell, Column, cells, table
+
+COMPARED_ROWS = 500
+"""Runs whose parameters are read to find those that differ: some screens full, and a tenth of a second."""
+
+PARAM_WIDTH = 16
+"""Columns that a parameter gets at most when nobody asked for it."""
+
+BASE = ("run", "status", "created", "duration", "tags")
+
+_STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "yellow", "live": "bold cyan"}
+
+
+def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
+    """The lines: a heading, a line for each run, and on a terminal how many there are."""
+    width = output.width()
+    chosen = list(names or BASE)
+    if names is None and not any(row.tags for row in rows):
+        chosen.remove("tags")
+    columns = [_column(name) for name in chosen]
+    now = datetime.datetime.now(datetime.UTC) if width is not None else None
+    lines = [[_cell(row, name, now) for name in chosen] for row in rows]
+    if names is None and width is not None and 1 < len(rows) <= COMPARED_ROWS:
+        _add_params(rows, columns, lines, width)
+    found = table(columns, lines, width)
+    if width is None:
+        return found
+    return [*found, output.paint(count_line(rows, total), "dim")]
+
+
+def raw_value(row: Row, name: str) -> Any:
+    """What a column holds of a run; a name that is no column's is a parameter's, or METRIC/FIELD."""
+    if name in _VALUES:
+        return _VALUES[name](row)
+    if name in row.params:
+        return row.params[name]
+    metric, slash, field = name.rpartition("/")
+    return row.last(metric, field) if slash else None
+
+
+_VALUES: dict[str, Callable[[Row], Any]] = {
+    "run": lambda row: row.prefix,
+    "name": lambda row: row.prefix.rsplit("/", 1)[-1],
+    "status": lambda row: row.document.get("status"),
+    "created": lambda row: row.document.get("created_at"),
+    "ended": lambda row: row.document.get("ended_at"),
+    "duration": lambda row: row.duration,
+    "tags": lambda row: row.tags,
+    "project": lambda row: row.document.get("project"),
+    "host": lambda row: row.document.get("host"),
+    "pid": lambda row: row.document.get("pid"),
+    "reason": lambda row: row.document.get("status_reason"),
+    "folder": lambda row: row.folder,
+}
+
+
+def _column(name: str) -> Column:
+    if name in {"run", "folder"}:
+        return Column(name.upper(), least=20, keep_end=True, style="bold" if name == "run" else "")
+    if name in {"tags", "reason"}:
+        return Column(name.upper(), least=8)
+    if name in {"created", "duration", "ended"}:
+        return Column(name.upper(), right=True)
+    return Column(name.upper() if name in _VALUES else texts.clean(name), least=0 if name in _VALUES else 6)
+
+
+def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
+    """One cell; without ``now`` it is for a program: times in full."""
+    if name == "status":
+        return _status(row)
+    if name == "duration":
+        return texts.duration(row.duration) if now else _plain(row.duration)
+    if name == "tags":
+        return ",".join(map(texts.clean, row.tags)) or "-"
+    value = raw_value(row, name)
+    if name in {"created", "ended"} and now is not None:
+        return _ago(value, now)
+    return _plain(value)
+
+
+def _status(row: Row) -> Cell:
+    if row.is_live:
+        return (f"running {'●' if output.has_unicode() else '*'}", _STYLES["live"])
+    # Whoever wrote it is gone without a word.
+    text = "running?" if row.status == "running" else row.status or "-"
+    return (text, _STYLES.get(row.status, ""))
+
+
+def _ago(text: Any, now: datetime.datetime) -> str:
+    from ml_dash.storage.documents import parse_timestamp
+
+    try:
+        moment = datetime.datetime.fromtimestamp(parse_timestamp(text), datetime.UTC)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return "-"
+    return texts.age(moment, now)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float) and value != int(value if abs(value) < 1e15 else 0):
+        return texts.number(value)
+    return texts.clean(value) if isinstance(value, str) else texts.value_text(value)
+
+
+def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]], width: int) -> None:
+    """Add the parameters that differ between the runs, as many as fit beside what is there."""
+    used = sum(len(GAP) + max(cells(_text(line[place])) for line in lines) for place in range(len(columns)))
+    used = max(used, 0)
+    for name in _differing(rows):
+        found = [texts.value_text(row.params[name]) if name in row.params else "-" for row in rows]
+        needed = min(PARAM_WIDTH, max(cells(texts.clean(name)), *map(cells, found)))
+        if used + needed > width:
+            continue
+        used += needed + len(GAP)
+        columns.append(Column(texts.clean(name), least=min(needed, PARAM_WIDTH)))
+        for line, text in zip(lines, found, strict=True):
+            line.append(text)
+
+
+def _differing(rows: list[Row]) -> list[str]:
+    """Parameters that some runs have with different values, in the order in which they were set."""
+    values: dict[str, set[str]] = {}
+    counts: dict[str, int] = {}
+    for row in rows:
+        for name, value in row.params.items():
+            values.setdefault(name, set()).add(repr(value))
+            counts[name] = counts.get(name, 0) + 1
+    return [name for name, found in values.items() if len(found) > 1 or counts[name] < len(rows)]
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]

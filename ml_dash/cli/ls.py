@@ -1,0 +1,125 @@
+"""``ml-dash ls``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ml_dash.cli.exits import CommandError
+from ml_dash.cli.output import write, write_json_lines
+from ml_dash.cli.picking import DEFAULT_ROOT, json_option, nothing_in, require_folder
+
+if TYPE_CHECKING:
+    from ml_dash.cli.rows import Row
+
+STATUSES = ("running", "completed", "failed", "cancelled", "live", "none")
+SORTS = ("created", "name", "status", "duration")
+
+
+@click.command()
+@click.argument("root", type=click.Path(), default=DEFAULT_ROOT)
+@click.option(
+    "--match", metavar="GLOB", help="Only prefixes that match, or the runs below one: 'alice/*/seed-?', alice/walker."
+)
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only runs with this tag. Repeat it for several.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(STATUSES, case_sensitive=False),
+    help="Only runs of this status; live is a running one that was heard of within the last minute. Repeatable.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only runs whose parameter fits: lr=0.001, 'lr>1e-4', 'env!=Hopper', 'env~walk'. Repeatable.",
+)
+@click.option(
+    "--since", metavar="TIME", help="Only runs created since: 90min, 12h, 2d, 1w, or a date such as 2026-03-01."
+)
+@click.option("--until", metavar="TIME", help="Only runs created until then.")
+@click.option(
+    "--sort",
+    type=click.Choice(SORTS),
+    default="created",
+    show_default=True,
+    help="What they are ordered by; the newest or longest come last.",
+)
+@click.option("--reverse", is_flag=True, help="Turn the order around.")
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), help="Only the newest so many, or the last in another order."
+)
+@click.option(
+    "--columns",
+    metavar="NAMES",
+    help="What to show of each, separated by commas: run, status, created, duration, tags, host, pid, reason, folder, a parameter's name, or METRIC/FIELD for a last value.",
+)
+@json_option
+def ls(
+    root: str,
+    match: str | None,
+    tags: tuple[str, ...],
+    statuses: tuple[str, ...],
+    params: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    sort: str,
+    reverse: bool,
+    limit: int | None,
+    columns: str | None,
+    as_json: bool,
+) -> None:
+    """List the runs below ROOT, the newest last.
+
+    On a terminal, parameters that differ between the runs are shown as far as there is room. With --json there is one
+    object on each line. The exit status is 1 if there is no run.
+    """
+    from ml_dash.cli import filters
+    from ml_dash.cli.rows import read_rows
+
+    wanted = filters.conditions(match, tags, statuses, params, since, until)
+    everything = read_rows(require_folder(root))
+    rows = [row for row in everything if all(fits(row) for fits in wanted)]
+    if not rows:
+        raise CommandError(nothing_in(root) if not everything else f"none of {len(everything):,} runs fits")
+    rows.sort(key=_ORDERS[sort])
+    rows = rows[-limit:] if limit else rows
+    if reverse:
+        rows.reverse()
+    names = [name.strip() for name in columns.split(",") if name.strip()] if columns else None
+    if as_json:
+        write_json_lines(_as_json(row, names) for row in rows)
+    else:
+        from ml_dash.cli.listing import listing
+
+        write(listing(rows, names, len(everything)))
+
+
+def _as_json(row: Row, names: list[str] | None) -> dict[str, Any]:
+    if names is None:
+        return row.summary()
+    from ml_dash.cli.listing import raw_value
+
+    return row.summary() | {"columns": {name: raw_value(row, name) for name in names}}
+
+
+_ORDERS: dict[str, Callable[[Any], Any]] = {
+    "created": lambda row: (row.created or 0.0, row.prefix),
+    "name": lambda row: row.prefix,
+    "status": lambda row: (row.status, row.created or 0.0, row.prefix),
+    "duration": lambda row: (row.duration or 0.0, row.prefix),
+}
+
+
+def count_line(rows: list[Row], total: int) -> str:
+    """How many runs of each status there are: ``8 runs: 7 completed, 1 failed``."""
+    from ml_dash.cli.texts import plural
+
+    states = Counter("live" if row.is_live else row.status or "without a status" for row in rows)
+    text = f"{plural(len(rows), 'run')}: " + ", ".join(f"{count:,} {state}" for state, count in states.most_common())
+    return text if len(rows) == total else f"{text}; {total:,} in all"

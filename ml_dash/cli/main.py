@@ -1,0 +1,87 @@
+"""The command ``ml-dash``: which commands there are, without loading any of them."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from ml_dash._version import __version__
+from ml_dash.cli.exits import told_in_one_line
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ls": ("ml_dash.cli.ls:ls", "List the runs below a folder, and filter them."),
+    "show": ("ml_dash.cli.show:show", "Show what a run recorded, on one screen."),
+    "tail": ("ml_dash.cli.tail:tail", "Show the newest log lines and points of a run, and follow it."),
+    "diff": ("ml_dash.cli.diff:diff", "Show how two runs differ: parameters, environment, code, metrics."),
+    "plot": ("ml_dash.cli.plot:plot", "Draw a metric in the terminal, or into a PNG file."),
+    "version": ("ml_dash.cli.version:version", "Print the version."),
+    "completion": ("ml_dash.cli.completion:completion", "Print the script that completes commands in a shell."),
+}
+"""Every command: ``module:function``, and its line in ``ml-dash --help``. Loading them all for that would take longer
+than a person likes to wait."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are loaded when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names in the order in which they are shown."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
+        """Load a command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), function)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called.
+
+        Raises:
+            click.UsageError: there is no such command; the text names the closest one.
+        """
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from ml_dash.storage.names import closest
+
+            near = closest(args[0], COMMANDS)
+            ctx.fail(f"no command {args[0]!r}; " + (f"did you mean {near!r}?" if near else "see ml-dash --help"))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
+        """The list of commands, from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was called."""
+        with told_in_one_line():
+            return super().invoke(ctx)
+
+
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Look at what ml_dash recorded.
+
+    A RUN is its folder, its prefix below the root (alice/walker/seed-1), or the end of a prefix that only one run has
+    (seed-1). Nothing is ever sent anywhere.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line, and exit with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that this terminal cannot show is no reason to fail.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(cli.main(prog_name="ml-dash"))

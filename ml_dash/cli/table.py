@@ -1,0 +1,120 @@
+"""Columns of text that fit a width: aligned by what a terminal shows, not by characters.
+
+Drawn here and not with rich, which takes a second for what ``ls`` prints of some thousand runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ml_dash.cli.output import paint
+
+GAP = "  "
+ELLIPSIS = "…"
+
+Cell = str | tuple[str, str]
+"""Text, or text and a style."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How a column is shown.
+
+    Attributes:
+        title: the heading; none is printed if no column has one.
+        right: whether it is aligned to the right, as numbers are.
+        least: the width to which it may be cut where there is too little room; 0 for never.
+        keep_end: whether the beginning is cut away, and not the end.
+        style: of the cells that bring none of their own.
+    """
+
+    title: str = ""
+    right: bool = False
+    least: int = 0
+    keep_end: bool = False
+    style: str = ""
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None, indent: str = "") -> list[str]:
+    """Lines with a heading and a line for each row, none of them wider than ``width`` if columns may be cut that far.
+
+    Args:
+        columns: how they are shown.
+        rows: the cells, as many as columns in each, without characters that control a terminal.
+        width: of the terminal; None for no limit.
+        indent: before each line.
+    """
+    titles = [column.title for column in columns]
+    texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows]
+    shown = [titles, *texts] if any(titles) else texts
+    needed = [max(map(cells, column), default=0) for column in zip(*shown, strict=True)]
+    room = None if width is None else width - len(indent) - len(GAP) * (len(columns) - 1)
+    widths = _narrowed(columns, needed, room)
+    lines = [_line(columns, titles, ["dim"] * len(columns), widths, indent)] if any(titles) else []
+    for row, plain in zip(rows, texts, strict=True):
+        styles = [column.style if isinstance(cell, str) else cell[1] for column, cell in zip(columns, row, strict=True)]
+        lines.append(_line(columns, plain, styles, widths, indent))
+    return lines
+
+
+def cells(text: str) -> int:
+    """How many columns of a terminal a text takes: an ideograph takes two, an accent none."""
+    return len(text) if text.isascii() else _cell_length(text)
+
+
+def clip(text: str, width: int, *, keep_end: bool = False) -> str:
+    """A text cut to so many columns, with a sign that it was cut."""
+    if cells(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    letters = text[::-1] if keep_end else text
+    kept, used = [], 1
+    for letter in letters:
+        used += cells(letter)
+        if used > width:
+            break
+        kept.append(letter)
+    part = "".join(kept)
+    return ELLIPSIS + part[::-1] if keep_end else part.rstrip() + ELLIPSIS
+
+
+@lru_cache(maxsize=4096)
+def _cell_length(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _narrowed(columns: Sequence[Column], needed: list[int], room: int | None) -> list[int]:
+    """The widths that fit: the widest column that may be cut gives up first."""
+    widths = list(needed)
+    if room is None:
+        return widths
+    over = sum(widths) - room
+    while over > 0:
+        loose = [i for i, column in enumerate(columns) if column.least and widths[i] > column.least]
+        if not loose:
+            break
+        widest = max(loose, key=lambda i: widths[i])
+        rest = [widths[i] for i in loose if i != widest]
+        floor = max([columns[widest].least, *(width for width in rest if width < widths[widest])])
+        step = max(1, min(over, widths[widest] - floor))
+        widths[widest] -= step
+        over -= step
+    return widths
+
+
+def _line(
+    columns: Sequence[Column], texts: Sequence[str], styles: Sequence[str], widths: list[int], indent: str
+) -> str:
+    parts = []
+    last = len(columns) - 1
+    for place, (column, text) in enumerate(zip(columns, texts, strict=True)):
+        cut = clip(text, widths[place], keep_end=column.keep_end)
+        space = " " * (widths[place] - cells(cut))
+        painted = paint(cut, styles[place])
+        parts.append(space + painted if column.right else painted if place == last else painted + space)
+    return (indent + GAP.join(parts)).rstrip()

@@ -1,0 +1,154 @@
+"""Curves drawn with letters: a line of bars, and a plot of braille dots with axes. Pure.
+
+Of a curve with more points than there are columns, each column shows the range of its points, so that a spike is
+seen however long the run was.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ml_dash.cli.axes import finite_points, labelled, limits, ranges, ticks
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+BARS = "▁▂▃▄▅▆▇█"
+ASCII_BARS = "_.-=+*#@"
+
+DOTS_ACROSS, DOTS_DOWN = 2, 4
+"""Dots of one braille letter."""
+
+_BRAILLE = 0x2800
+_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""The bit of a dot by its row and column within the letter."""
+
+NARROWEST, LOWEST = 16, 3
+"""The least columns and lines of a plot: below that the labels leave no room for a curve."""
+
+
+def sparkline(values: Floats, width: int, *, unicode: bool = True) -> str:
+    """A curve in one line of at most ``width`` letters, each the mean of its points; a space where there is none.
+
+    Args:
+        values: any number of them; what is not finite is left out.
+        width: letters; fewer if there are fewer values.
+        unicode: whether to draw with bars, or with ASCII.
+    """
+    import numpy as np
+
+    values = np.asarray(values, np.float64)
+    if not len(values) or width < 1:
+        return ""
+    width = min(width, len(values))
+    column = np.arange(len(values)) * width // len(values)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return " " * width
+    scale = float(np.abs(values[finite]).max()) or 1.0  # the sum of huge values would be infinite
+    sums = np.bincount(column[finite], values[finite] / scale, width)
+    counts = np.bincount(column[finite], minlength=width)
+    means = np.divide(sums, counts, out=np.full(width, np.nan), where=counts > 0)
+    return _bars(means, BARS if unicode else ASCII_BARS)
+
+
+def _bars(means: Floats, letters: str) -> str:
+    import numpy as np
+
+    low, high = float(np.nanmin(means)), float(np.nanmax(means))
+    span = high - low
+    top = len(letters) - 1
+    levels = [round((mean - low) / span * top) if span > 0 else top // 2 for mean in np.nan_to_num(means, nan=low)]
+    return "".join(" " if math.isnan(mean) else letters[level] for mean, level in zip(means, levels, strict=True))
+
+
+def plot(x: Floats, y: Floats, width: int, height: int, *, x_label: str = "", unicode: bool = True) -> list[str]:
+    """A curve as lines of text: values at the left, the horizontal axis below.
+
+    Args:
+        x: where the points lie; points where one of both is not finite are left out.
+        y: their values.
+        width: columns of the whole, labels included; at least 16.
+        height: lines of the whole; at least 3 and two for the axis.
+        x_label: what the horizontal axis is.
+        unicode: whether to draw with braille dots, or with ASCII.
+    """
+    x, y = finite_points(x, y)
+    if not len(x):
+        return ["no finite value to draw"]
+    rows = max(LOWEST, height - 2)
+    marks = {_row(tick, limits(y), rows): label for tick, label in labelled(ticks(*limits(y), max(2, rows // 3)))}
+    margin = max(map(len, marks.values()), default=0)
+    columns = max(NARROWEST, width) - margin - 2
+    grid = _dots(x, y, columns * DOTS_ACROSS, rows * DOTS_DOWN)
+    letters = _letters(grid, unicode=unicode)
+    upright, tee, corner, flat = ("│", "┤", "└", "─") if unicode else ("|", "+", "+", "-")
+    lines = [f"{marks.get(row, ''):>{margin}} {tee if row in marks else upright}{letters[row]}" for row in range(rows)]
+    axis, names = _below(x, columns, x_label, unicode=unicode)
+    pad = " " * (margin + 1)
+    return [line.rstrip() for line in (*lines, pad + corner + (axis or flat * columns), pad + " " + names)]
+
+
+def _dots(x: Floats, y: Floats, across: int, down: int) -> npt.NDArray[np.bool_]:
+    """The dots of the curve, neighbouring columns joined."""
+    import numpy as np
+
+    grid = np.zeros((down, across), np.bool_)
+    low, high = limits(y)
+    columns, least, greatest = ranges(x, y, across)
+    tops = np.round((high - greatest) / (high - low) * (down - 1)).astype(np.int64)
+    bottoms = np.round((high - least) / (high - low) * (down - 1)).astype(np.int64)
+    previous = -1
+    for place, (column, top, bottom) in enumerate(zip(columns.tolist(), tops.tolist(), bottoms.tolist(), strict=True)):
+        grid[top : bottom + 1, column] = True
+        if previous >= 0:
+            _join(grid, previous, (tops[place - 1], bottoms[place - 1]), column, (top, bottom))
+        previous = column
+    return grid
+
+
+def _join(grid: Any, left: int, left_range: tuple[int, int], right: int, right_range: tuple[int, int]) -> None:
+    """A line from one column's nearest dot to the next column's."""
+    start = int(min(max(right_range[0], left_range[0]), left_range[1]))
+    end = int(min(max(left_range[0], right_range[0]), right_range[1]))
+    steps = max(abs(end - start), right - left)
+    for step in range(1, steps):
+        grid[start + round((end - start) * step / steps), left + round((right - left) * step / steps)] = True
+
+
+def _letters(grid: npt.NDArray[np.bool_], *, unicode: bool) -> list[str]:
+    down, across = grid.shape
+    blocks = grid.reshape(down // DOTS_DOWN, DOTS_DOWN, across // DOTS_ACROSS, DOTS_ACROSS)
+    if not unicode:
+        return ["".join("*" if filled else " " for filled in row) for row in blocks.any(axis=(1, 3))]
+    codes = sum(blocks[:, row, :, column] * bit for row, bits in enumerate(_BITS) for column, bit in enumerate(bits))
+    return ["".join(chr(_BRAILLE + code) if code else " " for code in row) for row in codes.tolist()]  # type: ignore[union-attr]  # sum() may be 0 only of nothing
+
+
+def _row(value: float, bounds: tuple[float, float], rows: int) -> int:
+    low, high = bounds
+    return min(rows - 1, int((high - value) / (high - low) * (rows * DOTS_DOWN - 1) / DOTS_DOWN))
+
+
+def _below(x: Floats, columns: int, label: str, *, unicode: bool) -> tuple[str, str]:
+    """The horizontal axis with its ticks, and the line of their labels."""
+    low, high = limits(x)
+    axis = ["─" if unicode else "-"] * columns
+    names = [" "] * columns
+    free = 0
+    room = columns - len(label) - 2 if label else columns
+    for tick, text in labelled(ticks(low, high, max(2, columns // 14))):
+        place = min(columns - 1, int((tick - low) / (high - low) * columns))
+        start = max(0, min(place - len(text) // 2, columns - len(text)))
+        if start < free or start + len(text) > room:
+            continue
+        axis[place] = "┬" if unicode else "+"
+        names[start : start + len(text)] = text
+        free = start + len(text) + 2
+    if label and columns > len(label):
+        names[columns - len(label) :] = label
+    return "".join(axis), "".join(names)

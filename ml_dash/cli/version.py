@@ -1,0 +1,28 @@
+"""``ml-dash version``."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import click
+
+from ml_dash.cli.output import write, write_json
+from ml_dash.cli.picking import json_option
+
+
+@click.command()
+@json_option
+def version(as_json: bool) -> None:
+    """Print the version of ml_dash, of Python, and where it is installed."""
+    import os
+
+    from ml_dash._version import __version__
+
+    place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if as_json:
+        write_json(
+            {"ml_dash": __version__, "python": platform.python_version(), "executable": sys.executable, "folder": place}
+        )
+        return
+    write([f"ml-dash {__version__}", f"Python {platform.python_version()} ({sys.executable})", place])

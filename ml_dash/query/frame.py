@@ -1,0 +1,105 @@
+"""Columns of runs as a ``pandas.DataFrame``."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from ml_dash.errors import MissingExtraError
+from ml_dash.query.row_columns import RowColumns, Values
+from ml_dash.query.summary import FACT, FACTS, METRIC, PARAMETER
+
+_NONE = type(None)
+
+
+def to_dataframe(rows: RowColumns) -> Any:
+    """One row for each run.
+
+    Returns:
+        A ``pandas.DataFrame``: what is known of each run, then the parameters, then the metrics. Whole numbers of which
+        some are missing are ``Int64``, booleans ``boolean``; whole numbers and floats in one column are floats; a
+        column of several types holds Python objects.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    pd = load_pandas()
+    names = column_names(rows.names())
+    if not len(rows):
+        return _empty(pd)
+    return pd.DataFrame({shown: _series(pd, rows.columns[name]) for name, shown in names.items()}, copy=False)
+
+
+def load_pandas() -> Any:
+    """The module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingExtraError('pandas is not installed; run: pip install "ml-dash[manager]"') from None
+    return pd
+
+
+def column_names(names: list[str]) -> dict[str, str]:
+    """What each name is called in a table, in the order of its columns.
+
+    Facts and parameters have their own names. A parameter called like a fact is ``config.<name>``, a metric called like
+    a fact or a parameter ``metrics.<name>``.
+    """
+    shown = {f"{FACT}{name}": name for name in FACTS}
+    taken = set(FACTS)
+    for kind, prefix in ((PARAMETER, "config."), (METRIC, "metrics.")):
+        for name in names:
+            if name.startswith(kind):
+                text = name[len(kind) :]
+                while text in taken:
+                    text = prefix + text
+                taken.add(text)
+                shown[name] = text
+    return shown
+
+
+def _series(pd: Any, values: Values) -> Any:
+    if isinstance(values, list):
+        return _of_objects(pd, values)
+    kind = str(values.type)
+    if kind == "null":
+        return pd.Series([None] * len(values), dtype=object)
+    if values.null_count and kind in ("int64", "bool"):
+        mask = values.is_null().to_numpy(zero_copy_only=False)
+        filled = values.fill_null(False if kind == "bool" else 0).to_numpy(zero_copy_only=False)
+        array = pd.arrays.BooleanArray if kind == "bool" else pd.arrays.IntegerArray
+        return pd.Series(array(filled, mask))
+    return values.to_pandas()
+
+
+def _of_objects(pd: Any, values: list[Any]) -> Any:
+    kinds = set(map(type, values)) - {_NONE}
+    if kinds == {int, float}:
+        try:
+            return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")
+        except OverflowError:  # an integer beyond the largest float
+            pass
+    series = pd.Series([None] * len(values), dtype=object)
+    series[:] = values if list not in kinds else _held(values)
+    return series
+
+
+def _held(values: list[Any]) -> Any:
+    """Lists as single values of an array: pandas would take lists of one length for rows."""
+    import numpy as np
+
+    array = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):
+        array[place] = value
+    return array
+
+
+def _empty(pd: Any) -> Any:
+    times = pd.Series([], dtype="datetime64[us, UTC]")
+    assert datetime.UTC is not None
+    columns = {name: pd.Series([], dtype=object if name == "tags" else str) for name in FACTS}
+    return pd.DataFrame(columns | {"created_at": times, "ended_at": times})

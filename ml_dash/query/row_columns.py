@@ -1,0 +1,145 @@
+"""Rows of runs as columns, without loss: what a change of one row makes of a column is what all rows anew would make.
+
+A column whose values are of one type is an Arrow array. One of several types, of lists, or of integers beyond 64 bits
+is a list of Python values.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Values = Any
+"""A ``pyarrow.Array``, or a list."""
+
+Shape = tuple[str, ...]
+"""The names of one row, in order. Most runs share theirs with others."""
+
+_NONE = type(None)
+
+
+@dataclass(slots=True)
+class RowColumns:
+    """Rows by column.
+
+    Attributes:
+        shapes: the distinct shapes.
+        shape_of: for each row the number of its shape.
+        columns: the values of each name that a row has; None where a row has none.
+    """
+
+    shapes: list[Shape]
+    shape_of: list[int]
+    columns: dict[str, Values]
+
+    def __len__(self) -> int:
+        return len(self.shape_of)
+
+    def names(self) -> list[str]:
+        """The names that rows have, as they first come up."""
+        used = dict.fromkeys(self.shape_of)
+        return list(dict.fromkeys(name for number in used for name in self.shapes[number]))
+
+    def take(self, rows: Sequence[int]) -> RowColumns:
+        """Some rows, in that order; names that none of them has are left out."""
+        if len(rows) == len(self) and all(row == place for place, row in enumerate(rows)):
+            return self
+        shape_of = [self.shape_of[row] for row in rows]
+        numbers = {old: new for new, old in enumerate(dict.fromkeys(shape_of))}
+        taken = RowColumns([self.shapes[old] for old in numbers], [numbers[old] for old in shape_of], {})
+        taken.columns = {name: _take(self.columns[name], rows) for name in taken.names()}
+        return taken
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]]) -> RowColumns:
+    """Rows as columns.
+
+    Args:
+        rows: cells by name; see ``cells``.
+    """
+    numbers: dict[Shape, int] = {}
+    shape_of = [numbers.setdefault(tuple(row), len(numbers)) for row in rows]
+    found = RowColumns(list(numbers), shape_of, {})
+    found.columns = {name: _packed([row.get(name) for row in rows]) for name in found.names()}
+    return found
+
+
+def concat(parts: Sequence[RowColumns]) -> RowColumns:
+    """Rows below each other."""
+    if len(parts) == 1:
+        return parts[0]
+    numbers: dict[Shape, int] = {}
+    shape_of: list[int] = []
+    for part in parts:
+        renumbered = [numbers.setdefault(shape, len(numbers)) for shape in part.shapes]
+        shape_of += [renumbered[number] for number in part.shape_of]
+    names = dict.fromkeys(name for part in parts for name in part.columns)
+    columns = {name: _joined([(part.columns.get(name), len(part)) for part in parts]) for name in names}
+    return RowColumns(list(numbers), shape_of, columns)
+
+
+def to_list(values: Values) -> list[Any]:
+    """The Python values of a column."""
+    if isinstance(values, list):
+        return values
+    found: list[Any] = values.to_pylist()
+    if found and str(values.type).startswith("timestamp[us, tz"):  # of a zone called UTC, and not UTC itself
+        return [value and value.replace(tzinfo=datetime.UTC) for value in found]
+    return found
+
+
+def _packed(values: list[Any]) -> Values:
+    """Python values as they are kept."""
+    import pyarrow as pa
+
+    kinds = set(map(type, values))
+    kinds.discard(_NONE)
+    kind = _arrow_type(kinds, values)
+    if kind is None:
+        return values
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):  # beyond 64 bits; text that is no UTF-8
+        return values
+
+
+def _arrow_type(kinds: set[type], values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if not kinds:
+        return pa.null()
+    if len(kinds) > 1:
+        return None
+    [kind] = kinds
+    if kind is datetime.datetime:
+        zones = {value.tzinfo for value in values if value is not None}
+        if len(zones) > 1:
+            return None
+        return pa.timestamp("us") if zones == {None} else pa.timestamp("us", "UTC")
+    return {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}.get(kind)
+
+
+def _joined(parts: list[tuple[Values | None, int]]) -> Values:
+    import pyarrow as pa
+
+    kinds = {part.type for part, _ in parts if part is not None and not isinstance(part, list) and not _is_empty(part)}
+    if len(kinds) <= 1 and not any(isinstance(part, list) for part, _ in parts):
+        kind = kinds.pop() if kinds else pa.null()
+        arrays = [pa.nulls(count, kind) if part is None or _is_empty(part) else part for part, count in parts]
+        return pa.concat_arrays(arrays)
+    return _packed([value for part, count in parts for value in ([None] * count if part is None else to_list(part))])
+
+
+def _take(values: Values, rows: Sequence[int]) -> Values:
+    import pyarrow as pa
+
+    if isinstance(values, list):
+        return _packed([values[row] for row in rows])
+    taken = values.take(pa.array(rows, pa.int64()))
+    return pa.nulls(len(rows)) if _is_empty(taken) else taken
+
+
+def _is_empty(values: Any) -> bool:
+    return bool(values.null_count == len(values))

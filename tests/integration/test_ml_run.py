@@ -1,0 +1,529 @@
+"""MLRun on the real engine, and with the real wandb in offline mode."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import math
+import multiprocessing
+import pickle
+import re
+import struct
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ml_dash import ExperimentError, InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, MLRun
+from ml_dash.errors import StorageError
+from ml_dash.manager.about import About
+from ml_dash.manager.wandb_link import WAITING_CALLS, WandbLink
+from tests.support import python_environment, run_python, wait_until
+
+CONFIG = {"lr": 1e-3, "seed": None, "model": {"name": "CNN", "layers": 5}}
+
+
+def create(base, config=CONFIG, project="demo", **options):
+    return MLRun.create(config, str(base), project, wandb_mode="disabled", **options)
+
+
+def toml(run, name):
+    return tomllib.loads((Path(run.run_dir) / name).read_text())
+
+
+def points(run):
+    text = (Path(run.run_dir) / "metrics/None/data.jsonl").read_text()
+    return [{k: v for k, v in json.loads(line)["data"].items() if k != "_ts"} for line in text.splitlines()]
+
+
+def test_a_run_has_its_files_and_says_that_it_is_local(tmp_path, capfd):
+    run = create(tmp_path, entity="team", tags=["first"])
+    run.add_metrics({"accuracy": 0.92, "epoch": 10, "eval": {"f1": np.float32(0.5)}})
+    run.finish()
+
+    assert str(tmp_path / "demo" / run.run_id) == run.run_dir
+    assert re.fullmatch(r"[a-z0-9]{8}", run.run_id)
+    config = toml(run, "config.toml")
+    assert (0.001, {"name": "CNN", "layers": 5}) == (config["lr"], config["model"])
+    assert {"run_id": run.run_id, "project": "demo", "entity": "team", "mode": "local"} == config["_wandb"]
+    assert "COMPLETED" == config["_meta"]["status"]
+    assert datetime.datetime.now(datetime.UTC) >= config["_meta"]["created_at"] == run.created_at
+    assert {"accuracy": 0.92, "epoch": 10, "eval": {"f1": 0.5}} == toml(run, "metrics.toml") == run.metrics
+    assert (None, None, "team", "demo") == (
+        run.get_wandb_url(),
+        run.wandb_run,
+        run.wandb_entity,
+        run.wandb_project,
+    )
+    line = f"ml_dash: demo/{run.run_id}: wandb is disabled; the run is local, with the id {run.run_id}\n"
+    assert line == capfd.readouterr().err
+    about = json.loads((tmp_path / "demo" / run.run_id / "experiment.json").read_text())
+    assert ("demo", ["first"], "COMPLETED") == (about["project"], about["tags"], about["status"])
+
+
+def test_a_loaded_run_is_what_was_created(tmp_path):
+    with create(tmp_path / "base") as run:
+        run.add_metrics({"accuracy": 0.5})
+
+    loaded = MLRun.load(run.run_id, tmp_path / "base")
+
+    assert (CONFIG, {"accuracy": 0.5}, run.run_dir) == (loaded.config, loaded.metrics, loaded.run_dir)
+    assert (run.created_at, run.git_commit, "COMPLETED") == (loaded.created_at, loaded.git_commit, loaded.status)
+    assert (run.run_id, "demo", None, None) == (
+        loaded.run_id,
+        loaded.project_name,
+        loaded.wandb_run,
+        loaded.experiment,
+    )
+    assert loaded.metrics == MLRun.load(run.run_id, str(tmp_path / "base"), "demo").metrics
+
+
+def test_metrics_are_merged_and_their_history_is_kept(tmp_path):
+    with create(tmp_path) as run:
+        run.add_metrics({"eval": {"f1": 0.1}, "a.b": 1, "loss": math.inf})
+        run.add_metrics({"eval": {"accuracy": 0.9}, "loss": 0.5})
+        run.add_metrics({"loss": {"train": 0.25}, "when": datetime.date(2024, 1, 1), "_ts": 7, "none": None})
+        run.add_metrics({})
+
+    expected = {
+        "eval": {"f1": 0.1, "accuracy": 0.9},
+        "a.b": 1,
+        "loss": {"train": 0.25},
+        "when": datetime.date(2024, 1, 1),
+        "_ts": 7,
+        "none": None,
+    }
+    assert expected == run.metrics
+    assert expected == MLRun.load(run.run_id, tmp_path).metrics
+    (Path(run.run_dir) / "metrics.toml").unlink()
+    assert expected == MLRun.load(run.run_id, tmp_path).metrics
+    date = {"__ml_dash__": "date", "value": "2024-01-01"}
+    assert [
+        {"eval.f1": 0.1, "a\\.b": 1, "loss": "Infinity"},
+        {"eval.accuracy": 0.9, "loss": 0.5},
+        {"loss.train": 0.25, "when": date, "none": None, "\\_ts": 7},
+        {},
+    ] == points(run)
+
+
+def test_metrics_toml_follows_while_the_run_goes_on(tmp_path):
+    with create(tmp_path) as run:
+        run.add_metrics({"step": 1})
+        wait_until(lambda: (Path(run.run_dir) / "metrics.toml").exists() and {"step": 1} == toml(run, "metrics.toml"))
+        run.add_metrics({"step": 2})
+        wait_until(lambda: {"step": 2} == toml(run, "metrics.toml"))
+        wait_until(lambda: {"step": 2} == MLRun.load(run.run_id, tmp_path).metrics)
+        assert "RUNNING" == MLRun.load(run.run_id, tmp_path).status == run.status
+
+
+def test_a_folder_that_refuses_metrics_toml_loses_nothing(tmp_path, capfd):
+    run = create(tmp_path)
+    (Path(run.run_dir) / "metrics.toml").mkdir()
+    run.add_metrics({"a": 1})
+    run.finish()
+    (Path(run.run_dir) / "metrics.toml").rmdir()
+
+    assert {"a": 1} == MLRun.load(run.run_id, tmp_path).metrics
+    assert 1 <= run.health()["save_errors"]
+    assert 1 == capfd.readouterr().err.count("metrics.toml is behind")
+
+
+def test_a_configuration_may_be_a_namespace_and_is_among_the_parameters(tmp_path):
+    with create(tmp_path, argparse.Namespace(lr=0.1, net={"depth": 3, "act": None})) as run:
+        assert {"lr": 0.1, "net.depth": 3, "net.act": None} == run.experiment.params.get()
+
+    assert {"lr": 0.1, "net": {"depth": 3, "act": None}} == MLRun.load(run.run_id, tmp_path).config
+
+
+def test_a_name_with_braces_is_a_name(tmp_path):
+    with create(tmp_path, project="{user} {x}") as run:
+        run.add_metrics({"a": 1})
+
+    assert {"a": 1} == MLRun.load(run.run_id, tmp_path, "{user} {x}").metrics
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"config": 3}, InvalidTypeError, "config=3 must be a dict, not int"),
+        ({"config": {"net": {"f": object()}}}, InvalidTypeError, r"'config\.net\.f' is of type object"),
+        ({"config": {"_meta": 1}}, InvalidValueError, "the key '_meta' is for what ml_dash writes"),
+        ({"project": "a/b"}, InvalidNameError, "project_name 'a/b' has a slash"),
+        ({"project": ".."}, InvalidNameError, "has the segment '..'"),
+        ({"project": 3}, InvalidTypeError, "project_name must be a str"),
+        ({"base": 3}, InvalidTypeError, "base_dir=3 must be the path of a folder"),
+        ({"wandb_mode": "onlin"}, InvalidValueError, "wandb_mode='onlin' is none of online, offline"),
+    ],
+)
+def test_bad_arguments_raise_and_write_nothing(tmp_path, arguments, error, text):
+    given = {"config": {}, "base": tmp_path / "base", "project": "demo", "wandb_mode": "disabled", **arguments}
+
+    with pytest.raises(error, match=text):
+        MLRun.create(given["config"], given["base"], given["project"], wandb_mode=given["wandb_mode"])
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "base").write_text("a file")
+
+    with pytest.raises(StorageError, match="check base_dir"):
+        create(tmp_path / "base")
+
+
+def test_bad_metrics_raise_and_change_nothing(tmp_path):
+    with create(tmp_path) as run:
+        for bad in ([1], None, {"a": 1, "b": object()}, {(1,): 2}, {"\ud800": 1.0}):
+            with pytest.raises((InvalidTypeError, InvalidValueError)):
+                run.add_metrics(bad)
+        run.add_metrics({"good": 1})
+
+    assert {"good": 1} == run.metrics == toml(run, "metrics.toml")
+    assert [{"good": 1}] == points(run)
+    with pytest.raises(ExperimentError, match=r"is finished; MLRun\.load"):
+        run.add_metrics({"late": 1})
+    run.finish()
+
+
+def test_an_exception_is_recorded_and_adding_later_does_not_hide_it(tmp_path):
+    run = create(tmp_path)
+    run.add_metrics({"a": 1})
+    with pytest.raises(ZeroDivisionError), run:
+        1 / 0  # noqa: B018 - it raises
+    loaded = MLRun.load(run.run_id, tmp_path)
+    assert ("FAILED", "FAILED") == (run.status, loaded.status)
+    assert "ZeroDivisionError: division by zero" == toml(run, "config.toml")["_meta"]["status_reason"]
+
+    loaded.add_metrics({"test": {"accuracy": 0.5}})
+    loaded.finish()
+
+    again = MLRun.load(run.run_id, tmp_path)
+    assert ("FAILED", {"a": 1, "test": {"accuracy": 0.5}}) == (again.status, again.metrics)
+    assert {"a": 1, "test": {"accuracy": 0.5}} == toml(run, "metrics.toml")
+
+
+def test_a_missing_or_ambiguous_run_is_named(tmp_path):
+    for project, run_id in [("one", "abcd1234"), ("two", "abcd1234"), ("two", "abcd1299")]:
+        create(tmp_path, project=project, id=run_id).finish()
+
+    with pytest.raises(ExperimentError, match="2 projects have a run 'abcd1234': 'one', 'two'; give project_name="):
+        MLRun.load("abcd1234", tmp_path)
+    assert "two" == MLRun.load("abcd1234", tmp_path, "two").project_name
+    with pytest.raises(MissingFileError, match="no run 'abcd1235'; the nearest ids are 'abcd1234', 'abcd1299'"):
+        MLRun.load("abcd1235", tmp_path)
+    with pytest.raises(MissingFileError, match="no run 'abcd1299' of project 'one'; the nearest ids are 'abcd1234'"):
+        MLRun.load("abcd1299", tmp_path, "one")
+    with pytest.raises(MissingFileError, match="no run 'x'; 0 other runs are there"):
+        MLRun.load("x", tmp_path / "nothing")
+    with pytest.raises(InvalidNameError, match="has a slash"):
+        MLRun.load("one/abcd1234", tmp_path)
+
+
+def test_files_of_the_original_and_damaged_ones(tmp_path):
+    folder = tmp_path / "old/run1"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(
+        'lr = 0.1\n[_wandb]\nentity = "team"\nurl = "https://wandb.ai/team/old/runs/run1"\n'
+    )
+    (folder / "metrics.toml").write_text("accuracy = 0.5\n")
+
+    run = MLRun.load("run1", tmp_path)
+    assert ({"lr": 0.1}, {"accuracy": 0.5}, "UNKNOWN") == (run.config, run.metrics, run.status)
+    assert "https://wandb.ai/team/old/runs/run1" == run.get_wandb_url()
+    run.add_metrics({"f1": 0.25})
+    run.finish()
+    assert {"accuracy": 0.5, "f1": 0.25} == MLRun.load("run1", tmp_path).metrics
+
+    (folder / "metrics.toml").write_text("accuracy = ")  # from the journal, as far as it goes
+    assert {"f1": 0.25} == MLRun.load("run1", tmp_path).metrics
+    (folder / "config.toml").write_text("lr = ")
+    with pytest.raises(StorageError, match=r"config\.toml is damaged: .*restore it"):
+        MLRun.load("run1", tmp_path)
+
+
+def test_the_address_of_a_run_that_was_not_sent_is_composed():
+    about = About("abcd1234", "demo", entity="team", project="demo", mode="offline")
+
+    assert "https://wandb.ai/team/demo/runs/abcd1234" == about.wandb_url()
+    assert About("abcd1234", "demo", project="demo", mode="offline").wandb_url() is None
+
+
+def test_a_run_with_the_same_id_goes_on(tmp_path):
+    with create(tmp_path, id="same") as first:
+        first.add_metrics({"a": 1, "b": 1})
+    with create(tmp_path, {"lr": 2}, id="same") as second:
+        assert {"a": 1, "b": 1} == second.metrics
+        second.add_metrics({"b": 2})
+
+    loaded = MLRun.load("same", tmp_path)
+    assert ({"a": 1, "b": 2}, {"lr": 2}) == (loaded.metrics, loaded.config)
+
+
+ADDER = """
+import sys
+from ml_dash import MLRun
+run = MLRun.load(sys.argv[1], "base")
+name = sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for step in range(200):
+    run.add_metrics({name: {"step": step}, "last": {"by": name, "step": step}})
+run.finish()
+"""
+
+
+def test_two_processes_that_add_to_one_run_lose_nothing(tmp_path):
+    run = create(tmp_path / "base")
+    others = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADDER, run.run_id, name],
+            cwd=tmp_path,
+            env=python_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in ("left", "right")
+    ]
+    for other in others:
+        assert b"ready\n" == other.stdout.readline()
+        other.stdin.write(b"go\n")
+        other.stdin.flush()
+    for step in range(200):
+        run.add_metrics({"mine": {"step": step}})
+    for other in others:
+        other.communicate()
+        assert 0 == other.returncode
+    run.finish()
+
+    saved = toml(run, "metrics.toml")
+    assert {"left": {"step": 199}, "right": {"step": 199}, "mine": {"step": 199}} == {
+        name: saved[name] for name in ("left", "right", "mine")
+    }
+    assert 199 == saved["last"]["step"]
+    assert saved == MLRun.load(run.run_id, tmp_path / "base").metrics
+    journals = Path(run.run_dir).glob("metrics/None/data*.jsonl")
+    assert [200, 200, 200] == [len(path.read_bytes().splitlines()) for path in journals]
+
+
+def add_in_child(run, value):
+    run.add_metrics({"child": value})
+    run.finish()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_adds_to_the_run_of_its_parent(tmp_path, method):
+    with create(tmp_path) as run:
+        run.add_metrics({"parent": 1, "child": 0})
+        child = multiprocessing.get_context(method).Process(target=add_in_child, args=(run, 2))
+        child.start()
+        child.join()
+        assert 0 == child.exitcode
+        run.add_metrics({"parent": 2})
+
+    assert {"parent": 2, "child": 2} == toml(run, "metrics.toml")
+    assert "COMPLETED" == MLRun.load(run.run_id, tmp_path).status
+
+
+def test_a_run_can_be_pickled(tmp_path):
+    with create(tmp_path) as run:
+        run.add_metrics({"a": 1})
+
+    copy = pickle.loads(pickle.dumps(run))
+    assert (run.run_id, {"a": 1}) == (copy.run_id, copy.metrics)
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "reason"),
+    [
+        ("", "COMPLETED", None),
+        ("raise SystemExit(0)", "COMPLETED", None),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "FAILED", "SIGTERM: the process was told to end"),
+        ("1 / 0", "FAILED", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_run_that_nobody_finishes_is_finished_at_the_end(tmp_path, end, status, reason):
+    code = f"""
+from ml_dash import MLRun
+run = MLRun.create({{}}, "base", "demo", wandb_mode="disabled", id="left")
+run.add_metrics({{"a": 1}})
+{end}
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=python_environment(), stderr=subprocess.PIPE)
+
+    run = MLRun.load("left", tmp_path / "base")
+    assert (status, {"a": 1}) == (run.status, run.metrics)
+    meta = toml(run, "config.toml")["_meta"]
+    assert (status, reason) == (meta["status"], meta.get("status_reason"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# wandb
+# ---------------------------------------------------------------------------------------------------------------------
+
+OFFLINE = """
+from ml_dash import MLRun
+import wandb
+
+run = MLRun.create({"lr": 1e-3, "model": {"name": "CNN", "drop": None}}, "base", "demo", "team", tags=["x"], group="g")
+assert run.wandb_run is wandb.run and run.wandb_run.id == run.run_id
+other = MLRun.create({}, "base", "demo", wandb_mode="offline")
+assert other.run_id != run.run_id and wandb.run is run.wandb_run
+for step in range(50):
+    run.add_metrics({"loss": step / 2, "eval": {"accuracy": step}})
+other.add_metrics({"b": 1})
+other.finish()
+run.finish()
+assert 0 == run.health()["wandb_waiting"] == run.health()["wandb_errors"]
+print(run.run_id, run.get_wandb_url())
+"""
+
+
+def wandb_records(path):
+    """What wandb wrote, by its own messages; the file is a log in blocks of 32 KiB, as LevelDB has it."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, parts = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        room = 32768 - position % 32768
+        if room < 7:
+            position += room
+            continue
+        _, size, kind = struct.unpack_from("<IHB", data, position)
+        parts += data[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            yield wandb_internal_pb2.Record.FromString(parts)
+            parts = b""
+
+
+def test_wandb_gets_the_configuration_and_every_metric(tmp_path):
+    environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
+    run_id, url = run_python(OFFLINE, tmp_path, environment=environment).split()
+
+    assert f"https://wandb.ai/team/demo/runs/{run_id}" == url
+    run = MLRun.load(run_id, tmp_path / "base")
+    assert ({"loss": 24.5, "eval": {"accuracy": 49}}, "COMPLETED") == (run.metrics, run.status)
+    assert ("offline", "team") == (toml(run, "config.toml")["_wandb"]["mode"], run.wandb_entity)
+    assert (url, None) == (run.get_wandb_url(), run.wandb_run)
+    records = list(wandb_records(next(tmp_path.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"))))
+    about = next(record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert ("demo", "team", "g", ["x"]) == (about.project, about.entity, about.run_group, list(about.tags))
+    sent = {update.key: json.loads(update.value_json) for update in about.config.update}
+    assert {"lr": 1e-3, "model": {"name": "CNN", "drop": None}} == {key: sent[key] for key in ("lr", "model")}
+    rows = [
+        {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.WhichOneof("record_type") == "history"
+    ]
+    expected = [(step, step / 2, step) for step in range(50)]
+    assert expected == [(row["_step"], row["loss"], row["eval.accuracy"]) for row in rows]
+    assert [0] == [record.exit.exit_code for record in records if record.WhichOneof("record_type") == "exit"]
+
+
+LOCAL = """
+from ml_dash import MLRun
+with MLRun.create({}, "base", "demo", **options) as run:
+    run.add_metrics({"a": 1})
+print(run.run_id, run.get_wandb_url(), run.wandb_run)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("import sys; sys.modules['wandb'] = None; options = {}", "wandb is not installed"),
+        # A folder of earlier runs looks like a package to Python.
+        ("import sys, types; sys.modules['wandb'] = types.ModuleType('wandb'); options = {}", "wandb is not installed"),
+        ("import os; os.environ['WANDB_MODE'] = 'disabled'; options = {}", "wandb is disabled"),
+        ("options = {'wandb_mode': 'online'}", "wandb.init failed (UsageError: "),
+    ],
+    ids=["missing", "folder", "disabled", "no-login"],
+)
+def test_without_wandb_the_run_is_local(tmp_path, before, text):
+    environment = python_environment({"HOME": str(tmp_path)})
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-c", before + "\n" + LOCAL],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert 0 == done.returncode, done.stderr
+
+    run_id, url, wandb_run = done.stdout.split()[-3:]
+    assert ("None", "None") == (url, wandb_run)
+    ours = [line for line in done.stderr.splitlines() if line.startswith("ml_dash: ")]
+    assert 1 == len(ours), done.stderr
+    assert f"demo/{run_id}: {text}" in ours[0]
+    assert ours[0].endswith(f"the run is local, with the id {run_id}")
+    assert {"a": 1} == MLRun.load(run_id, tmp_path / "base").metrics
+
+
+def test_an_option_that_wandb_does_not_have_is_named(tmp_path):
+    pytest.importorskip("wandb")
+
+    with pytest.raises(InvalidTypeError, match=r"MLRun\.create\(\) has no keyword 'grup'; did you mean 'group'\?"):
+        MLRun.create({}, tmp_path / "base", "demo", wandb_mode="offline", grup="a")
+
+
+class BrokenRun:
+    """Stands in for a wandb that does not work: its server cannot be had here."""
+
+    def __init__(self, release=None):
+        self.release = release
+        self.finished = None
+
+    def log(self, values):
+        if self.release is None:
+            raise ConnectionError("no server\nmore lines")
+        self.release.wait()
+
+    def finish(self, exit_code):
+        self.finished = exit_code
+
+
+def test_a_wandb_that_refuses_is_counted_and_named_once():
+    warnings = []
+    link = WandbLink(BrokenRun(), warnings.append)
+    for step in range(3):
+        link.log({"step": step})
+    link.end(exit_code=1)
+
+    assert link.join(10)
+    assert (3, "ConnectionError: no server", 1) == (link.errors, link.last_error, link.run.finished)
+    assert 1 == len(set(warnings))
+
+
+def test_a_wandb_that_hangs_stops_neither_training_nor_the_end(tmp_path):
+    release = multiprocessing.Event()
+    run = create(tmp_path)
+    run._link = WandbLink(BrokenRun(release), run._warn)
+    for step in range(20):
+        run.add_metrics({"step": step})
+    run.finish(timeout=0.05)
+
+    assert {"step": 19} == toml(run, "metrics.toml")
+    assert "COMPLETED" == run.status
+    assert 19 <= run.health()["wandb_waiting"]
+    release.set()
+    assert run._link.join(10)
+
+
+def test_a_queue_that_is_full_drops_for_wandb_alone_and_says_so():
+    release, warnings = multiprocessing.Event(), []
+    link = WandbLink(BrokenRun(release), warnings.append)
+    for step in range(WAITING_CALLS + 10):
+        link.log({"step": step})
+
+    assert 9 <= link.dropped <= 10
+    assert f"wandb is behind by {WAITING_CALLS} calls" in warnings[0]
+    release.set()
+    link.end(exit_code=0)
+    assert link.join(30)
