@@ -31,7 +31,9 @@ if TYPE_CHECKING:
         StorageError,
     )
     from ml_dash.experiment import Experiment, OperationMode
-    from ml_dash.manager import MLRun
+    from ml_dash.manager import MLProject, MLRun
+    from ml_dash.query.run import open_run
+    from ml_dash.query.runs import runs
     from ml_dash.run import RUN
     from ml_dash.streams.logs import LogBuilder, LogLevel
 
@@ -46,6 +48,7 @@ _HOME = {
     "InvalidValueError": "errors",
     "LogBuilder": "streams.logs",
     "LogLevel": "streams.logs",
+    "MLProject": "manager",
     "MLRun": "manager",
     "MissingEntryError": "errors",
     "MissingExtraError": "errors",
@@ -57,6 +60,8 @@ _HOME = {
     "StorageError": "errors",
     "__version__": "_version",
     "ml_dash_experiment": "decorator",
+    "open_run": "query.run",
+    "runs": "query.runs",
 }
 
 __all__ = [
@@ -71,6 +76,7 @@ __all__ = [
     "InvalidValueError",
     "LogBuilder",
     "LogLevel",
+    "MLProject",
     "MLRun",
     "MissingEntryError",
     "MissingExtraError",
@@ -81,6 +87,8 @@ __all__ = [
     "StorageError",
     "__version__",
     "ml_dash_experiment",
+    "open_run",
+    "runs",
 ]
 
 

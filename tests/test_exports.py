@@ -15,11 +15,14 @@ PROMISED = {
     "Experiment",
     "LogBuilder",
     "LogLevel",
+    "MLProject",
     "MLRun",
     "OperationMode",
     "RUN",
     "__version__",
     "ml_dash_experiment",
+    "open_run",
+    "runs",
 }
 
 ERRORS = {

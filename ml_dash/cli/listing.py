@@ -86,7 +86,7 @@ def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
     value = raw_value(row, name)
     if name in {"created", "ended"} and now is not None:
         return _ago(value, now)
-    return _plain(value)
+    return texts.number(value) if now is not None and isinstance(value, float) else _plain(value)
 
 
 def _status(row: Row) -> Cell:
@@ -110,17 +110,17 @@ def _ago(text: Any, now: datetime.datetime) -> str:
 def _plain(value: Any) -> str:
     if value is None:
         return "-"
-    if isinstance(value, float) and value != int(value if abs(value) < 1e15 else 0):
-        return texts.number(value)
     return texts.clean(value) if isinstance(value, str) else texts.value_text(value)
 
 
 def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]], width: int) -> None:
     """Add the parameters that differ between the runs, as many as fit beside what is there."""
-    used = sum(len(GAP) + max(cells(_text(line[place])) for line in lines) for place in range(len(columns)))
-    used = max(used, 0)
+    used = sum(
+        len(GAP) + max(cells(column.title), *(cells(_text(line[place])) for line in lines))
+        for place, column in enumerate(columns)
+    )
     for name in _differing(rows):
-        found = [texts.value_text(row.params[name]) if name in row.params else "-" for row in rows]
+        found = [_param(row, name) for row in rows]
         needed = min(PARAM_WIDTH, max(cells(texts.clean(name)), *map(cells, found)))
         if used + needed > width:
             continue
@@ -130,15 +130,18 @@ def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]],
             line.append(text)
 
 
+def _param(row: Row, name: str) -> str:
+    value = row.params.get(name)
+    return texts.number(value) if isinstance(value, float) else _plain(value)
+
+
 def _differing(rows: list[Row]) -> list[str]:
-    """Parameters that some runs have with different values, in the order in which they were set."""
+    """Parameters of which there are different values, in the order in which they were set."""
     values: dict[str, set[str]] = {}
-    counts: dict[str, int] = {}
     for row in rows:
         for name, value in row.params.items():
             values.setdefault(name, set()).add(repr(value))
-            counts[name] = counts.get(name, 0) + 1
-    return [name for name, found in values.items() if len(found) > 1 or counts[name] < len(rows)]
+    return [name for name, found in values.items() if len(found) > 1]
 
 
 def _text(cell: Cell) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from ml_dash.query import scan
 from ml_dash.storage import reading
 from ml_dash.storage.documents import parse_timestamp
+from ml_dash.storage.file_index import without_collector
 
 LAST_BYTES = 64 * 1024
 """End of a journal in which the last value of a metric is looked for: hundreds of points."""
@@ -108,8 +109,14 @@ class Row:
 
 
 def read_rows(root: str) -> list[Row]:
-    """Every run below a folder, in the order of their prefixes."""
-    return [Row(folder, scan.prefix_of(folder, root)) for folder in scan.find_runs(root)]
+    """Every run below a folder, in the order of their prefixes. ``root`` is its absolute path."""
+    start = len(root.rstrip(os.sep)) + 1
+    with without_collector():
+        # Cut off rather than made relative: that takes as long as reading the document does.
+        return [
+            Row(folder, folder[start:].replace(os.sep, "/") or os.path.basename(root))
+            for folder in scan.find_runs(root)
+        ]
 
 
 def _last_points(path: str) -> list[dict[str, Any]]:

@@ -1,5 +1,21 @@
 """The ML manager: runs with a ``config.toml`` and a ``metrics.toml``, and wandb beside them if it is wanted."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from ml_dash.manager.run import MLRun
 
-__all__ = ["MLRun"]
+if TYPE_CHECKING:
+    from ml_dash.manager.project import MLProject
+
+__all__ = ["MLProject", "MLRun"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "MLProject":  # which a program that only makes runs has no need to load
+        raise AttributeError(f"module 'ml_dash.manager' has no attribute {name!r}")
+    from ml_dash.manager.project import MLProject
+
+    globals()[name] = MLProject
+    return MLProject

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from ml_dash.errors import MissingExtraError
@@ -27,7 +26,7 @@ def to_dataframe(rows: RowColumns) -> Any:
     names = column_names(rows.names())
     if not len(rows):
         return _empty(pd)
-    return pd.DataFrame({shown: _series(pd, rows.columns[name]) for name, shown in names.items()}, copy=False)
+    return pd.DataFrame({shown: _series(pd, _typed(name, rows)) for name, shown in names.items()}, copy=False)
 
 
 def load_pandas() -> Any:
@@ -54,12 +53,23 @@ def column_names(names: list[str]) -> dict[str, str]:
     for kind, prefix in ((PARAMETER, "config."), (METRIC, "metrics.")):
         for name in names:
             if name.startswith(kind):
-                text = name[len(kind) :]
+                text = name[len(kind) :].encode("utf-8", "backslashreplace").decode()
                 while text in taken:
                     text = prefix + text
                 taken.add(text)
                 shown[name] = text
     return shown
+
+
+def _typed(name: str, rows: RowColumns) -> Values:
+    """A column; one that is empty in every row has the type that its fact has elsewhere."""
+    import pyarrow as pa
+
+    values = rows.columns[name]
+    if isinstance(values, list) or values.type != pa.null() or not name.startswith(FACT):
+        return values
+    kind = pa.timestamp("us", "UTC") if name.endswith("_at") else pa.string()
+    return pa.nulls(len(values), kind)
 
 
 def _series(pd: Any, values: Values) -> Any:
@@ -100,6 +110,5 @@ def _held(values: list[Any]) -> Any:
 
 def _empty(pd: Any) -> Any:
     times = pd.Series([], dtype="datetime64[us, UTC]")
-    assert datetime.UTC is not None
     columns = {name: pd.Series([], dtype=object if name == "tags" else str) for name in FACTS}
     return pd.DataFrame(columns | {"created_at": times, "ended_at": times})

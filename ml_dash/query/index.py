@@ -148,7 +148,7 @@ class _Fresh:
         self._parts: list[RowColumns] = []
 
     def read(self, found: Found) -> tuple[int | None, str, bool]:
-        """The number of the row; without one the reason, empty for a run that is gone; whether that holds until a file changes."""
+        """The number of the row; without one why, empty for a run that is gone; whether it holds until a file changes."""
         try:
             row = summarise(self._root, found)
         except FileNotFoundError as error:  # removed while we looked, or a link to nothing
@@ -167,7 +167,8 @@ class _Fresh:
         return self._count - 1, "", True
 
     def columns(self) -> list[RowColumns]:
-        self._pack()
+        if self._rows:
+            self._pack()
         return self._parts
 
     def _pack(self) -> None:

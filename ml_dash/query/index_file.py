@@ -15,11 +15,10 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from ml_dash._json import json
+from ml_dash._json import json, orjson
 from ml_dash._version import __version__
 from ml_dash.query.row_columns import RowColumns
 from ml_dash.query.tree import Listing
-from ml_dash.records.values import parse
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import to_json
 
@@ -78,18 +77,22 @@ def load(root: str) -> Saved | None:
         with open(os.path.join(folder_of(root), _NAME), "rb") as file:
             content = file.read()
         about, table, others = _sections(content)
-        document = parse(about)
+        document = _parsed(about)
         if document["root"] != root or document["version"] != __version__:
             return None
-        return _restored(document, pa.ipc.open_stream(table).read_all(), json.loads(others))
+        return _restored(document, pa.ipc.open_stream(table).read_all(), json.loads(bytes(others)))
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, pa.ArrowException):
         return None
 
 
 def save(root: str, saved: Saved) -> None:
     """Put an index in place. Where that cannot be done there is none, and everything works without it."""
+    import pyarrow as pa
+
     folder = folder_of(root)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(
+        OSError, ValueError, TypeError, pa.ArrowException
+    ):  # the last three: of values, just in case
         os.makedirs(folder, mode=0o700, exist_ok=True)  # parameters are nobody else's business
         _remove_orphans(folder)
         Disk().write_file(os.path.join(folder, _NAME), _parts(root, saved))
@@ -110,10 +113,10 @@ def _parts(root: str, saved: Saved) -> list[bytes]:
         "problems": saved.problems,
         "shapes": saved.rows.shapes,
         "shape_of": saved.rows.shape_of,
-        "columns": list(saved.rows.columns),
+        "typed": list(typed),
     }
     sink = pa.BufferOutputStream()
-    table = pa.Table.from_arrays(list(typed.values()), names=list(typed))
+    table = pa.Table.from_arrays(list(typed.values()), names=[str(number) for number in range(len(typed))])
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     sections = [to_json(about), sink.getvalue().to_pybytes(), json.dumps(_without_moments(others)).encode()]
@@ -121,7 +124,7 @@ def _parts(root: str, saved: Saved) -> list[bytes]:
     return [MAGIC, _checksum(body), *body]
 
 
-def _sections(content: bytes) -> list[memoryview | bytes]:
+def _sections(content: bytes) -> list[memoryview]:
     """The three sections of a file.
 
     Raises:
@@ -131,14 +134,21 @@ def _sections(content: bytes) -> list[memoryview | bytes]:
     body = memoryview(content)[start:]
     if content[: len(MAGIC)] != MAGIC or _checksum([body]) != content[len(MAGIC) : start]:
         raise ValueError("no index, or a damaged one")
-    found: list[memoryview | bytes] = []
+    found: list[memoryview] = []
     place = 3 * _NUMBER
     for number in range(3):
         length = int.from_bytes(body[number * _NUMBER : (number + 1) * _NUMBER], "little")
         section = body[place : place + length]
-        found.append(section if number == 1 else bytes(section))
+        found.append(section)
         place += length
     return found
+
+
+def _parsed(about: memoryview) -> Any:
+    try:
+        return orjson.loads(about)
+    except ValueError:  # a name that is no UTF-8
+        return json.loads(bytes(about))
 
 
 def _checksum(parts: list[Any]) -> bytes:
@@ -149,9 +159,8 @@ def _checksum(parts: list[Any]) -> bytes:
 
 
 def _restored(document: dict[str, Any], table: Any, others: dict[str, Any]) -> Saved:
-    columns: dict[str, Any] = {}
-    for name in document["columns"]:
-        columns[name] = _with_moments(others[name]) if name in others else _one_array(table, name)
+    columns: dict[str, Any] = {name: _one_array(table[number]) for number, name in enumerate(document["typed"])}
+    columns |= {name: _with_moments(column) for name, column in others.items()}
     shapes = [tuple(shape) for shape in document["shapes"]]
     return Saved(
         listings=document["listings"],
@@ -163,10 +172,9 @@ def _restored(document: dict[str, Any], table: Any, others: dict[str, Any]) -> S
     )
 
 
-def _one_array(table: Any, name: str) -> Any:
+def _one_array(column: Any) -> Any:
     import pyarrow as pa
 
-    column = table[name]
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)])
 
 

@@ -53,7 +53,7 @@ def last_values(folder: str, files: list[str], prefix: str) -> dict[str, Any]:
 
 
 def _is_journal(name: str) -> bool:
-    return name.startswith(JOURNALS) and "/" not in name[len(JOURNALS) :]
+    return name.startswith(JOURNALS) and name.endswith(".jsonl") and "/" not in name[len(JOURNALS) :]
 
 
 def _read_document(folder: str, cells: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> RowColumns:
 
 def concat(parts: Sequence[RowColumns]) -> RowColumns:
     """Rows below each other."""
-    if len(parts) == 1:
-        return parts[0]
+    if len(parts) < 2:
+        return parts[0] if parts else RowColumns([], [], {})
     numbers: dict[Shape, int] = {}
     shape_of: list[int] = []
     for part in parts:

@@ -85,6 +85,26 @@ class Runs(Sequence[RunReader]):
         """The prefix of each run."""
         return [run.prefix for run in self._runs]
 
+    def dataframe(self) -> Any:
+        """The runs as a ``pandas.DataFrame``, one row each: what is known of it, its parameters, its metrics.
+
+        Runs that did not change since the last time, in whatever process, are not read again. A run that is damaged or
+        gone has no row.
+
+        Returns:
+            The columns ``run_id`` (the prefix), ``project_name``, ``created_at``, ``ended_at``, ``git_commit``,
+            ``status``, ``tags``; then the parameters under dotted names; then for each number of a metric
+            ``train/loss`` (the last value), ``train/loss.min``, ``.max`` and ``.mean``.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        from ml_dash.query.frame import load_pandas, to_dataframe
+        from ml_dash.query.index import read_index
+
+        load_pandas()
+        return to_dataframe(read_index(self.root).rows_of([run.folder for run in self._runs]))
+
     def metric(self, name: str | None, *fields: str) -> Any:
         """Some values of a metric over all runs, as one long ``pyarrow.Table``.
 

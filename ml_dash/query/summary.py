@@ -14,15 +14,18 @@ from typing import Any
 
 from ml_dash.query import managed
 from ml_dash.query.cells import add_flat, in_utc, text_or_none
-from ml_dash.query.metric_summary import metric_cells
+from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.run import to_datetime
-from ml_dash.query.tree import CONFIG, Found
+from ml_dash.query.tree import CONFIG, METRICS, Found
 from ml_dash.records.values import flatten, parse, revive
 from ml_dash.storage import layout
 from ml_dash.storage.documents import parameters_in
 
 FACT, PARAMETER, METRIC = "f:", "c:", "m:"
 FACTS = ("run_id", "project_name", "created_at", "ended_at", "git_commit", "status", "tags")
+
+STATISTICS = ("min", "max", "mean")
+"""What follows the name of a metric after a dot; the name alone is its last value."""
 
 Row = dict[str, Any]
 
@@ -63,10 +66,10 @@ def _managed_row(folder: str, found: Found) -> Row:
     try:
         row |= managed.last_values(folder, found.files, METRIC)
     except ValueError as error:
-        raise ValueError(f"{managed.METRICS} is damaged: {error}") from error
+        raise ValueError(f"{METRICS} is damaged: {error}") from error
     for name, journals in _metrics(folder, found.files).items():
         if name != layout.UNNAMED_METRIC:
-            row |= metric_cells(journals, f"{METRIC}{name}/")
+            row |= _metric_cells(journals, f"{METRIC}{name}/")
     return row
 
 
@@ -87,7 +90,7 @@ def _experiment_row(folder: str, found: Found) -> Row:
     if layout.PARAMETERS in found.files:
         add_flat(row, _parameters(_read_json(folder, layout.PARAMETERS)), PARAMETER)
     for name, journals in _metrics(folder, found.files).items():
-        row |= metric_cells(journals, METRIC if name == layout.UNNAMED_METRIC else f"{METRIC}{name}/")
+        row |= _metric_cells(journals, METRIC if name == layout.UNNAMED_METRIC else f"{METRIC}{name}/")
     return row
 
 
@@ -105,9 +108,19 @@ def _metrics(folder: str, files: list[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in sorted(files, key=lambda name: (os.path.dirname(name), not name.endswith("/data.jsonl"), name)):
         place, slash, _ = file.removeprefix("metrics/").rpartition("/")
-        if slash and file.startswith("metrics/"):
+        if slash and file.startswith("metrics/") and file.endswith(".jsonl"):
             found.setdefault(place, []).append(os.path.join(folder, file))
     return found
+
+
+def _metric_cells(journals: list[str], prefix: str) -> Row:
+    """For each field with a number its last, smallest, largest and mean value."""
+    cells: Row = {}
+    for name, about in field_stats(journals)["fields"].items():
+        cells[prefix + name] = about["last"]
+        for what in STATISTICS:
+            cells[f"{prefix}{name}.{what}"] = about[what]
+    return cells
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -127,7 +140,7 @@ def _read_json(folder: str, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from error
     if not isinstance(document, dict):
-        raise ValueError(f"{name} is damaged: it holds no object")
+        raise ValueError(f"{name} is damaged: it holds no object")  # noqa: TRY004 - of a file, not of an argument
     return document
 
 

@@ -32,6 +32,7 @@ be listed. Others, such as object stores that pass for a disk, are listed each t
 _OF_MANAGED = frozenset({CONFIG, METRICS, layout.EXPERIMENT})
 _OF_EXPERIMENT = frozenset({layout.EXPERIMENT, layout.PARAMETERS, layout.ENVIRONMENT})
 _DESCRIBING = _OF_MANAGED | _OF_EXPERIMENT
+_OF_METRICS = (".jsonl", layout.COPY_SUFFIX)
 _METRICS_FOLDER = "metrics"
 
 Listing = list[str | list[str]]
@@ -44,7 +45,7 @@ class Found(NamedTuple):
     Attributes:
         place: its folder below the root, with slashes; empty for the root itself.
         is_managed: whether it has a ``config.toml`` where the ML manager puts it.
-        files: what describes it, relative to its folder: documents, and the journals of metrics.
+        files: what describes it, relative to its folder: documents, the journals of metrics and their copies.
         signature: the times, size and number of each file; empty if it must be read again next time.
     """
 
@@ -147,7 +148,7 @@ def _names_in(path: str) -> tuple[list[str], list[str]]:
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
-            if name in _DESCRIBING or (name.startswith("data.") and layout.is_shard(name, "data")):
+            if name in _DESCRIBING or (name.startswith("data.") and name.endswith(_OF_METRICS)):
                 files.append(name)
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(name)

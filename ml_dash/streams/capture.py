@@ -1,254 +1,18 @@
-"""``capture_output=True``: what the process prints, as lines of the log of every run that asked for it.
+"""``capture_output=True``: what the process prints, as lines of the log of every run that asks for it.
 
-Descriptors 1 and 2 are replaced for the process, so that C libraries and subprocesses are heard too. One thread reads
-them, shows the output where it went before, and hands whole lines to the runs. It lives in the process that started
-it: forked children go on writing into the same descriptors.
+Descriptors 1 and 2 are replaced for the process, so that C libraries and subprocesses are heard too.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import select
 import sys
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
 
-from ml_dash.ipc import fork
-from ml_dash.streams import console
-from ml_dash.streams.stream_tee import StreamTee
-from ml_dash.streams.tap import NAMES, Tap, open_pipe
-from ml_dash.streams.terminal_text import BEGIN, END
-
-NAP_S = 0.005
-"""Between two reads: output comes in groups, and each wake-up takes the interpreter from training for a moment."""
-
-STOP_TIMEOUT_S = 2.0
-"""How long a run that begins or ends waits for earlier output while none of it is taken: a terminal may be held up."""
-
-_WAKE_BYTES = 512
-
-
-class Sink(Protocol):
-    """Who keeps captured lines: the log of a run."""
-
-    def _keep_printed(self, stream: str, text: str) -> None:
-        """Keep a line of ``stdout`` or ``stderr``. Never raises."""
-
-    def _keep_exception(self, error: BaseException) -> None:
-        """Keep a traceback. Never raises."""
-
-
-class _Request:
-    """Asks the reading thread to begin or end with a run once it has read all that was printed before."""
-
-    def __init__(self, sink: Sink, *, joins: bool) -> None:
-        self.sink = sink
-        self.joins = joins
-        self.done = threading.Event()
-        self.ended = False
-        self.given_up = False
-
-
-class Capture:
-    """The descriptors of this process while at least one run wants them.
-
-    Args:
-        warn: shows a text once.
-    """
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self.sinks: tuple[Sink, ...] = ()
-        self._asked: deque[_Request] = deque()
-        self._lock = threading.RLock()
-        self._buffered: list[io.TextIOWrapper[Any]] = []
-        self._wake_reader, self._wake_end = _wake_pipe()
-        self._taps = _open_taps(warn) if self._wake_reader >= 0 else []
-        self._all_taps = tuple(self._taps)
-        self._tees = self._place_tees()
-        self._thread = threading.Thread(target=self._run, name="ml_dash-capture", daemon=True)
-        self._start_thread(warn)
-        self._buffer_lines()
-        console.set_mark(self._mark)
-        fork.register(self)
-
-    def join(self, sink: Sink) -> None:
-        """Give ``sink`` every line that is printed from now on."""
-        if self.sinks:
-            self._ask(_Request(sink, joins=True))
-        self._add(sink)
-
-    def leave(self, sink: Sink) -> bool:
-        """Give ``sink`` what was printed so far, and nothing after that. Returns whether the thread has seen the end."""
-        request = _Request(sink, joins=False)
-        self._ask(request)
-        self._remove(sink)
-        for tee in self._tees:
-            _keep_rest(sink, tee.name, tee.pending())
-        return request.ended
-
-    def stop(self, last: Sink) -> None:
-        """Put the descriptors back and let the last run go.
-
-        Where a subprocess still holds one, the thread goes on showing what it prints, until that one ends.
-        """
-        self._restore()
-        if self.leave(last):
-            self._thread.join(STOP_TIMEOUT_S)
-
-    def after_fork_in_child(self) -> None:
-        """The parent goes on reading; what this process prints goes there."""
-        self.sinks = ()
-        self._lock = threading.RLock()
-        for tap in self._all_taps:
-            tap.close()
-        for tee in self._tees:
-            tee.after_fork_in_child()
-        self._close_wake()
-        _forget(self)
-
-    def keep(self, stream: str, lines: list[str]) -> None:
-        """Hand lines to every run."""
-        for sink in self.sinks:
-            for line in lines:
-                sink._keep_printed(stream, line)
-
-    def _run(self) -> None:
-        try:
-            poller = select.poll()
-            poller.register(self._wake_reader, select.POLLIN)
-            for tap in self._taps:
-                poller.register(tap.reader, select.POLLIN)
-            while self._taps:
-                poller.poll()
-                self._round(poller)
-                if self._taps:
-                    time.sleep(NAP_S)
-        finally:  # whatever went wrong, nobody may write into a pipe that is not read
-            self._restore()
-            self._close()
-
-    def _round(self, poller: select.poll) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_reader, _WAKE_BYTES)
-        asked = [self._asked.popleft() for _ in range(len(self._asked))]
-        for tap in list(self._taps):
-            reader = tap.reader
-            self.keep(tap.name, tap.pump())
-            if tap.reader < 0:
-                poller.unregister(reader)
-                self._taps.remove(tap)
-        for request in asked:
-            self._answer(request)
-
-    def _answer(self, request: _Request) -> None:
-        if request.given_up:
-            return
-        if request.joins:
-            self._add(request.sink)
-        else:
-            for tap in self._all_taps:
-                _keep_rest(request.sink, tap.name, tap.folder.pending())
-            self._remove(request.sink)
-        request.ended = not self._taps
-        request.done.set()
-
-    def _ask(self, request: _Request) -> None:
-        """Wait for the thread's answer, or until nothing moves."""
-        if not self._thread.is_alive():
-            return
-        self._asked.append(request)
-        self._wake()
-        shown = -1
-        while not request.done.wait(STOP_TIMEOUT_S):
-            if shown == (shown := sum(tap.shown for tap in self._all_taps)):
-                request.given_up = True
-                return
-
-    def _add(self, sink: Sink) -> None:
-        with self._lock:
-            if sink not in self.sinks:
-                self.sinks = (*self.sinks, sink)
-
-    def _remove(self, sink: Sink) -> None:
-        with self._lock:
-            self.sinks = tuple(other for other in self.sinks if other is not sink)
-
-    def _mark(self, fd: int, text: str) -> str | None:
-        tap = next((tap for tap in self._all_taps if tap.fd == fd), None)
-        if tap is None or not tap.in_place():
-            return text
-        if threading.current_thread() is self._thread:  # it would wait for itself if the pipe were full
-            tap.show(text.encode("utf-8", "replace"))
-            return None
-        return f"{BEGIN.decode()}{text}{END.decode()}"
-
-    def _wake(self) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            if self._wake_end >= 0:
-                os.write(self._wake_end, b"!")
-
-    def _start_thread(self, warn: Callable[[str], None]) -> None:
-        if not self._taps:
-            self._close()
-            return
-        try:
-            self._thread.start()
-        except RuntimeError:  # no more threads are to be had
-            self._restore()
-            self._close()
-            warn("capture_output: no thread could be started; what is printed is not captured")
-
-    def _restore(self) -> None:
-        """Everything as it was before. Idempotent."""
-        for tap in self._all_taps:
-            with contextlib.suppress(OSError):
-                tap.restore()
-        for tee in self._tees:
-            if getattr(sys, tee.name) is tee:
-                setattr(sys, tee.name, tee.ml_dash_original)
-        while self._buffered:
-            with contextlib.suppress(ValueError, OSError, RuntimeError):
-                self._buffered.pop().reconfigure(line_buffering=False)
-        console.clear_mark(self._mark)
-
-    def _close(self) -> None:
-        for tap in self._all_taps:
-            tap.close()
-        self._close_wake()
-        fork.unregister(self)
-
-    def _close_wake(self) -> None:
-        with self._lock:
-            for fd in (self._wake_reader, self._wake_end):
-                if fd >= 0:
-                    os.close(fd)
-            self._wake_reader = self._wake_end = -1
-
-    def _place_tees(self) -> list[StreamTee]:
-        """Stand in for the streams of Python that do not end in a captured descriptor."""
-        tees = []
-        tapped = {tap.fd for tap in self._all_taps}
-        for fd, name in NAMES.items():
-            stream = getattr(sys, name)
-            if stream is not None and not (fd in tapped and console.writes_to(stream, fd)):
-                tees.append(StreamTee(stream, name, self.keep))
-                setattr(sys, name, tees[-1])
-        return tees
-
-    def _buffer_lines(self) -> None:
-        """Python keeps what it prints to a file or pipe back for a while; then the times of the lines are wrong."""
-        for tap in self._all_taps:
-            stream = getattr(sys, tap.name)
-            if isinstance(stream, io.TextIOWrapper) and not stream.line_buffering and console.writes_to(stream, tap.fd):
-                with contextlib.suppress(ValueError, OSError):
-                    stream.reconfigure(line_buffering=True)
-                    self._buffered.append(stream)
-
+from ml_dash.streams.output import Capture, Sink
+from ml_dash.streams.tap import NAMES
 
 _now: Capture | None = None
 _lock = threading.RLock()
@@ -321,36 +85,11 @@ def flush_streams() -> None:
             library.fflush(ctypes.c_void_p.in_dll(library, prefix + name + suffix))
 
 
-def _forget(capture: Capture) -> None:
-    """In a forked child: another thread may have held the lock, and the capture is the parent's."""
-    global _now, _lock  # noqa: PLW0603 - as in start
-    _lock = threading.RLock()
-    if _now is capture:
-        _now = None
+def _after_fork_in_child() -> None:
+    """Another thread may have held the lock, and the capture is the parent's."""
+    global _now, _lock
+    _now, _lock = None, threading.RLock()
 
 
-def _keep_rest(sink: Sink, stream: str, text: str) -> None:
-    if text:
-        sink._keep_printed(stream, text)
-
-
-def _open_taps(warn: Callable[[str], None]) -> list[Tap]:
-    taps, missing = [], []
-    for fd, name in NAMES.items():
-        try:
-            taps.append(Tap(fd))
-        except OSError as error:
-            missing.append(f"{name} ({error.strerror})")
-    if missing:
-        warn(f"capture_output: not captured, since it is not open: {', '.join(missing)}")
-    return taps
-
-
-def _wake_pipe() -> tuple[int, int]:
-    """A pipe that ends the thread's sleep; -1, -1 where descriptors cannot be waited for."""
-    if os.name != "posix":
-        return -1, -1
-    reader, end = open_pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(end, False)
-    return reader, end
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,284 @@
+"""What ``show`` puts on the screen: sections of lines, cut so that they fit."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ml_dash.cli import output, texts
+from ml_dash.cli.loglines import log_cells
+from ml_dash.cli.output import paint
+from ml_dash.cli.table import GAP, Cell, Column, cells, clip, table
+from ml_dash.cli.terminal_plot import sparkline
+
+if TYPE_CHECKING:
+    from ml_dash.cli.series import Series
+    from ml_dash.query.run import RunReader
+
+LEAST_LINES = 3
+"""Lines that a section keeps however small the screen is, its heading not counted."""
+
+INDENT = "  "
+SPARK_WIDTH = 24
+NARROW_SPARK_WIDTH = 12
+
+_STATUS_STYLES = {"COMPLETED": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "bold cyan"}
+
+
+@dataclass(slots=True)
+class Section:
+    """Some lines with a heading.
+
+    Attributes:
+        title: the heading; without one the lines are never cut.
+        lines: what stands below it.
+        total: how many things there are, where a line is one of them.
+        keep_end: whether the last lines are the ones that count.
+    """
+
+    title: str
+    lines: list[str] = field(default_factory=list)
+    keep_end: bool = False
+
+    def cut(self, count: int) -> list[str]:
+        """The lines with the heading, at most ``count`` of them below it."""
+        if not self.title:
+            return self.lines
+        heading = paint(self.title, "bold")
+        if len(self.lines) <= count:
+            return [heading, *self.lines]
+        left_out = len(self.lines) - count + 1
+        if self.keep_end:
+            return [heading, *self.lines[-count:]]
+        return [heading, *self.lines[: count - 1], INDENT + paint(f"... and {left_out} more; see --all", "dim")]
+
+
+def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[str]:
+    """The lines for a terminal of this size, or all of them where there is none."""
+    width, height = output.width(), output.height()
+    sections = [
+        Section("", head(about, width)),
+        Section("Parameters", params(about["params"], width)),
+        Section("Metrics", metrics(run, width)),
+        Section("Streams", stream_lines(about["streams"], width)),
+        Section(_files_title(about["files"]), file_lines(about["files"], width)),
+        Section("Tracker", tracker(about["tracker"])),
+        Section("Log", _log(about["log"], width), keep_end=True),
+    ]
+    sections = [section for section in sections if section.lines]
+    limits = fitting([len(section.lines) for section in sections], None if everything else height)
+    return [line for section, limit in zip(sections, limits, strict=True) for line in section.cut(limit)]
+
+
+def fitting(wanted: list[int], height: int | None) -> list[int]:
+    """How many lines each section gets so that all fit: the longest one gives up first. The first is never cut."""
+    limits = list(wanted)
+    if height is None:
+        return limits
+    room = height - 1 - (len(wanted) - 1)  # the shell's next line, and the headings
+    while sum(limits) > room:
+        longest = max(range(1, len(limits)), key=limits.__getitem__, default=0)
+        if not longest or limits[longest] <= LEAST_LINES:
+            break
+        limits[longest] -= 1
+    return limits
+
+
+def head(about: dict[str, Any], width: int | None) -> list[str]:
+    """The first lines: which run it is, how it ended, when, where and with which code."""
+    rows = [("readme", _first_line(about["readme"])), ("tags", ", ".join(map(texts.clean, about["tags"])))]
+    rows += [("times", _times(about)), ("process", _process(about))]
+    environment = about["environment"]
+    if environment:
+        rows += [
+            ("command", _command(environment)),
+            ("code", _code(environment["code"])),
+            ("system", _system(environment)),
+        ]
+    shown: list[list[Cell]] = [[(name, "dim"), text] for name, text in rows if text]
+    title = f"{paint(texts.clean(about['run']), 'bold')}  {_status(about)}"
+    lines = [title]
+    if about["status_reason"]:
+        lines += [
+            INDENT + paint(clip(line, width or len(line)), "red") for line in texts.lines_of(about["status_reason"])[:3]
+        ]
+    return [*lines, *table([Column(), Column(least=20)], shown, width, INDENT)]
+
+
+def params(found: dict[str, Any], width: int | None) -> list[str]:
+    """A parameter on each line; on a terminal several side by side, if they are many and short."""
+    rows: list[list[Cell]] = [[(texts.clean(name), "cyan"), texts.value_text(value)] for name, value in found.items()]
+    columns = [Column(least=16), Column(least=16)]
+    beside = _beside(rows, width) if width is not None else 1
+    count = -(-len(rows) // beside)  # lines, from above to below as one reads a list
+    joined = [[cell for row in rows[line::count] for cell in row] for line in range(count)]
+    padded = [row + [""] * (len(columns) * beside - len(row)) for row in joined]
+    return table(columns * beside, padded, width, INDENT)
+
+
+def _beside(rows: list[list[Cell]], width: int) -> int:
+    """How many parameters fit beside each other, if there are enough to make that worth reading."""
+    texts_of = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows]
+    longest = sum(max(map(cells, column), default=0) for column in zip(*texts_of, strict=True)) + 2 * len(GAP)
+    return max(1, min(len(rows) // LEAST_LINES, (width - len(INDENT)) // max(1, longest)))
+
+
+def metrics(run: RunReader, width: int | None) -> list[str]:
+    """A line for each curve: its last value, how it went, its limits and the number of its points."""
+    from ml_dash.cli.series import READ_BYTES, curves_of, journal_bytes
+
+    rows: list[list[Cell]] = []
+    budget = READ_BYTES
+    for name in run.metrics.list():
+        budget -= journal_bytes(run, name)
+        if budget < 0:
+            rows.append([(texts.clean(name or "None"), "cyan"), "-", "", "too much to read here: ml-dash plot", ""])
+            continue
+        rows += [_curve(series, width) for series in curves_of(run, name)]
+    columns = [
+        Column(least=12),
+        Column(right=True, style="bold"),
+        Column(),
+        Column(style="dim", least=8),
+        Column(right=True),
+    ]
+    return table(columns, rows, width, INDENT)
+
+
+def stream_lines(found: list[dict[str, Any]], width: int | None) -> list[str]:
+    """A line for each stream: what it is, how much there is of it."""
+    units = {"log": "line", "metric": "point", "track": "row", "frames": "frame"}
+    rows: list[list[Cell]] = [
+        [
+            (stream["kind"], "dim"),
+            (texts.clean(stream["name"] or ("None" if stream["kind"] == "metric" else "")), "cyan"),
+            texts.plural(stream["count"], units[stream["kind"]]),
+            texts.size(stream["bytes"]),
+        ]
+        for stream in found
+    ]
+    return table([Column(), Column(least=16), Column(right=True), Column(right=True)], rows, width, INDENT)
+
+
+def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
+    """The newest files."""
+    now = datetime.datetime.now(datetime.UTC)
+    rows: list[list[Cell]] = [
+        [
+            (texts.clean(entry["path"]), "cyan"),
+            texts.size(entry["bytes"] or 0),
+            texts.age(_moment(entry["saved_at"]), now),
+        ]
+        for entry in found["newest"]
+    ]
+    return table([Column(least=20, keep_end=True), Column(right=True), Column(right=True)], rows, width, INDENT)
+
+
+def tracker(found: dict[str, Any]) -> list[str]:
+    """What recording did not manage; a single line, and a loud one if anything was lost."""
+    parts = [texts.plural(found["frames_written"], "frame") + " written"] if found["frames_written"] else []
+    losses = (
+        ("frames_dropped", "frame dropped", "frames dropped"),
+        ("records_refused", "record refused", "records refused"),
+    )
+    losses += (("tracker_errors", "error", "errors"),)
+    lost = [texts.plural(found[name], one, many) for name, one, many in losses if found[name]]
+    text = ", ".join([*parts, *(lost or ["nothing dropped, nothing refused, no error"])])
+    return [INDENT + paint(text, "yellow" if lost else "dim")]
+
+
+def _curve(series: Series, width: int | None) -> list[Cell]:
+    import numpy as np
+
+    finite = series.values[np.isfinite(series.values)]
+    present = series.values[~np.isnan(series.values)]
+    spark = sparkline(
+        series.values, NARROW_SPARK_WIDTH if (width or 200) < 100 else SPARK_WIDTH, unicode=output.has_unicode()
+    )
+    span = f"{texts.number(float(finite.min()))} .. {texts.number(float(finite.max()))}" if len(finite) else ""
+    last = texts.number(float(present[-1])) if len(present) else "NaN"
+    return [(texts.clean(series.label), "cyan"), last, spark, span, texts.plural(len(series.values), "point")]
+
+
+def _log(found: list[dict[str, Any]], width: int | None) -> list[str]:
+    rows: list[list[Cell]] = [list(log_cells(line)) for line in found]
+    return table([Column(), Column(), Column(least=20)], rows, width, INDENT)
+
+
+def _status(about: dict[str, Any]) -> str:
+    status = about["status"]
+    if about["live"]:
+        word = paint("running", _STATUS_STYLES["RUNNING"])
+    elif status == "RUNNING":
+        ago = texts.age(_moment(about["heartbeat_at"]), datetime.datetime.now(datetime.UTC))
+        word = paint(f"running? last heard of {ago}", "yellow")
+    else:
+        word = paint(str(status or "no status kept").lower(), _STATUS_STYLES.get(str(status), ""))
+    return f"{word} {'for' if about['live'] else 'after'} {texts.duration(about['duration_s'])}"
+
+
+def _times(about: dict[str, Any]) -> str:
+    created, ended = _moment(about["created_at"]), _moment(about["ended_at"])
+    started = _moment(about["started_at"])
+    text = f"{texts.local_time(created)} ({texts.age(created, datetime.datetime.now(datetime.UTC))})"
+    if started and created and started > created:
+        text += f", last started {texts.local_time(started)}"
+    return text + (f", ended {texts.local_time(ended)}" if ended else "")
+
+
+def _process(about: dict[str, Any]) -> str:
+    user = about["environment"].get("user")
+    place = f"{user}@{about['host']}" if user and about["host"] else about["host"]
+    return texts.clean(f"{place}, pid {about['pid']}") if place else ""
+
+
+def _command(environment: dict[str, Any]) -> str:
+    words = environment["command"]
+    if not isinstance(words, list) or not words:
+        return ""
+    short = [os.path.basename(str(words[0])), *map(str, words[1:])]
+    return texts.clean(" ".join(short) + (f"  (in {environment['cwd']})" if environment["cwd"] else ""))
+
+
+def _code(code: dict[str, Any] | None) -> str:
+    if not code or not code.get("commit"):
+        return ""
+    dirty = code.get("dirty")
+    changed = ", with changes" if dirty else ", clean" if dirty is False else ""
+    branch = f" on {code['branch']}" if code.get("branch") else ""
+    return texts.clean(f"{str(code['commit'])[:12]}{branch}{changed}")
+
+
+def _system(environment: dict[str, Any]) -> str:
+    parts = [
+        f"Python {environment['python']}" if environment["python"] else "",
+        environment["system"],
+        environment["cpu"],
+    ]
+    parts += _gpu_names(environment["gpus"])
+    return texts.clean(", ".join(str(part) for part in parts if part))
+
+
+def _gpu_names(gpus: Any) -> list[str]:
+    devices = gpus.get("devices") if isinstance(gpus, dict) else None
+    names = [device.get("name") for device in devices or [] if isinstance(device, dict)]
+    return [f"{count} x {name}" for name, count in Counter(name for name in names if name).items()]
+
+
+def _files_title(found: dict[str, Any]) -> str:
+    newest = ", the newest:" if found["count"] > len(found["newest"]) else ""
+    return f"Files  {texts.plural(found['count'], 'file')}, {texts.size(found['bytes'])}{newest}"
+
+
+def _first_line(text: Any) -> str:
+    lines = [line for line in texts.lines_of(text) if line.strip()] if isinstance(text, str) else []
+    return lines[0].strip() + (" ..." if len(lines) > 1 else "") if lines else ""
+
+
+def _moment(text: Any) -> datetime.datetime | None:
+    from ml_dash.query.run import to_datetime
+
+    return to_datetime(text)

@@ -1,0 +1,124 @@
+"""``MLProject``: all runs of a folder as one table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ml_dash.errors import InvalidValueError
+from ml_dash.manager.arguments import checked_root
+from ml_dash.manager.run import MLRun
+from ml_dash.query import conditions, frame, row_columns
+from ml_dash.query.index import Index, Problem, read_index
+from ml_dash.query.run import RunReader
+
+AnyRun = MLRun | RunReader
+
+
+class MLProject:
+    """The runs below a folder: those of ``MLRun``, those of the ML manager before it, and experiments.
+
+    Iterating gives the runs as objects, in the order of ``df``; ``len`` is how many there are.
+
+    Attributes:
+        base_dir: absolute path of the folder.
+        df: a ``pandas.DataFrame`` with a row for each run, in the order of their folders. Its columns: ``run_id``,
+            ``project_name``, ``created_at`` and ``ended_at`` (in UTC), ``git_commit``, ``status``, ``tags``; then the
+            parameters under dotted names; then the metrics. Of the metrics that a run logged by name, ``train/loss`` is
+            the last value, ``train/loss.min``, ``.max`` and ``.mean`` are of all. A metric that is called like one of
+            the columns before it is ``metrics.<name>``, a parameter ``config.<name>``.
+        problems: what could not be read: a list of ``folder`` and ``reason``. These runs are not in ``df``.
+    """
+
+    df: Any
+    problems: list[Problem]
+    _index: Index
+
+    def __init__(self, base_dir: str | os.PathLike[str]) -> None:
+        """Scan the folder.
+
+        Args:
+            base_dir: the folder that the runs were made with; one that is not there has no runs, and is a problem.
+
+        Raises:
+            InvalidTypeError: it is no path.
+            MissingExtraError: pandas is not installed.
+        """
+        self.base_dir = checked_root(base_dir)
+        self.load_project()
+
+    def load_project(self) -> None:
+        """Scan the folder again. Only runs that changed since the last scan, of any process, are read."""
+        frame.load_pandas()
+        self._index = read_index(self.base_dir)
+        self.df = frame.to_dataframe(self._index.rows)
+        self.problems = self._index.problems
+        if not os.path.isdir(self.base_dir):
+            self.problems = [Problem(self.base_dir, "there is no such folder"), *self.problems]
+
+    def search(self, query_string: str, return_objects: bool = False) -> Any:
+        """The runs that meet a condition.
+
+        Args:
+            query_string: as for ``pandas.DataFrame.query``: ``accuracy > 0.9 and `model.name` == 'BERT'``. Names with
+                a dot or a slash are in backticks. Comparisons, ``and``, ``or``, ``not``, ``in``, arithmetic, and some
+                methods such as ``.isna()`` and ``.str.contains('x')`` can be used; variables (``@x``) cannot.
+            return_objects: True for the runs themselves.
+
+        Returns:
+            A ``pandas.DataFrame``, the rows of ``df`` that meet it; or a list of ``MLRun``, with a read-only run, as
+            ``ml_dash.open_run`` gives, for each experiment.
+
+        Raises:
+            InvalidValueError: it is no condition; the text says why, and names the nearest columns.
+            InvalidTypeError: it is no text.
+        """
+        found = conditions.matching(self.df, query_string)
+        return [self._open(self._row(label)) for label in found.index] if return_objects else found
+
+    def get_run(self, run_id: str, project_name: str | None = None) -> AnyRun:
+        """One run.
+
+        Args:
+            run_id: its id, as in the column ``run_id``.
+            project_name: its project; None searches all.
+
+        Returns:
+            The ``MLRun``; for an experiment, whose id is its prefix, a read-only run as ``ml_dash.open_run`` gives.
+
+        Raises:
+            MissingFileError: there is no such run; the text names the nearest ids.
+            ExperimentError: several projects have a run of that id; the text names them.
+            StorageError: a file of the run is damaged.
+        """
+        if isinstance(run_id, str):
+            for row, place in enumerate(self._index.places):
+                if place == run_id and not self._index.managed[row] and project_name in (None, self._project(row)):
+                    return self._open(row)
+        return MLRun.load(run_id, self.base_dir, project_name)
+
+    def __len__(self) -> int:
+        return len(self._index.places)
+
+    def __iter__(self) -> Iterator[AnyRun]:
+        return map(self._open, range(len(self)))
+
+    def __repr__(self) -> str:
+        damaged = f", {len(self.problems)} with problems" if self.problems else ""
+        return f"<{len(self)} runs below {self.base_dir!r}{damaged}>"
+
+    def _row(self, label: object) -> int:
+        if not isinstance(label, int) or not 0 <= label < len(self):
+            raise InvalidValueError(f"df has rows with labels of your own ({label!r:.80}); call load_project() first")
+        return label
+
+    def _open(self, row: int) -> AnyRun:
+        place = self._index.places[row]
+        if not self._index.managed[row]:
+            return RunReader(self._index.folder(row), place or os.path.basename(self.base_dir))
+        project, run_id = place.split("/")
+        return MLRun.load(run_id, self.base_dir, project)
+
+    def _project(self, row: int) -> Any:
+        return row_columns.to_list(self._index.rows.columns["f:project_name"])[row]
