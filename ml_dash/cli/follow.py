@@ -15,7 +15,7 @@ BLOCK_BYTES = 64 * 1024
 """How much of a journal's end is read at a time, until there are as many lines as were asked for."""
 
 READ_BYTES = 8 << 20
-"""How much of one journal is taken in at one look: what a fast run writes within seconds, and little memory."""
+"""How much of one journal is taken in at one look, or a whole line: what a fast run writes within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,9 @@ def _lines_from(path: str, start: int) -> tuple[list[bytes], int]:
             if size == start:
                 return [], start
             file.seek(start)
-            data = file.read(READ_BYTES)
+            data = b""
+            while b"\n" not in data and (block := file.read(READ_BYTES)):
+                data += block
     except FileNotFoundError:
         return [], start
     end = data.rfind(b"\n") + 1

@@ -78,7 +78,7 @@ def _column(name: str) -> Column:
 def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
     """One cell; without ``now`` it is for a program: times in full."""
     if name == "status":
-        return _status(row)
+        return _status(row) if now else "live" if row.is_live else row.status or "-"
     if name == "duration":
         return texts.duration(row.duration) if now else _plain(row.duration)
     if name == "tags":

@@ -35,13 +35,14 @@ class Section:
     Attributes:
         title: the heading; without one the lines are never cut.
         lines: what stands below it.
-        total: how many things there are, where a line is one of them.
+        counts: how many things each line is about, where that is not one.
         keep_end: whether the last lines are the ones that count.
     """
 
     title: str
     lines: list[str] = field(default_factory=list)
     keep_end: bool = False
+    counts: list[int] = field(default_factory=list)
 
     def cut(self, count: int) -> list[str]:
         """The lines with the heading, at most ``count`` of them below it."""
@@ -50,9 +51,9 @@ class Section:
         heading = paint(self.title, "bold")
         if len(self.lines) <= count:
             return [heading, *self.lines]
-        left_out = len(self.lines) - count + 1
         if self.keep_end:
             return [heading, *self.lines[-count:]]
+        left_out = sum(self.counts[count - 1 :]) if self.counts else len(self.lines) - count + 1
         return [heading, *self.lines[: count - 1], INDENT + paint(f"... and {left_out} more; see --all", "dim")]
 
 
@@ -61,7 +62,7 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
     width, height = output.width(), output.height()
     sections = [
         Section("", head(about, width)),
-        Section("Parameters", params(about["params"], width)),
+        params(about["params"], width),
         Section("Metrics", metrics(run, width)),
         Section("Streams", stream_lines(about["streams"], width)),
         Section(_files_title(about["files"]), file_lines(about["files"], width)),
@@ -108,15 +109,17 @@ def head(about: dict[str, Any], width: int | None) -> list[str]:
     return [*lines, *table([Column(), Column(least=20)], shown, width, INDENT)]
 
 
-def params(found: dict[str, Any], width: int | None) -> list[str]:
+def params(found: dict[str, Any], width: int | None) -> Section:
     """A parameter on each line; on a terminal several side by side, if they are many and short."""
     rows: list[list[Cell]] = [[(texts.clean(name), "cyan"), texts.value_text(value)] for name, value in found.items()]
     columns = [Column(least=16), Column(least=16)]
     beside = _beside(rows, width) if width is not None else 1
     count = -(-len(rows) // beside)  # lines, from above to below as one reads a list
-    joined = [[cell for row in rows[line::count] for cell in row] for line in range(count)]
+    groups = [rows[line::count] for line in range(count)]
+    joined = [[cell for row in group for cell in row] for group in groups]
     padded = [row + [""] * (len(columns) * beside - len(row)) for row in joined]
-    return table(columns * beside, padded, width, INDENT)
+    lines = table(columns * beside, padded, width, INDENT)
+    return Section("Parameters", lines, counts=[len(group) for group in groups])
 
 
 def _beside(rows: list[list[Cell]], width: int) -> int:
@@ -263,8 +266,8 @@ def _system(environment: dict[str, Any]) -> str:
 
 
 def _gpu_names(gpus: Any) -> list[str]:
-    devices = gpus.get("devices") if isinstance(gpus, dict) else None
-    names = [device.get("name") for device in devices or [] if isinstance(device, dict)]
+    cards = gpus.get("cards") if isinstance(gpus, dict) else None
+    names = [card.get("name") for card in cards or [] if isinstance(card, dict)]
     return [f"{count} x {name}" for name, count in Counter(name for name in names if name).items()]
 
 

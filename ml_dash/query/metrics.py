@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
-from ml_dash.query import tables
-from ml_dash.query.metric_stats import field_stats
+from ml_dash.query import limits
 from ml_dash.query.source import Source
 from ml_dash.storage import reading
 from ml_dash.storage.layout import UNNAMED_METRIC
@@ -84,6 +83,8 @@ class MetricReader:
               part in ``nan_count`` alone, infinities in all but ``mean`` and ``std``. Fields of nested dicts have dotted
               names. What is no number (text, lists, True and False) is not counted.
         """
+        from ml_dash.query.metric_stats import field_stats
+
         self._source.flush()
         folder = self._source.folder
         return reading.metric_document(folder, self.name) | field_stats(reading.metric_shards(folder, self.name))
@@ -112,11 +113,13 @@ class MetricReader:
             ExperimentError: the experiment is closed.
         """
         start, end = (
-            tables.check_time(value, name, self._what)
+            limits.check_time(value, name, self._what)
             for name, value in (("start_timestamp", start_timestamp), ("end_timestamp", end_timestamp))
         )
-        names = tables.check_columns(columns, self._what)
+        names = limits.check_columns(columns, self._what)
         self._source.flush()
+        from ml_dash.query import tables
+
         return tables.metric_table(self._source.folder, self.name, start, end, names)
 
     def numpy(self, columns: Sequence[str] | None = None, **window: float | None) -> dict[str, npt.NDArray[Any]]:
@@ -125,6 +128,8 @@ class MetricReader:
         Numbers that are missing are NaN; lists of one length are one array; text, and values that mix types, are arrays
         of objects.
         """
+        from ml_dash.query import tables
+
         return tables.to_numpy(self.table(columns, **window))
 
     def dataframe(self, columns: Sequence[str] | None = None, **window: float | None) -> Any:
@@ -133,6 +138,8 @@ class MetricReader:
         Raises:
             MissingExtraError: pandas is not installed.
         """
+        from ml_dash.query import tables
+
         return tables.to_dataframe(self.table(columns, **window))
 
     def list_all(self) -> list[dict[str, Any]]:

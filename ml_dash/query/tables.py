@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.errors import InvalidValueError, MissingExtraError
+from ml_dash.errors import MissingExtraError
 from ml_dash.records.values import decode
 from ml_dash.storage import layout, reading, windows
 from ml_dash.storage.columns import kind_of_field, rows_to_table
@@ -68,40 +67,6 @@ def to_dataframe(table: Any) -> Any:
         if kind_of_field(field) is None:
             frame[field.name] = pd.Series(_parsed(table[field.name]), index=frame.index, dtype=object)
     return frame
-
-
-def check_columns(columns: object, what: str) -> list[str] | None:
-    """The names of columns as the user gave them.
-
-    Raises:
-        InvalidValueError: they are no list of names.
-    """
-    if columns is None:
-        return None
-    if isinstance(columns, str):
-        raise InvalidValueError(f"{what}: columns={columns!r:.80} is one text; pass a list, columns=[{columns!r:.80}]")
-    given = [*columns] if isinstance(columns, Iterable) else [columns]
-    names = [name for name in given if isinstance(name, str)]
-    if len(names) < len(given):
-        raise InvalidValueError(f"{what}: columns={columns!r:.80} must be a list of names, such as ['loss', 'imu.x']")
-    return names
-
-
-def check_time(value: object, name: str, what: str) -> float | None:
-    """The bound of a window of time as the user gave it; infinite ones are taken.
-
-    Raises:
-        InvalidValueError: it is no number.
-    """
-    if value is None:
-        return None
-    try:
-        seconds = float(value)  # type: ignore[arg-type]  # whatever float() takes is a time
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, for more than one element
-        seconds = math.nan
-    if math.isnan(seconds):
-        raise InvalidValueError(f"{what}: {name}={value!r:.80} is no number; pass seconds of its own clock, or None")
-    return seconds
 
 
 def _in_one_order(found: Any) -> Any:

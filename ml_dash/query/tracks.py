@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
-from ml_dash.query import tables
+from ml_dash.query import limits
 from ml_dash.query.source import Source
 from ml_dash.query.track_slice import TrackSlice
 from ml_dash.storage import reading
@@ -59,7 +59,7 @@ class TrackReader:
             ExperimentError: the experiment is closed.
         """
         start, end = self._limits(start_timestamp, end_timestamp)
-        names = tables.check_columns(columns, self._what)
+        names = limits.check_columns(columns, self._what)
         _check_format(format, self._what)
         self._source.flush()
         return reading.read_track(self._source.folder, self.topic, start, end, names, format)
@@ -106,8 +106,10 @@ class TrackReader:
             ExperimentError: the experiment is closed.
         """
         start, end = self._limits(start_timestamp, end_timestamp)
-        names = tables.check_columns(columns, self._what)
+        names = limits.check_columns(columns, self._what)
         self._source.flush()
+        from ml_dash.query import tables
+
         return tables.track_table(self._source.folder, self.topic, start, end, names)
 
     def numpy(
@@ -121,6 +123,8 @@ class TrackReader:
         Numbers that are missing are NaN; lists of one length are one array (vectors of 7 are N x 7); text, and fields
         that mix types, are arrays of objects.
         """
+        from ml_dash.query import tables
+
         return tables.to_numpy(self.table(start_timestamp, end_timestamp, columns))
 
     def dataframe(
@@ -134,11 +138,13 @@ class TrackReader:
         Raises:
             MissingExtraError: pandas is not installed.
         """
+        from ml_dash.query import tables
+
         return tables.to_dataframe(self.table(start_timestamp, end_timestamp, columns))
 
     def _limits(self, start: object, end: object) -> tuple[float | None, float | None]:
-        first = tables.check_time(start, "start_timestamp", self._what)
-        return first, tables.check_time(end, "end_timestamp", self._what)
+        first = limits.check_time(start, "start_timestamp", self._what)
+        return first, limits.check_time(end, "end_timestamp", self._what)
 
 
 class TracksReader:

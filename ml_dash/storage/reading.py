@@ -11,7 +11,7 @@ from typing import Any
 from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.records.mocap import mocap_document
 from ml_dash.records.values import decode, encode, flatten, parse, revive
-from ml_dash.storage import file_index, layout, windows
+from ml_dash.storage import file_index, layout
 from ml_dash.storage.documents import parameters_in, read_document, read_raw_document
 from ml_dash.storage.journal import read_lines, read_lines_from
 from ml_dash.storage.names import check_topic
@@ -99,6 +99,8 @@ def metric_points(run: str, name: str | None, start: int = 0, stop: int | None =
 
 
 def _points_of_one(path: str, start: int, stop: int | None) -> Iterator[dict[str, Any]]:
+    from ml_dash.storage import windows  # not loaded by a training process that only logs
+
     position = covered = 0
     coverage = windows.coverage_of(path) if start or stop is None else None
     for group in coverage.groups if coverage is not None else ():
@@ -202,6 +204,8 @@ def merged_rows(run: str, topic: str, start: float | None = None, end: float | N
     Rows of one timestamp are merged in the order of their calls; those of the first writer count as earlier than those
     of the others.
     """
+    from ml_dash.storage import windows  # not loaded by a training process that only logs
+
     rows: dict[float, dict[str, Any]] = {}
     for path in track_shards(run, topic):
         for row in windows.rows_between(path, start, end):

@@ -40,7 +40,8 @@ class KindSaver(FolderSaver):
         """Save by type, and by the ending of the name.
 
         A path is copied, bytes are stored as they are. Else the ending says how: ``.pt`` and ``.pth`` by torch,
-        ``.pkl`` and ``.pickle`` by pickle, ``.npy`` and ``.npz`` by numpy. Else the type does: a matplotlib figure is
+        ``.pkl`` and ``.pickle`` by pickle, ``.npy`` and ``.npz`` by numpy, ``.mp4``, ``.webm`` and ``.gif`` as a video.
+        Else the type does: a matplotlib figure is
         drawn, a dict, list or tuple becomes JSON, an array, tensor or Pillow image an image.
 
         Args:
@@ -100,6 +101,34 @@ class KindSaver(FolderSaver):
                 f"save_pkl to {to!r}: a {type(content).__name__} cannot be pickled: {error}; save its parts"
             ) from error
         return self.save_blob(data, to=to, **about)
+
+    def save_video(
+        self, frames: object, *, to: str, fps: float = 20, quality: int | None = None, **about: Any
+    ) -> Record:
+        """Save frames as a video that a browser plays. The call takes as long as encoding does; then the video is safe.
+
+        The frames are taken one at a time and encoded in the calling thread. To not wait, append them to a stream,
+        ``exp.frames(topic).append(frame)``, and export that when there is time.
+
+        Args:
+            frames: an array of shape TxHxW or TxHxWxC, a list, or an iterator of images as ``save_image`` takes them,
+                all of one size. Floats outside [0, 1] are stretched over the range of all frames, or, from an iterator,
+                over that of the first one.
+            to: the file's name, ending in ``.mp4`` (H.264), ``.webm`` (VP9) or ``.gif``; it may begin with folders.
+            fps: frames per second, above 1/600 and at most 1000 (50 for a GIF).
+            quality: of MP4 and WebM, 1 to 100; default 75.
+            **about: ``description``, ``tags``, ``metadata``, ``bindrs``, as for ``save``.
+
+        Raises:
+            InvalidValueError: there are no frames, they differ in size, or the suffix, ``fps`` or ``quality`` is wrong.
+            InvalidTypeError: a frame is no array of numbers.
+            InvalidNameError: ``to`` cannot be a place on disk.
+            MissingExtraError: PyAV is not installed.
+            Exception: whatever the iterator raises. Nothing is stored then.
+        """
+        from ml_dash.streams.video import save_video
+
+        return save_video(self, frames, to=to, fps=fps, quality=quality, **about)
 
     def save_torch(
         self,
@@ -193,6 +222,9 @@ class KindSaver(FolderSaver):
             ".pickle": self.save_pkl,
             ".npy": self._save_numpy,
             ".npz": self._save_numpy,
+            ".mp4": self.save_video,
+            ".webm": self.save_video,
+            ".gif": self.save_video,
         }
         return by_suffix.get(suffix) or self._way_by_type(content, suffix)
 
