@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 
 import pytest
 
 from ml_dash import BufferConfig
 from ml_dash.errors import ConfigurationError
+from tests.support import REPOSITORY
+
+# The protocol between a shell's completion and click, which makes its name from that of the command.
+SET_BY_CLICK = {"_ML_DASH_COMPLETE", "ML_DASH_COMPLETE"}
 
 
 def test_the_defaults():
@@ -113,3 +118,28 @@ def test_half_of_the_processors_encode(monkeypatch):
 
     assert [1, 1, 1, 3, 4] == counts
     assert 9 == BufferConfig(encoders=9).encoder_count
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(BufferConfig), ids=lambda field: field.name)
+def test_every_setting_stands_in_the_documentation_with_its_variable_and_default(field):
+    page = (REPOSITORY / "docs/concepts/settings.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{field.name}` |")]
+
+    cells = [cell.strip() for cell in row.split("|")]
+    assert f"`ML_DASH_{field.name.upper()}`" == cells[2]
+    default = (
+        {True: "true", False: "false"}.get(field.default, field.default) if field.type == "bool" else field.default
+    )
+    assert str(default) in cells[3].replace("`", "")
+
+
+def test_every_variable_that_the_code_reads_stands_in_the_documentation():
+    page = (REPOSITORY / "docs/concepts/settings.md").read_text()
+    read = {
+        name
+        for path in (REPOSITORY / "ml_dash").rglob("*.py")
+        for name in re.findall(r"\b(?:ML_)?DASH_[A-Z_]*[A-Z]\b", path.read_text())
+    }
+
+    assert {"DASH_PREFIX", "ML_DASH_USER"} <= read
+    assert [] == sorted(name for name in read - SET_BY_CLICK if name not in page)

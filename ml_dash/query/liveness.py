@@ -1,0 +1,76 @@
+"""Whether somebody writes a run now: by its heartbeat, and by its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ml_dash.query.run import is_live
+from ml_dash.storage import layout
+from ml_dash.storage.documents import read_raw_document
+
+
+def writer_of(folder: str) -> str:
+    """Who writes a run, as text to show; empty if nobody does.
+
+    A run counts as written while it, or another writer of it, was heard of within the last minute, and while its lock
+    is held. The lock is looked at for a moment only: an experiment that is opened just then would write beside the
+    run's own files, which loses nothing.
+    """
+    beating = _beating(folder)
+    if beating:
+        return beating
+    with contextlib.suppress(FileNotFoundError), run_lock(folder, make=False) as is_ours:
+        return "" if is_ours else "its lock is held"
+    return ""
+
+
+@contextlib.contextmanager
+def run_lock(folder: str, *, make: bool = True) -> Iterator[bool]:
+    """Hold a run's lock, if nobody else does; yields whether it is ours.
+
+    Args:
+        folder: the run's.
+        make: whether to make the file if it is missing, as in a run of a client that has none.
+
+    Raises:
+        OSError: the file cannot be opened, or (``make=False``) is missing.
+    """
+    import fcntl
+
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0)
+    try:
+        fd = os.open(os.path.join(folder, layout.RUN_LOCK), flags, 0o644)
+    except PermissionError:
+        if make:
+            raise
+        fd = os.open(os.path.join(folder, layout.RUN_LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_EX if make else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            is_ours = True
+        except OSError:  # held by another; or a file system without locks, where nothing can be known
+            is_ours = False
+        yield is_ours
+    finally:
+        os.close(fd)
+
+
+def other_writers(folder: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """The documents of a run's further writers: the path relative to the run, and the content if it can be read."""
+    place = os.path.join(folder, layout.WRITERS)
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(place)):
+            if name.endswith(".json") and not name.startswith("."):
+                yield f"{layout.WRITERS}/{name}", read_raw_document(os.path.join(place, name))
+
+
+def _beating(folder: str) -> str:
+    documents = [read_raw_document(os.path.join(folder, layout.EXPERIMENT))]
+    documents += [document for _, document in other_writers(folder)]
+    for document in documents:
+        if document is not None and is_live(document):
+            return f"it was heard of at {document['heartbeat_at']}, less than a minute ago"
+    return ""
