@@ -51,6 +51,7 @@ def open_channel(
         StorageError: the directory cannot be written to.
     """
     folder = os.path.join(opening.root, *opening.prefix.split("/"))
+    _fill_standard_descriptors()
     _make_writable(folder)
     lock_fd = -1 if always_shard else _take_lock(folder)
     tag = "" if lock_fd >= 0 else _new_tag()
@@ -114,6 +115,16 @@ class Detached:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._attach(), name)
+
+
+def _fill_standard_descriptors() -> None:
+    """Open what a daemon has closed of 0, 1 and 2: else our memory or lock would get such a number, and be printed to."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
 
 
 def _make_writable(folder: str) -> None:

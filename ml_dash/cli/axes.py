@@ -84,10 +84,27 @@ def labelled(places: list[float]) -> list[tuple[float, str]]:
 
 
 def ranges(x: Floats, y: Floats, columns: int) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """The columns of a plot that have points, and the least and greatest value in each."""
+    """The columns of a plot that have points, and the least and greatest value in each. ``x`` is sorted."""
+    import numpy as np
+
+    column, starts = _columns(x, columns)
+    return column[starts], np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+
+
+def means(x: Floats, y: Floats, columns: int) -> Floats:
+    """The mean of the values in each of the same columns."""
+    import numpy as np
+
+    _, starts = _columns(x, columns)
+    counts = np.diff(np.append(starts, len(y)))
+    found: Floats = np.add.reduceat(y / np.repeat(counts, counts), starts)  # divided first: a sum could be infinite
+    return found
+
+
+def _columns(x: Floats, columns: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The column of each point, and where each column's points begin."""
     import numpy as np
 
     low, high = limits(x)
     column = np.minimum(((x - low) / (high - low) * columns).astype(np.int64), columns - 1)
-    starts = np.flatnonzero(np.concatenate([[True], column[1:] != column[:-1]]))
-    return column[starts], np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+    return column, np.flatnonzero(np.concatenate([[True], column[1:] != column[:-1]]))

@@ -8,7 +8,7 @@ import click
 
 from ml_dash.cli import output, texts
 from ml_dash.cli.output import paint
-from ml_dash.cli.picking import json_option, pick, root_option
+from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 from ml_dash.cli.table import Cell, Column, clip, table
 
 SHOWN_LINES = 30
@@ -18,8 +18,8 @@ INDENT = "  "
 
 
 @click.command()
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@run_argument("first", "A")
+@run_argument("second", "B")
 @root_option
 @click.option("--all", "everything", is_flag=True, help="Every line, and metrics that ended with the same value.")
 @json_option

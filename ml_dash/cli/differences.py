@@ -52,7 +52,7 @@ def changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
 def beside(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Pairs by name, the same ones too; a side that does not have it is left out."""
     sides = (("a", first), ("b", second))
-    return {name: {side: values[name] for side, values in sides if name in values} for name in first | second}
+    return {name: {side: values[name] for side, values in sides if name in values} for name in {**first, **second}}
 
 
 def same(first: Any, second: Any) -> bool:
@@ -105,7 +105,7 @@ def _diff(first: RunReader, second: RunReader, texts: list[list[str]]) -> tuple[
     import difflib
 
     names = [f"{run.prefix}/{layout.CODE_DIFF}" for run in (first, second)]
-    return "both", list(difflib.unified_diff(*texts, *names, lineterm=""))
+    return "both", list(difflib.unified_diff(texts[0], texts[1], names[0], names[1], lineterm=""))
 
 
 def _code(run: RunReader) -> dict[str, Any] | None:

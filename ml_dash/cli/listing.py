@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from ml_dash.cli import output, texts
-from ml_dash.cli.ls import count_line
 from ml_dash.cli.rows import Row
 from ml_dash.cli.table import GAP, Cell, Column, cells, table
 
@@ -37,6 +37,15 @@ def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
     if width is None:
         return found
     return [*found, output.paint(count_line(rows, total), "dim")]
+
+
+def count_line(rows: list[Row], total: int) -> str:
+    """How many runs of each status there are: ``8 runs: 7 completed, 1 failed``."""
+    states = Counter("live" if row.is_live else row.status or "without a status" for row in rows)
+    text = f"{texts.plural(len(rows), 'run')}: " + ", ".join(
+        f"{count:,} {state}" for state, count in states.most_common()
+    )
+    return text if len(rows) == total else f"{text}; {total:,} in all"
 
 
 def raw_value(row: Row, name: str) -> Any:

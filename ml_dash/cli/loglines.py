@@ -9,6 +9,7 @@ from ml_dash.cli import texts
 from ml_dash.cli.table import Cell
 
 LEVEL_WIDTH = 5
+NO_CLOCK = "--:--:--"
 LEVEL_STYLES = {"debug": "dim", "info": "green", "warn": "yellow", "error": "red", "fatal": "bold red"}
 
 
@@ -33,14 +34,13 @@ def clock(moment: object) -> str:
 
     from ml_dash.query.run import to_datetime
 
+    found = to_datetime(moment)
     if isinstance(moment, (int, float)):
         try:
             found = datetime.datetime.fromtimestamp(moment, datetime.UTC)
         except (ValueError, OverflowError, OSError):
-            return "--:--:--"
-    else:
-        found = to_datetime(moment) or None  # type: ignore[assignment]  # None is dealt with below
-    return found.astimezone().strftime("%H:%M:%S") if found else "--:--:--"
+            return NO_CLOCK
+    return NO_CLOCK if found is None else found.astimezone().strftime("%H:%M:%S")
 
 
 def _short(value: Any) -> str:

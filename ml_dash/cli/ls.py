@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -114,12 +113,3 @@ _ORDERS: dict[str, Callable[[Any], Any]] = {
     "status": lambda row: (row.status, row.created or 0.0, row.prefix),
     "duration": lambda row: (row.duration or 0.0, row.prefix),
 }
-
-
-def count_line(rows: list[Row], total: int) -> str:
-    """How many runs of each status there are: ``8 runs: 7 completed, 1 failed``."""
-    from ml_dash.cli.texts import plural
-
-    states = Counter("live" if row.is_live else row.status or "without a status" for row in rows)
-    text = f"{plural(len(rows), 'run')}: " + ", ".join(f"{count:,} {state}" for state, count in states.most_common())
-    return text if len(rows) == total else f"{text}; {total:,} in all"

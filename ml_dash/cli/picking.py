@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,16 +27,9 @@ NAMED = 5
 """Runs that an error names."""
 
 
-class RunType(click.ParamType[str]):
-    """A run's name; shells complete it from the runs that are there."""
-
-    name = "run"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's signature
-        """The prefixes that begin with what was typed."""
-        root = os.path.abspath(ctx.params.get("root") or DEFAULT_ROOT)
-        found = (prefix for prefix in _prefixes(root) if prefix.startswith(incomplete))
-        return [CompletionItem(prefix) for prefix in itertools.islice(found, OFFERED)]
+def run_argument(name: str = "run", metavar: str = "RUN") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The name of a run; shells complete it from the runs that are there."""
+    return click.argument(name, metavar=metavar, shell_complete=_complete)
 
 
 def root_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,15 +90,22 @@ def nothing_in(root: str) -> str:
     return f"no runs below {os.path.abspath(root)!r} yet; record one with Experiment('owner/project/name')"
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    """The prefixes that begin with what was typed."""
+    found = (prefix for prefix in _prefixes(ctx.params.get("root") or DEFAULT_ROOT) if prefix.startswith(incomplete))
+    return [CompletionItem(prefix) for prefix in itertools.islice(found, OFFERED)]
+
+
 def _known(root: str) -> list[str]:
     path = require_folder(root)
     return list(itertools.islice(_prefixes(path), SEARCHED_RUNS))
 
 
-def _prefixes(root: str) -> Any:
+def _prefixes(root: str) -> Iterator[str]:
     from ml_dash.query import scan
 
-    return (scan.prefix_of(folder, root) for folder in scan.find_runs(root))
+    path = os.path.abspath(root)
+    return (scan.prefix_of(folder, path) for folder in scan.find_runs(path))
 
 
 def _not_there(wanted: str, root: str, known: list[str]) -> str:

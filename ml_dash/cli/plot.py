@@ -9,7 +9,7 @@ import click
 
 from ml_dash.cli import output
 from ml_dash.cli.exits import CommandError
-from ml_dash.cli.picking import json_option, pick, root_option
+from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 
 if TYPE_CHECKING:
     from ml_dash.cli.axes import Floats
@@ -26,7 +26,7 @@ PNG_WIDTH, PNG_HEIGHT = 960, 540
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@run_argument()
 @click.argument("metric", metavar="METRIC[/FIELD]")
 @root_option
 @click.option("--field", help="The field, where METRIC names the metric alone.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.cli.axes import finite_points, labelled, limits, ranges, ticks
+from ml_dash.cli.axes import finite_points, labelled, limits, means, ranges, ticks
 from ml_dash.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -135,13 +135,7 @@ def _draw_points(picture: _Picture, x: Floats, y: Floats, place: Any, columns: i
         at = low + (column + 0.5) * (high - low) / columns
         for where, bottom, top in zip(at, least, greatest, strict=True):
             picture.line(place(where, bottom), place(where, top), FILL)
-        sums = np.bincount(
-            np.searchsorted(column, np.minimum(((x - low) / (high - low) * columns).astype(np.int64), columns - 1)), y
-        )
-        counts = np.bincount(
-            np.searchsorted(column, np.minimum(((x - low) / (high - low) * columns).astype(np.int64), columns - 1))
-        )
-        x, y = at, sums / counts
+        x, y = at, means(x, y, columns)
     corners = np.array([_scaled(place(*point)) for point in zip(x, y, strict=True)], np.int32)
     cv2.polylines(picture.canvas, [corners.reshape(-1, 1, 2)], False, CURVE, 2 * SCALE, cv2.LINE_AA)
     if len(x) <= columns // 12:

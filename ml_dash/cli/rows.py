@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ml_dash.query import scan
+from ml_dash.records.values import decode, flatten
 from ml_dash.storage import reading
 from ml_dash.storage.documents import parse_timestamp
 from ml_dash.storage.file_index import without_collector
@@ -80,7 +81,7 @@ class Row:
         for path in reading.metric_shards(self.folder, metric or None):
             for point in reversed(_last_points(path)):
                 data = point.get("data")
-                value = reading.flatten(data).get(field) if isinstance(data, dict) else None
+                value = flatten(data).get(field) if isinstance(data, dict) else None
                 if value is not None:
                     when = reading.point_time(point)
                     newest = max(newest or (when, value), (when, value), key=lambda pair: pair[0])
@@ -120,8 +121,6 @@ def read_rows(root: str) -> list[Row]:
 
 
 def _last_points(path: str) -> list[dict[str, Any]]:
-    from ml_dash.records.values import decode
-
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_BYTES))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ml_dash.cli.series import Series
     from ml_dash.query.run import RunReader
 
-LEAST_LINES = 3
+LEAST_LINES = 2
 """Lines that a section keeps however small the screen is, its heading not counted."""
 
 INDENT = "  "
@@ -36,11 +36,13 @@ class Section:
         title: the heading; without one the lines are never cut.
         lines: what stands below it.
         counts: how many things each line is about, where that is not one.
+        note: what stands beside the heading.
         keep_end: whether the last lines are the ones that count.
     """
 
     title: str
     lines: list[str] = field(default_factory=list)
+    note: str = ""
     keep_end: bool = False
     counts: list[int] = field(default_factory=list)
 
@@ -48,7 +50,7 @@ class Section:
         """The lines with the heading, at most ``count`` of them below it."""
         if not self.title:
             return self.lines
-        heading = paint(self.title, "bold")
+        heading = (paint(self.title, "bold") + INDENT + self.note).rstrip()
         if len(self.lines) <= count:
             return [heading, *self.lines]
         if self.keep_end:
@@ -65,11 +67,11 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
         params(about["params"], width),
         Section("Metrics", metrics(run, width)),
         Section("Streams", stream_lines(about["streams"], width)),
-        Section(_files_title(about["files"]), file_lines(about["files"], width)),
-        Section("Tracker", tracker(about["tracker"])),
+        Section("Files", file_lines(about["files"], width), note=_files_note(about["files"])),
+        Section("Tracker", note=tracker(about["tracker"])),
         Section("Log", _log(about["log"], width), keep_end=True),
     ]
-    sections = [section for section in sections if section.lines]
+    sections = [section for section in sections if section.lines or section.note]
     limits = fitting([len(section.lines) for section in sections], None if everything else height)
     return [line for section, limit in zip(sections, limits, strict=True) for line in section.cut(limit)]
 
@@ -180,17 +182,17 @@ def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
     return table([Column(least=20, keep_end=True), Column(right=True), Column(right=True)], rows, width, INDENT)
 
 
-def tracker(found: dict[str, Any]) -> list[str]:
+def tracker(found: dict[str, Any]) -> str:
     """What recording did not manage; a single line, and a loud one if anything was lost."""
     parts = [texts.plural(found["frames_written"], "frame") + " written"] if found["frames_written"] else []
-    losses = (
+    losses: tuple[tuple[str, str, str], ...] = (
         ("frames_dropped", "frame dropped", "frames dropped"),
         ("records_refused", "record refused", "records refused"),
+        ("tracker_errors", "error", "errors"),
     )
-    losses += (("tracker_errors", "error", "errors"),)
     lost = [texts.plural(found[name], one, many) for name, one, many in losses if found[name]]
     text = ", ".join([*parts, *(lost or ["nothing dropped, nothing refused, no error"])])
-    return [INDENT + paint(text, "yellow" if lost else "dim")]
+    return paint(text, "yellow" if lost else "dim")
 
 
 def _curve(series: Series, width: int | None) -> list[Cell]:
@@ -271,9 +273,11 @@ def _gpu_names(gpus: Any) -> list[str]:
     return [f"{count} x {name}" for name, count in Counter(name for name in names if name).items()]
 
 
-def _files_title(found: dict[str, Any]) -> str:
+def _files_note(found: dict[str, Any]) -> str:
+    if not found["count"]:
+        return ""
     newest = ", the newest:" if found["count"] > len(found["newest"]) else ""
-    return f"Files  {texts.plural(found['count'], 'file')}, {texts.size(found['bytes'])}{newest}"
+    return paint(f"{texts.plural(found['count'], 'file')}, {texts.size(found['bytes'])}{newest}", "dim")
 
 
 def _first_line(text: Any) -> str:

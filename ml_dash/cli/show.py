@@ -7,13 +7,13 @@ from typing import Any
 import click
 
 from ml_dash.cli.output import write, write_json
-from ml_dash.cli.picking import json_option, pick, root_option
+from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 
 LOG_LINES = 5
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@run_argument()
 @root_option
 @click.option("--all", "everything", is_flag=True, help="Every parameter and metric, however many lines that takes.")
 @click.option(

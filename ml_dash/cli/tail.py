@@ -10,7 +10,7 @@ import click
 
 from ml_dash.cli import output
 from ml_dash.cli.exits import CommandError, tell
-from ml_dash.cli.picking import json_option, pick, root_option
+from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 
 if TYPE_CHECKING:
     from ml_dash.cli.follow import Follower, Item
@@ -26,7 +26,7 @@ POINTS_A_LOOK = 5
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@run_argument()
 @root_option
 @click.option(
     "-n",

@@ -121,12 +121,16 @@ def _join(grid: Any, left: int, left_range: tuple[int, int], right: int, right_r
 
 
 def _letters(grid: npt.NDArray[np.bool_], *, unicode: bool) -> list[str]:
+    import numpy as np
+
     down, across = grid.shape
     blocks = grid.reshape(down // DOTS_DOWN, DOTS_DOWN, across // DOTS_ACROSS, DOTS_ACROSS)
     if not unicode:
-        return ["".join("*" if filled else " " for filled in row) for row in blocks.any(axis=(1, 3))]
-    codes = sum(blocks[:, row, :, column] * bit for row, bits in enumerate(_BITS) for column, bit in enumerate(bits))
-    return ["".join(chr(_BRAILLE + code) if code else " " for code in row) for row in codes.tolist()]  # type: ignore[union-attr]  # sum() may be 0 only of nothing
+        filled: list[list[bool]] = blocks.any(axis=(1, 3)).tolist()
+        return ["".join("*" if one else " " for one in row) for row in filled]
+    bits = np.array(_BITS)[None, :, None, :]
+    codes: list[list[int]] = (blocks * bits).sum(axis=(1, 3)).tolist()
+    return ["".join(chr(_BRAILLE + code) if code else " " for code in row) for row in codes]
 
 
 def _row(value: float, bounds: tuple[float, float], rows: int) -> int:

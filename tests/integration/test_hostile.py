@@ -249,3 +249,24 @@ class TestHints:
 
         [point] = reading.read_metric(str(folder), "train", 0, None)["data"]
         assert {"loss": 0.5, "step": 1} == {name: point["data"][name] for name in ("loss", "step")}
+
+
+def test_a_program_without_standard_descriptors_does_not_print_into_the_run(tmp_path):
+    """A daemon that has closed them: what the run opens must not become its stdout."""
+    code = """
+import os
+from ml_dash import Experiment
+for fd in range(3):
+    os.close(fd)
+with Experiment("a/b/c", dash_root="root").run as exp:
+    exp.log("started")
+    for fd in range(3):
+        os.write(fd, b"prin" + b"ted")  # in two parts: the run records its own program text
+    exp.flush()
+"""
+    run_python(code, tmp_path)
+
+    run = tmp_path / "root/a/b/c"
+    assert ["started"] == [line["message"] for line in reading.read_logs(str(run))]
+    assert b"" == (run / ".lock").read_bytes()
+    assert not any(b"printed" in path.read_bytes() for path in run.rglob("*") if path.is_file())
