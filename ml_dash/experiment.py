@@ -6,9 +6,10 @@ import enum
 import inspect
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
+from ml_dash import arguments
 from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ConfigurationError, ExperimentError, InvalidTypeError
 from ml_dash.ipc import fork
@@ -17,9 +18,7 @@ from ml_dash.lifecycle import CloseHooks, ExperimentRun
 from ml_dash.opening import Detached, NotOpen, Opening, open_channel
 from ml_dash.provenance.process import observe
 from ml_dash.query.environment import read_environment
-from ml_dash.records.values import to_plain
-from ml_dash.run import RUN
-from ml_dash.storage.names import closest, unknown_keyword
+from ml_dash.storage.names import closest
 from ml_dash.streams import console
 from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
@@ -31,10 +30,6 @@ from ml_dash.streams.tracks import TimedTrack, Tracks
 
 DEFAULT_ROOT = ".dash"
 STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
-
-_NOT_YET = {"dash_url", "remote", "local_path", "managed", "job_lifecycle"}
-_FROM_PREFIX = {"name": "last", "owner": "first"}
-_RUN_FIELDS = tuple(RUN.__annotations__)
 
 
 class OperationMode(enum.StrEnum):
@@ -54,6 +49,8 @@ class Experiment:
         tags: words to find it by.
         bindrs: resources or teams that it belongs to.
         metadata: anything more, as JSON can hold it.
+        dash_url: address of a server, or True for that of ``RUN.api_url``. This version sends nothing: the run is
+            recorded below ``dash_root``, and starting it says so.
         dash_root: folder of all runs, relative to the current one; default ``.dash``.
         frame_buffer_mb: room for pixels that wait for the encoder, in MiB; default 64 or ML_DASH_FRAME_BUFFER_MB.
         frame_policy: when that room is full: ``block`` (default, nothing is lost) or ``drop`` (counted).
@@ -66,6 +63,7 @@ class Experiment:
         **run_params: settings of ``RUN`` for this run alone, such as ``project=`` and ``user=``.
 
     Attributes:
+        dash_url: as it was given.
         logs: the log: ``exp.logs.info("text")``. Like all streams, there while the run is open.
         params: the parameters: ``exp.params.set(lr=3e-4)``.
         metrics: the metrics: ``exp.metrics("train").log(loss=0.7)``.
@@ -96,6 +94,7 @@ class Experiment:
         tags: Sequence[str] | None = None,
         bindrs: Sequence[str] | None = None,
         metadata: Mapping[str, object] | None = None,
+        dash_url: str | bool | None = None,
         dash_root: str | os.PathLike[str] | None = DEFAULT_ROOT,
         frame_buffer_mb: int | None = None,
         frame_policy: str | None = None,
@@ -105,16 +104,17 @@ class Experiment:
         buffer_config: BufferConfig | None = None,
         **run_params: Any,
     ) -> None:
-        run_params = _without_server(run_params)
-        _check_keywords(run_params)
-        prefix = _text("prefix", prefix)
-        self.readme = _text("readme", readme if readme is not None else description)
-        self.tags = _texts("tags", tags)
-        self.metadata = _checked_metadata(metadata)
-        self._bindrs = _texts("bindrs", bindrs)
+        dash_url, dash_root = arguments.renamed(run_params, dash_url, dash_root, DEFAULT_ROOT)
+        self.dash_url = arguments.check_url(dash_url)
+        arguments.check_keywords(run_params, inspect.signature(Experiment).parameters)
+        prefix = arguments.text("prefix", prefix)
+        self.readme = arguments.text("readme", readme if readme is not None else description)
+        self.tags = arguments.texts("tags", tags)
+        self.metadata = arguments.checked_metadata(metadata)
+        self._bindrs = arguments.texts("bindrs", bindrs)
         if dash_root is None:
-            raise ConfigurationError("dash_root=None needs a server to send to; name a folder, such as '.dash'")
-        self._root = _checked_root(dash_root)
+            raise ConfigurationError("dash_root=None leaves no place to record to: name a folder, such as '.dash'")
+        self._root = arguments.checked_root(dash_root)
         if buffer_config is not None and not isinstance(buffer_config, BufferConfig):
             raise InvalidTypeError(f"buffer_config={buffer_config!r:.80} must be a BufferConfig")
         self._config = (buffer_config or BufferConfig.from_env()).replaced(
@@ -128,7 +128,7 @@ class Experiment:
         self.clock = Clock()
         self.tag = ""
         self.folder = ""
-        self.run: ExperimentRun[Experiment] = ExperimentRun(self, **_with_project(prefix, run_params))
+        self.run: ExperimentRun[Experiment] = ExperimentRun(self, **arguments.with_project(prefix, run_params))
         self.readme = self.readme if self.readme is not None else self.run.readme
         self.channel = NotOpen("not open yet; use `with experiment.run as exp:` or call run.start()")  # type: ignore[assignment]  # stands in for a channel and raises
         self._lock = threading.RLock()
@@ -307,16 +307,20 @@ class Experiment:
         with self._lock:
             if self.is_open:
                 return
-            if not self._config.capture_output:
-                self._open(attach=False)
-                self._hooks.arm()
-                return
-            from ml_dash.streams import capture
+            if self._config.capture_output:
+                from ml_dash.streams import capture
 
-            # First, while a standard stream that is closed cannot be taken for one of our own files.
-            with capture.starting(self._streams["logs"], self.warn):
-                self._open(attach=False)
-                self._hooks.arm()
+                # First, while a standard stream that is closed cannot be taken for one of our own files.
+                with capture.starting(self._streams["logs"], self.warn):
+                    self._open_first()
+            else:
+                self._open_first()
+
+    def _open_first(self) -> None:
+        self._open(attach=False)
+        self._hooks.arm()
+        if self.dash_url:
+            self.warn(f"recording to {self.folder}; this version sends runs nowhere else")
 
     def _open(self, *, attach: bool) -> None:
         opening = Opening(
@@ -380,66 +384,3 @@ def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Ex
         experiment.channel = Detached(experiment._attach)  # type: ignore[assignment]  # see after_fork_in_child
         experiment.folder = os.path.join(root, *experiment.run.prefix.split("/"))
     return experiment
-
-
-def _without_server(run_params: Mapping[str, Any]) -> dict[str, Any]:
-    """``dash_url=None`` asks for a run without a server, as every run is in this version."""
-    return {
-        name: value
-        for name, value in run_params.items()
-        if not (name in _NOT_YET and (value is None or value is False))
-    }
-
-
-def _check_keywords(run_params: Mapping[str, Any]) -> None:
-    choices = [*inspect.signature(Experiment).parameters, *_RUN_FIELDS]
-    unknown = next((name for name in run_params if name not in _RUN_FIELDS), None)
-    if unknown in _NOT_YET:
-        raise InvalidTypeError(f"{unknown}=: runs are local only in this version; leave it out, and name dash_root=")
-    part = next((name for name in run_params if name in _FROM_PREFIX), None)
-    if part is not None:
-        raise InvalidTypeError(f"{part}=: it is the {_FROM_PREFIX[part]} segment of the prefix; set it there")
-    if unknown is not None:
-        raise unknown_keyword(unknown, [name for name in choices if name != "run_params"], "Experiment()")
-
-
-def _with_project(prefix: str | None, run_params: dict[str, Any]) -> dict[str, Any]:
-    """``project="p", prefix="name"`` is the prefix ``p/name``."""
-    project = run_params.get("project")
-    if prefix is not None and project and "/" not in prefix and "{" not in prefix:
-        prefix = f"{project}/{prefix}"
-    return run_params if prefix is None else {**run_params, "prefix": prefix}
-
-
-def _texts(what: str, values: Sequence[str] | None) -> list[str] | None:
-    if values is None:
-        return None
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise InvalidTypeError(f"{what}={values!r:.80} must be a list of strings")
-    texts = list(values)
-    if not all(isinstance(text, str) for text in texts):
-        raise InvalidTypeError(f"{what}={values!r:.80} must be a list of strings")
-    return texts
-
-
-def _text(what: str, value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise InvalidTypeError(f"{what}={value!r:.80} must be text, not {type(value).__name__}")
-
-
-def _checked_metadata(metadata: object) -> Any:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, Mapping):
-        raise InvalidTypeError(f"metadata={metadata!r:.80} must be a dict; pass names and values")
-    return to_plain(metadata, "metadata")
-
-
-def _checked_root(dash_root: object) -> str:
-    if not isinstance(dash_root, (str, bytes, os.PathLike)):
-        raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
-    root = os.path.abspath(os.fsdecode(dash_root))
-    if "\0" in root:
-        raise ConfigurationError(f"dash_root={dash_root!r:.80} has a NUL character; no folder can have that name")
-    return root

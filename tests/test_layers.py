@@ -28,7 +28,18 @@ LAYERS = (
     {"storage", "ipc", "remote"},
     {"writer", "query"},
     {"streams"},
-    {"decorator", "experiment", "lifecycle", "opening", "run", "run_fields", "singleton", "templates", "wrapping"},
+    {
+        "arguments",
+        "decorator",
+        "experiment",
+        "lifecycle",
+        "opening",
+        "run",
+        "run_fields",
+        "singleton",
+        "templates",
+        "wrapping",
+    },
     {"manager", "auto_start", "remote_auto_start"},
     {"cli", "server"},
     {"__main__"},
@@ -38,7 +49,7 @@ LAYER_OF = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 # What runs in the user's training process. The writer is another process, and is found there by name only.
 TRAINING_SIDE = frozenset(
     {"streams", "provenance", "experiment", "lifecycle", "opening", "run", "manager", "auto_start", "remote_auto_start"}
-    | {"decorator", "run_fields", "singleton", "templates", "wrapping"}
+    | {"arguments", "decorator", "run_fields", "singleton", "templates", "wrapping"}
 )
 
 HEAVY = frozenset(

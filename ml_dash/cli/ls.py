@@ -51,7 +51,11 @@ SORTS = ("created", "name", "status", "duration")
 )
 @click.option("--reverse", is_flag=True, help="Turn the order around.")
 @click.option(
-    "-n", "--limit", type=click.IntRange(min=1), help="Only the newest so many, or the last in another order."
+    "-n",
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the newest so many, or the last in another order.",
 )
 @click.option(
     "--columns",

@@ -42,8 +42,12 @@ PNG_WIDTH, PNG_HEIGHT = 960, 540
     metavar="FILE",
     help="Draw into a PNG file instead; a file that is there is replaced.",
 )
-@click.option("--width", type=click.IntRange(min=1), help="Columns of the plot, or pixels of the PNG (960).")
-@click.option("--height", type=click.IntRange(min=1), help="Lines of the plot, or pixels of the PNG (540).")
+@click.option(
+    "--width", type=click.IntRange(min=1), metavar="N", help="Columns of the plot, or pixels of the PNG (960)."
+)
+@click.option(
+    "--height", type=click.IntRange(min=1), metavar="N", help="Lines of the plot, or pixels of the PNG (540)."
+)
 @json_option
 def plot(
     run: str,

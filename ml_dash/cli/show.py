@@ -20,6 +20,7 @@ LOG_LINES = 5
     "-n",
     "--log-lines",
     type=click.IntRange(min=0),
+    metavar="N",
     default=LOG_LINES,
     show_default=True,
     help="Lines of the log's end.",

@@ -32,6 +32,7 @@ POINTS_A_LOOK = 5
     "-n",
     "--lines",
     type=click.IntRange(min=0),
+    metavar="N",
     default=LINES,
     show_default=True,
     help="Log lines to begin with, and as many points of all metrics together.",

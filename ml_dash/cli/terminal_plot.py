@@ -126,8 +126,8 @@ def _letters(grid: npt.NDArray[np.bool_], *, unicode: bool) -> list[str]:
     down, across = grid.shape
     blocks = grid.reshape(down // DOTS_DOWN, DOTS_DOWN, across // DOTS_ACROSS, DOTS_ACROSS)
     if not unicode:
-        filled: list[list[bool]] = blocks.any(axis=(1, 3)).tolist()
-        return ["".join("*" if one else " " for one in row) for row in filled]
+        filled: Any = blocks.any(axis=(1, 3))
+        return ["".join("*" if one else " " for one in row) for row in filled.tolist()]
     bits = np.array(_BITS)[None, :, None, :]
     codes: list[list[int]] = (blocks * bits).sum(axis=(1, 3)).tolist()
     return ["".join(chr(_BRAILLE + code) if code else " " for code in row) for row in codes]

@@ -51,8 +51,10 @@ def run_lock(folder: str, *, make: bool = True) -> Iterator[bool]:
         try:
             fcntl.flock(fd, (fcntl.LOCK_EX if make else fcntl.LOCK_SH) | fcntl.LOCK_NB)
             is_ours = True
-        except OSError:  # held by another; or a file system without locks, where nothing can be known
+        except BlockingIOError:
             is_ours = False
+        except OSError:  # a file system without locks: the heartbeat is all that there is to go by
+            is_ours = True
         yield is_ours
     finally:
         os.close(fd)

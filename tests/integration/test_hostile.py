@@ -238,10 +238,24 @@ class TestHints:
         with experiment.run as exp, pytest.raises(AttributeError, match="did you mean 'metrics'"):
             exp.metric("train")
 
-    @pytest.mark.parametrize("name", ["dash_url", "remote"])
-    def test_a_server_is_not_mistaken_for_a_folder(self, name):
-        with pytest.raises(InvalidTypeError, match="local only"):
-            Experiment("a/b/c", **{name: "http://localhost"})
+    def test_a_server_is_recorded_beside_and_never_mistaken_for_a_folder(self, tmp_path, capfd):
+        with Experiment("a/b/c", dash_url="http://localhost", dash_root=str(tmp_path), echo=False).run as exp:
+            assert "http://localhost" == exp.dash_url
+
+        assert f"recording to {tmp_path}/a/b/c; this version sends runs nowhere else" in capfd.readouterr().err
+
+    def test_the_older_names_of_arguments_still_work(self, tmp_path):
+        with pytest.warns(DeprecationWarning, match="local_path= is now called dash_root="):
+            older = Experiment("a/b/c", local_path=str(tmp_path), echo=False)
+        with older.run as exp:
+            assert exp.folder.startswith(str(tmp_path))
+        with pytest.warns(DeprecationWarning, match="remote= is now called dash_url="):
+            assert "http://localhost" == Experiment("a/b/c", remote="http://localhost").dash_url
+
+    @pytest.mark.parametrize("dash_url", [1, ["http://localhost"], b"http://localhost"])
+    def test_an_address_is_text(self, dash_url):
+        with pytest.raises(InvalidTypeError, match="must be an address"):
+            Experiment("a/b/c", dash_url=dash_url)
 
     def test_a_metric_takes_a_dict_as_well(self, experiment, folder):
         with experiment.run as exp:

@@ -28,8 +28,6 @@ MINE = "alice/project/my-experiment"
 # The longest example saves 10000 images; this only bounds a hang.
 SECONDS = 100
 
-SERVER = re.compile(r"^ *dash_url=.*\n", re.MULTILINE)
-
 
 @pytest.fixture
 def play(tmp_path):
@@ -117,7 +115,7 @@ class TestReadme:
         assert [(0.5, epoch) for epoch in range(10)] == [(point["loss"], point["epoch"]) for point in points(run)]
 
     def test_option_b_an_experiment_of_your_own(self, play, dash):
-        play(SERVER.sub("", readme.OWN_EXPERIMENT))
+        play(readme.OWN_EXPERIMENT)
         run = dash / "alice/my-project/my-experiment"
 
         assert ("COMPLETED", ["Hello!"], {"lr": 0.001}) == (status(run), messages(run), params(run))
@@ -180,9 +178,8 @@ class TestExperimentsNewer:
     def test_the_constructor_takes_what_is_documented(self):
         ours = inspect.signature(Experiment).parameters
         wanted = documented(experiments_newer.CONSTRUCTOR)
-        wanted.pop("dash_url")  # see test_a_server_is_refused
 
-        assert 7 == len(wanted)
+        assert 8 == len(wanted)
         assert {name: (ours[name].kind, ours[name].default) for name in wanted} == {
             name: (parameter.kind, parameter.default) for name, parameter in wanted.items()
         }
@@ -245,7 +242,7 @@ class TestExperimentsOlder:
         assert ("COMPLETED", ["Using local storage"]) == (status(dash / MINE), messages(dash / MINE))
 
     def test_remote_mode(self, play, dash):
-        play(SERVER.sub("", experiments_older.REMOTE_MODE), IMPORT)
+        play(experiments_older.REMOTE_MODE, IMPORT)
 
         assert ("COMPLETED", ["Using remote server"]) == (status(dash / MINE), messages(dash / MINE))
 
@@ -258,7 +255,7 @@ class TestExperimentsOlder:
 
     def test_automatic_status(self, play, dash):
         """The first half of the example completes the run, the second opens it again and fails it."""
-        first, second = SERVER.sub("", experiments_older.AUTOMATIC_STATUS).split("# Exception handling")
+        first, second = experiments_older.AUTOMATIC_STATUS.split("# Exception handling")
         between = (
             "import json; assert 'COMPLETED' == json.load(open('.dash/alice/ml/training/experiment.json'))['status']"
         )
@@ -278,7 +275,7 @@ class TestExperimentsOlder:
         ],
     )
     def test_manual_status(self, play, dash, training, expected, logged):
-        block = SERVER.sub("", experiments_older.MANUAL_STATUS)
+        block = experiments_older.MANUAL_STATUS
         assert 1 == block.count("# ... training code ...")
         play(block.replace("# ... training code ...", training))
         run = dash / "alice/ml/training"
@@ -352,23 +349,15 @@ class TestTracks:
         assert "COMPLETED" == status(run)
 
 
-@pytest.mark.parametrize("dash_url", [None, False])
-def test_without_a_server_dash_url_may_be_named(tmp_path, dash_url):
+@pytest.mark.parametrize("dash_url", [None, False, True, "https://api.dash.ml"])
+def test_a_run_is_local_whatever_server_is_named(tmp_path, dash_url):
     assert Experiment("a/b", dash_url=dash_url, dash_root=tmp_path).mode is OperationMode.LOCAL
 
 
-@pytest.mark.parametrize(
-    "block",
-    [
-        readme.OWN_EXPERIMENT,
-        experiments_older.REMOTE_MODE,
-        experiments_older.AUTOMATIC_STATUS,
-        experiments_older.MANUAL_STATUS,
-    ],
-)
-def test_a_server_is_refused(play, dash, block):
-    """Runs are local in this version: nothing is recorded that the user believes to be elsewhere."""
-    said = play(block, IMPORT, ends_with=1)
+@pytest.mark.parametrize("block", [readme.OWN_EXPERIMENT, experiments_older.REMOTE_MODE])
+def test_an_example_that_names_a_server_records_here_and_says_so_once(play, dash, block):
+    """Nobody is to believe that the run is elsewhere."""
+    said = play(block, IMPORT)
 
-    assert "dash_url=: runs are local only in this version" in said.splitlines()[-1]
-    assert not dash.exists()
+    assert 1 == said.count("this version sends runs nowhere else")
+    assert dash.exists()

@@ -1,0 +1,339 @@
+"""What runs look like in a table: cells, columns, names, and the conditions on them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+
+import pytest
+
+from ml_dash import InvalidTypeError, InvalidValueError
+from ml_dash.manager.toml_text import MARK as MANAGERS_MARK
+from ml_dash.manager.toml_values import dumps, encode
+from ml_dash.query import cells, index_file, row_columns, tree
+from ml_dash.query.cells import MARK, add_flat
+from ml_dash.query.conditions import matching
+from ml_dash.query.frame import column_names, to_dataframe
+from ml_dash.query.row_columns import from_rows, to_list
+from ml_dash.query.summary import summarise
+from ml_dash.query.tree import Walk
+
+UTC = datetime.UTC
+NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ML_DASH_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def flat(values):
+    row = {}
+    add_flat(row, encode(values, "test"), "")
+    return row
+
+
+def dtypes(values):
+    return str(to_dataframe(from_rows([{"c:x": value} for value in values]))["x"].dtype)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def found_in(root):
+    return Walk(str(root), {}).runs()
+
+
+def row_of(root, place):
+    [found] = [found for found in found_in(root) if found.place == place]
+    return summarise(str(root), found)
+
+
+def test_the_mark_of_a_value_is_that_of_the_manager():
+    assert MANAGERS_MARK == MARK
+
+
+def test_nested_values_get_dotted_names():
+    assert {"model.name": "CNN", "model.size.x": 3, "lr": 0.1, "empty": {}} == flat(
+        {"model": {"name": "CNN", "size": {"x": 3}}, "lr": 0.1, "empty": {}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (2**70, 2**70),
+        (b"ab", "YWI="),
+        ({3}, [3]),
+        (datetime.timedelta(minutes=2), 120.0),
+        (datetime.date(2026, 3, 1), "2026-03-01"),
+        (datetime.time(12, 30), "12:30:00"),
+        (datetime.datetime(2026, 3, 1), datetime.datetime(2026, 3, 1)),
+        (NOON, datetime.datetime(2026, 3, 1, 10, tzinfo=UTC)),
+        ([NOON, None, [{"a": b"ab"}]], [NOON.isoformat(), None, [{"a": "YWI="}]]),
+        ("\ud800", "\ud800"),
+        ({"__ml_dash__": "x"}, {"__ml_dash__": "x"}),
+    ],
+)
+def test_a_value_that_toml_does_not_have_becomes_plain(value, expected):
+    assert {"x": expected} == flat({"x": value})
+
+
+def test_a_mark_that_is_not_known_stays_what_it_is():
+    row = {}
+    add_flat(row, {"x": {MARK: "from the future", "value": 1}, "y": {MARK: "integer", "value": "no"}}, "")
+
+    assert {"x": {MARK: "from the future", "value": 1}, "y": {MARK: "integer", "value": "no"}} == row
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 2], "int64"),
+        ([1, None], "Int64"),
+        ([1, 2.5], "float64"),
+        ([1.5, None], "float64"),
+        ([True, False], "bool"),
+        ([True, None], "boolean"),
+        ([True, 1], "object"),
+        (["a", None], "str"),
+        (["a", 1], "object"),
+        ([2**63, 1], "object"),
+        ([[1], [2]], "object"),
+        ([None, None], "object"),
+        ([NOON.astimezone(UTC), None], "datetime64[us, UTC]"),
+        ([NOON.replace(tzinfo=None)], "datetime64[us]"),
+        ([NOON.astimezone(UTC), NOON.replace(tzinfo=None)], "object"),
+    ],
+)
+def test_a_column_has_the_type_of_its_values(values, expected):
+    assert expected == dtypes(values)
+
+
+def test_a_list_that_is_as_long_as_the_table_is_still_one_value():
+    frame = to_dataframe(from_rows([{"c:x": [1, 2]}, {"c:x": [3, 4]}]))
+
+    assert [[1, 2], [3, 4]] == frame["x"].tolist()
+
+
+def test_no_name_hides_another():
+    names = ["f:run_id", "c:status", "c:lr", "m:lr", "m:accuracy", "m:run_id", "c:metrics.lr"]
+
+    shown = column_names(names)
+
+    assert {"c:status": "config.status", "c:lr": "lr", "m:lr": "metrics.metrics.lr"}.items() <= shown.items()
+    assert {"m:accuracy": "accuracy", "m:run_id": "metrics.run_id", "c:metrics.lr": "metrics.lr"}.items() <= shown.items()
+    assert len(shown) == len(set(shown.values()))
+
+
+def test_a_column_is_mixed_only_as_long_as_a_row_makes_it_so():
+    columns = row_columns.concat([from_rows([{"c:x": 1}, {"c:y": "a"}]), from_rows([{"c:x": "one"}, {"c:x": None}])])
+
+    assert [1, None, "one", None] == to_list(columns.columns["c:x"])
+    assert "int64" == str(columns.take([0, 1, 3]).columns["c:x"].type)
+    assert ["c:x"] == columns.take([3]).names()
+    assert ["c:y", "c:x"] == columns.take([1, 0]).names()
+
+
+def test_a_run_of_the_original_tool_has_its_row(tmp_path):
+    write(tmp_path / "demo/abc/config.toml", 'lr = 0.1\n[_wandb]\nrun_id = "abc"\n[_meta]\ngit_commit = "f00"\n')
+    write(tmp_path / "demo/abc/metrics.toml", "accuracy = 0.5\n[eval]\nf1 = 1\n")
+    os.utime(tmp_path / "demo/abc/config.toml", (1_000, 1_000))
+
+    assert {
+        "f:run_id": "abc",
+        "f:project_name": "demo",
+        "f:created_at": datetime.datetime.fromtimestamp(1_000, UTC),
+        "f:ended_at": None,
+        "f:git_commit": "f00",
+        "f:status": "UNKNOWN",
+        "f:tags": [],
+        "c:lr": 0.1,
+        "m:accuracy": 0.5,
+        "m:eval.f1": 1,
+    } == row_of(tmp_path, "demo/abc")
+
+
+def test_metrics_beyond_metrics_toml_come_from_the_journals(tmp_path):
+    """As it is after a kill: metrics.toml says how far it knows the journal."""
+    run = tmp_path / "demo/abc"
+    first = json.dumps({"data": {"a": 1, "b\\.c": 2, "_ts": 5.0}}) + "\n"
+    rest = json.dumps({"data": {"a": 3, "d": encode({"v": {1}}, "x", for_json=True)["v"], "_ts": 6.0}}) + '\n{"broken'
+    write(run / "config.toml", "")
+    write(run / "metrics/None/data.jsonl", first + rest)
+    header = f'# The last value of each metric. Journals up to: {{"data.jsonl":{len(first)}}}\n'
+    write(run / "metrics.toml", header + dumps({"a": 100, "b.c": 200}))
+
+    row = row_of(tmp_path, "demo/abc")
+    write(run / "metrics/None/data.w2.jsonl", json.dumps({"data": {"a": 4, "_ts": 5.5}}) + "\n")
+    merged = row_of(tmp_path, "demo/abc")
+
+    assert (3, 200, [1]) == (row["m:a"], row["m:b.c"], row["m:d"])
+    assert (3, 2, [1]) == (merged["m:a"], merged["m:b.c"], merged["m:d"])
+
+
+def test_a_damaged_metrics_toml_is_made_up_for_by_a_journal(tmp_path):
+    run = tmp_path / "demo/abc"
+    write(run / "config.toml", "")
+    write(run / "metrics.toml", "a = = 1")
+    with pytest.raises(ValueError, match=r"metrics\.toml is damaged"):
+        row_of(tmp_path, "demo/abc")
+
+    write(run / "metrics/None/data.jsonl", json.dumps({"data": {"a": 7, "_ts": 5.0}}) + "\n")
+
+    assert 7 == row_of(tmp_path, "demo/abc")["m:a"]
+
+
+def test_an_experiment_of_the_published_client_has_its_row(tmp_path):
+    run = tmp_path / "rosa/walker/run-7"
+    about = {"name": "run-7", "project": "walker", "tags": ["ppo"], "created_at": "2026-03-01T09:00:00.100000Z"}
+    write(run / "experiment.json", json.dumps(about))
+    params = {"lr": 3e-4, "model.layers": 4, "betas": [0.9, 0.999], "opt": {}, "opt.name": "adam", "seen": "NaN"}
+    write(run / "parameters.json", json.dumps({"version": 2, "data": params}))
+    points = [{"index": k, "data": {"loss": 1 / (k + 1), "note": "text", "_ts": float(k)}} for k in range(4)]
+    write(run / "metrics/train/deep/data.jsonl", "".join(json.dumps(point) + "\n" for point in points))
+    write(run / "metrics/None/data.jsonl", json.dumps({"data": {"reward": 2, "_ts": 0}}) + "\n")
+
+    row = row_of(tmp_path, "rosa/walker/run-7")
+
+    assert ("rosa/walker/run-7", "walker", None, ["ppo"]) == tuple(
+        row[f"f:{name}"] for name in ("run_id", "project_name", "status", "tags")
+    )
+    assert {"c:lr": 3e-4, "c:model.layers": 4, "c:betas": [0.9, 0.999], "c:opt.name": "adam"}.items() <= row.items()
+    assert "c:opt" not in row
+    assert row["c:seen"] != row["c:seen"]  # a float that is not a number
+    assert [0.25, 0.25, 1.0, pytest.approx(25 / 48)] == [
+        row[f"m:train/deep/loss{suffix}"] for suffix in ("", ".min", ".max", ".mean")
+    ]
+    assert (2.0, 2.0) == (row["m:reward"], row["m:reward.mean"])
+
+
+def test_a_file_that_changed_a_moment_ago_has_no_signature(tmp_path, monkeypatch):
+    write(tmp_path / "demo/abc/config.toml", "")
+    [young] = found_in(tmp_path)
+    monkeypatch.setattr(tree, "YOUNG_NS", -1_000_000_000)
+    [old] = found_in(tmp_path)
+
+    assert "" == young.signature
+    assert old.signature.startswith("config.toml ")
+
+
+def test_a_folder_is_listed_again_where_its_times_cannot_be_trusted(tmp_path, monkeypatch):
+    write(tmp_path / "demo/abc/config.toml", "")
+    monkeypatch.setattr(tree, "YOUNG_NS", -1_000_000_000)
+    monkeypatch.setattr(tree, "STEADY_FILE_SYSTEMS", frozenset())
+    walk = Walk(str(tmp_path), {})
+    walk.runs()
+
+    assert {""} == {listing[0] for listing in walk.listings.values()}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other root", "other version"])
+def test_a_damaged_index_is_none(tmp_path, monkeypatch, damage):
+    root = str(tmp_path / "runs")
+    saved = index_file.Saved({"": ["k", [], []]}, ["a/b"], [True], ["s"], from_rows([{"c:x": 1, "c:y": [1]}]), [])
+    index_file.save(root, saved)
+    path = os.path.join(index_file.folder_of(root), "index")
+    with open(path, "rb") as file:
+        content = file.read()
+
+    assert ["a/b"] == index_file.load(root).places
+    if damage == "other version":
+        monkeypatch.setattr(index_file, "__version__", "0")
+    elif damage == "other root":
+        monkeypatch.setattr(index_file, "folder_of", lambda _: os.path.dirname(path))
+        root = "/elsewhere"
+    else:
+        half = len(content) // 2
+        flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+        with open(path, "wb") as file:
+            file.write({"cut": content[:-1], "flip": flipped, "empty": b""}[damage])
+
+    assert index_file.load(root) is None
+
+
+FRAME_ROWS = [
+    {"f:run_id": "a", "f:created_at": NOON.astimezone(UTC), "c:model.name": "CNN", "c:n": 1, "m:acc": 0.5, "c:flag": True},
+    {"f:run_id": "b", "f:created_at": None, "c:model.name": "it's `x`", "m:acc": 0.9},
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("acc > 0.6", ["b"]),
+        ("`model.name` == 'CNN' and acc < 0.6", ["a"]),
+        ("`model.name` == \"it's `x`\"", ["b"]),
+        ("acc > 0.1 & n == 1", ["a"]),
+        ("0.4 < acc < 0.6", ["a"]),
+        ("not acc > 0.6", ["a"]),
+        ("n in [1, 2]", ["a"]),
+        ("run_id not in ['a']", ["b"]),
+        ("flag", ["a"]),
+        ("n.isna()", ["b"]),
+        ("`model.name`.str.contains('N')", ["a"]),
+        ("created_at >= '2026-03-01 10:00'", ["a"]),
+        ("created_at > '2026-03-01 10:00'", []),
+        ("created_at.dt.year == 2026", ["a"]),
+        ("acc * 2 ** 1 > n", []),
+        ("acc\n>\n0.6", ["b"]),
+    ],
+)
+def test_a_condition_chooses_rows(query, expected):
+    frame = to_dataframe(from_rows(FRAME_ROWS))
+    if "**" in query:
+        with pytest.raises(InvalidValueError, match="no part of a condition"):
+            matching(frame, query)
+    else:
+        assert expected == matching(frame, query)["run_id"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("ac > 0.5", "`acc`"),
+        ("name == 'CNN'", "`model.name`"),
+        ("model.name == 'CNN'", "write `model.name` in backticks"),
+        ("`model.nme` == 'CNN'", "`model.name`"),
+        ("acc >", "cannot be read"),
+        ("`acc > 1", "a backtick is not closed"),
+        ("acc", "gives no yes or no"),
+        ("1 == 1", "names no column"),
+        ("acc > 'a'", "failed: TypeError"),
+        ("", "1 to"),
+        ("acc > @limit", "no variables"),
+        ("acc.to_csv('stolen.csv') > 1", "neither a column nor a method"),
+        ("run_id.__class__ == 1", "neither a column nor a method"),
+        ("acc.str == 1", "failed: AttributeError"),
+        ("__import__('os').system('touch stolen.csv') == 0", "no part of a condition|neither a column"),
+        ("[x for x in acc] == 1", "no part of a condition"),
+        ("(lambda: acc)() > 1", "no part of a condition"),
+        ("acc > 9 ** 9 ** 9", "no part of a condition"),
+        ("run_id == 'a' * 999999999", "no part of a condition"),
+        ("acc > 1 if True else 2", "no part of a condition"),
+        ("acc = 1", "cannot be read"),
+        ("acc > f'{acc}'", "no part of a condition"),
+    ],
+)
+def test_anything_else_is_refused_with_a_hint(query, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(InvalidValueError, match=hint):
+        matching(to_dataframe(from_rows(FRAME_ROWS)), query)
+
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_condition_is_text():
+    with pytest.raises(InvalidTypeError, match="must be text"):
+        matching(to_dataframe(from_rows(FRAME_ROWS)), 5)
+
+
+def test_a_cell_is_made_once_from_a_moment_at_the_end_of_time():
+    latest = datetime.datetime.max.replace(tzinfo=datetime.timezone(-datetime.timedelta(hours=3)))
+
+    assert latest.isoformat() == cells.cell(latest)
