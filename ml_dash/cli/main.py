@@ -17,6 +17,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("ml_dash.cli.tail:tail", "Show the newest log lines and points of a run, and follow it."),
     "diff": ("ml_dash.cli.diff:diff", "Show how two runs differ: parameters, environment, code, metrics."),
     "plot": ("ml_dash.cli.plot:plot", "Draw a metric in the terminal, or into a PNG file."),
+    "export": ("ml_dash.cli.export:export", "Copy a run into CSV or Parquet files, or into a zip archive."),
+    "verify": ("ml_dash.cli.verify:verify", "Check every file, journal and checksum of runs, and repair them."),
+    "rm": ("ml_dash.cli.rm:rm", "Remove runs."),
+    "doctor": ("ml_dash.cli.doctor:doctor", "Check this machine: memory, disk, locks, packages, speed."),
     "version": ("ml_dash.cli.version:version", "Print the version."),
     "completion": ("ml_dash.cli.completion:completion", "Print the script that completes commands in a shell."),
 }

@@ -40,7 +40,10 @@ def cell(value: Any) -> Any:
     if isinstance(value, dict) and _is_marked(value):
         value = _unmarked(value)
     if isinstance(value, datetime.datetime):
-        return in_utc(value)
+        try:
+            return in_utc(value)
+        except OverflowError:  # within hours of the year 1 or 9999
+            pass
     return _inside(value)
 
 

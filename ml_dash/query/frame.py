@@ -24,8 +24,6 @@ def to_dataframe(rows: RowColumns) -> Any:
     """
     pd = load_pandas()
     names = column_names(rows.names())
-    if not len(rows):
-        return _empty(pd)
     return pd.DataFrame({shown: _series(pd, _typed(name, rows)) for name, shown in names.items()}, copy=False)
 
 
@@ -65,8 +63,8 @@ def _typed(name: str, rows: RowColumns) -> Values:
     """A column; one that is empty in every row has the type that its fact has elsewhere."""
     import pyarrow as pa
 
-    values = rows.columns[name]
-    if isinstance(values, list) or values.type != pa.null() or not name.startswith(FACT):
+    values = rows.columns.get(name, pa.nulls(len(rows)))
+    if isinstance(values, list) or values.type != pa.null() or not name.startswith(FACT) or name == f"{FACT}tags":
         return values
     kind = pa.timestamp("us", "UTC") if name.endswith("_at") else pa.string()
     return pa.nulls(len(values), kind)
@@ -106,9 +104,3 @@ def _held(values: list[Any]) -> Any:
     for place, value in enumerate(values):
         array[place] = value
     return array
-
-
-def _empty(pd: Any) -> Any:
-    times = pd.Series([], dtype="datetime64[us, UTC]")
-    columns = {name: pd.Series([], dtype=object if name == "tags" else str) for name in FACTS}
-    return pd.DataFrame(columns | {"created_at": times, "ended_at": times})

@@ -22,7 +22,7 @@ def metric_table(
     run: str, name: str | None, start: float | None, end: float | None, columns: Sequence[str] | None
 ) -> Any:
     """The points of a metric as a ``pyarrow.Table``, in the order of ``read``: ``_index``, ``_ts``, the values, ``_createdAt``."""
-    names = None if columns is None else [INDEX, *columns]
+    names = None if columns is None else [INDEX, POINTS.time, *columns]
     journals = reading.shards(os.path.join(run, layout.metric_folder(name)), "data")
     tables = [windows.table(journal, POINTS, start, end, names) for journal in journals]
     found = windows.concat(tables, POINTS.time)

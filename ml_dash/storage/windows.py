@@ -67,7 +67,9 @@ def table(journal: str, shape: Shape, start: float | None, end: float | None, co
         end: the last one, inclusive.
         columns: the columns wanted; None for all. One that no row has is left out.
     """
-    names = None if columns is None else list(dict.fromkeys([shape.time, *columns]))
+    names = (
+        None if columns is None else list(dict.fromkeys(columns if shape.time in columns else [shape.time, *columns]))
+    )
     coverage = coverage_of(journal)
     tables = []
     if coverage is not None:
@@ -93,11 +95,12 @@ def concat(tables: Sequence[Any], time: str) -> Any:
     """Tables below each other, with the columns of all of them in the widest type of each."""
     import pyarrow as pa
 
-    kinds: dict[str, Any] = {time: pa.float64()}
+    kinds: dict[str, Any] = {}
     for one in tables:
         for field in one.schema:
             kind = kind_of_field(field)
             kinds[field.name] = wider(kinds[field.name], kind) if field.name in kinds else kind
+    kinds[time] = pa.float64()
     schema = pa.schema([field_of(name, kind) for name, kind in kinds.items()])
     return pa.concat_tables([_with_schema(one, schema) for one in tables]) if tables else schema.empty_table()
 

@@ -1,0 +1,142 @@
+"""``ml-dash verify``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ml_dash.cli import output, texts
+from ml_dash.cli.exits import NOT_FOUND, CommandError
+from ml_dash.cli.output import paint
+from ml_dash.cli.picking import DEFAULT_ROOT, json_option, nothing_in, pick, root_option
+from ml_dash.cli.progress import Progress
+from ml_dash.cli.table import cells
+
+if TYPE_CHECKING:
+    from ml_dash.query.findings import Finding, Report
+
+INDENT = "  "
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+_SEVERITY_WIDTH = 7
+
+
+@click.command()
+@click.argument("path", default=DEFAULT_ROOT)
+@root_option
+@click.option("--repair", is_flag=True, help="Mend what can be mended. Originals are kept beside; live runs are left.")
+@json_option
+def verify(path: str, root: str, repair: bool, as_json: bool) -> None:
+    """Check every run at or below PATH: a run, the beginning of a prefix, or a folder of runs.
+
+    Every checksum, journal, index, document, tar file and columnar copy is read. Each finding is one line: how bad it
+    is, where, what is wrong, and what --repair would do. A note is no finding. Nothing is changed without --repair.
+
+    The exit status is 1 if anything was found that is wrong still.
+    """
+    found = _runs(path, root)
+    reports = []
+    with Progress("checking") as progress:
+        for folder, prefix in found:
+            progress.begin(prefix)
+            report = _report(folder, prefix, repair, progress)
+            reports.append(report)
+            progress.wipe()
+            if as_json:
+                output.write_json(_as_json(folder, prefix, report))
+            else:
+                output.write(_lines(prefix, report, repair))
+    if not as_json:
+        output.write([_summary(reports)])
+    if not all(report.is_clean for report in reports):
+        raise click.exceptions.Exit(NOT_FOUND)
+
+
+def _runs(path: str, root: str) -> list[tuple[str, str]]:
+    """The folders and prefixes of the runs that are meant."""
+    from ml_dash.query import scan
+
+    place, below = os.path.abspath(path), os.path.abspath(root)
+    for folder in (os.path.join(below, *path.strip("/").split("/")), place):
+        if os.path.isdir(folder):
+            found = list(scan.find_runs(folder))
+            if not found:
+                raise CommandError(nothing_in(folder))
+            inside = folder == below or folder.startswith(below + os.sep)
+            top = below if inside else folder
+            return [(run, scan.prefix_of(run, top)) for run in found]
+    one = pick(path, root)
+    return [(one.folder, one.prefix)]
+
+
+def _report(folder: str, prefix: str, repair: bool, progress: Progress) -> Report:
+    if repair:
+        from ml_dash.writer.repair import repair_run
+
+        return repair_run(folder, prefix=prefix, advance=progress.advance)
+    from ml_dash.query.verify import verify_run
+
+    return verify_run(folder, advance=progress.advance)
+
+
+def _as_json(folder: str, prefix: str, report: Report) -> dict[str, Any]:
+    return {
+        "run": prefix,
+        "folder": folder,
+        "clean": report.is_clean,
+        "live": bool(report.live),
+        "files": report.files,
+        "bytes_read": report.size,
+        "findings": [finding.as_json() for finding in report.findings],
+        "repaired": report.repaired,
+    }
+
+
+def _lines(prefix: str, report: Report, repair: bool) -> list[str]:
+    """A heading and a line for each finding; nothing for a run that is as it should be."""
+    if not report.findings and not report.repaired:
+        return []
+    heading = paint(texts.clean(prefix), "bold")
+    if report.live:
+        heading += paint(f"  live: {report.live}", "dim")
+    width = output.width()
+    lines = [heading]
+    lines += [_wrapped("repaired", "green", text, width) for text in report.repaired]
+    lines += [_finding(finding, report, repair, width) for finding in report.findings]
+    return lines
+
+
+def _finding(finding: Finding, report: Report, repair: bool, width: int | None) -> str:
+    text = f"{finding.path}: {finding.problem}"
+    if finding.repair and repair and report.live:
+        text += "; not repaired, since the run is live"
+    elif finding.repair:
+        text += f"; --repair {finding.repair}"
+    return _wrapped(finding.severity, _STYLES[finding.severity], text, width)
+
+
+def _wrapped(word: str, style: str, text: str, width: int | None) -> str:
+    """One line, which goes on below itself where the terminal is too narrow for it."""
+    start = INDENT + word + " " * max(1, _SEVERITY_WIDTH + 2 - len(word))
+    rows = [""]
+    for part in texts.clean(text).split(" "):
+        longer = f"{rows[-1]} {part}" if rows[-1] else part
+        if width is not None and rows[-1] and len(start) + cells(longer) > width:
+            rows.append(part)
+        else:
+            rows[-1] = longer
+    painted = INDENT + paint(word, style) + start[len(INDENT) + len(word) :]
+    return ("\n" + " " * len(start)).join([painted + rows[0], *rows[1:]])
+
+
+def _summary(reports: list[Report]) -> str:
+    counts = Counter(finding.severity for report in reports for finding in report.findings)
+    files, size = sum(report.files for report in reports), sum(report.size for report in reports)
+    read = f"{texts.plural(len(reports), 'run')}, {texts.plural(files, 'file')}, {texts.size(size)} checked"
+    found = ", ".join(texts.plural(counts[name], name) for name in _STYLES if counts[name])
+    clean = all(report.is_clean for report in reports)
+    mended = sum(len(report.repaired) for report in reports)
+    end = f"; {mended:,} repaired" if mended else ""
+    return f"{read}: {paint('all is well', 'green') if clean else 'something is wrong'}{f' ({found})' if found else ''}{end}"

@@ -1,0 +1,120 @@
+"""What is only found in trees of the published client: flat metrics, folded tracks, a list of files without an index.
+
+That client writes JSON with a space after each colon, and this one never does: so a file's first bytes tell who began
+it, whatever became of the documents beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ml_dash.records.values import parse
+from ml_dash.storage import file_index, layout
+from ml_dash.storage.compaction import Row, Shape, point_row
+from ml_dash.storage.documents import parse_timestamp
+
+HEAD_BYTES = 256
+"""Read of a file to see who began it: the first key, however long, ends before."""
+
+JOURNAL = ".jsonl"
+
+
+def is_published(path: str) -> bool:
+    """Whether the published client wrote a JSON document, or the first line of a journal."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    colon = head.find(b'":')
+    return colon > 0 and head[colon + 2 : colon + 3] == b" "
+
+
+def flat_journal(run: str, name: str | None) -> str | None:
+    """The absolute path of a metric's ``metrics/<name>.jsonl``, which has no folder; None if there is none."""
+    path = os.path.join(run, layout.metric_folder(name) + JOURNAL)
+    return path if os.path.isfile(path) else None
+
+
+def flat_names(folder: str, below: str, files: list[str]) -> Iterator[str]:
+    """The names of the metrics that lie flat in a folder.
+
+    Args:
+        folder: absolute path of the run's ``metrics``.
+        below: absolute path of the folder, which may be the same.
+        files: the names of its files.
+    """
+    for file in files:
+        if file.endswith(JOURNAL) and not file.startswith(".") and (below == folder or not is_data(file)):
+            yield os.path.relpath(os.path.join(below, file.removesuffix(JOURNAL)), folder)
+
+
+def is_data(file: str) -> bool:
+    """Whether a file's name is that of a journal in a metric's own folder."""
+    return layout.is_shard(file, "data")
+
+
+def as_point(line: dict[str, Any], position: int | None) -> dict[str, Any]:
+    """A line of a flat metric as a point; a line that is one already is given back.
+
+    Args:
+        line: ``timestamp`` (ISO text) and ``data``; data that is no dict becomes the field ``value``.
+        position: its place among the points, which is its index.
+    """
+    if "index" in line or "timestamp" not in line:
+        return line
+    data, when = line["data"], line["timestamp"]
+    fields = dict(data) if isinstance(data, dict) else {"value": data}
+    seconds = _seconds(when)
+    if seconds is not None:
+        fields.setdefault("_ts", seconds)
+    return {"index": position, "data": fields, "createdAt": when}
+
+
+def _flat_row(line: Any) -> Row | None:
+    return point_row(as_point(line, None) if isinstance(line, dict) and "data" in line else line)
+
+
+FLAT = Shape(_flat_row, "_ts")
+"""How the lines of a flat metric become rows. Their ``_index`` is empty."""
+
+
+def listed_files(content: bytes) -> list[dict[str, Any]]:
+    """The records of ``.files_metadata.json``, deleted ones too; none if it is broken."""
+    try:
+        listed = parse(content)["files"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [entry | {"path": entry.get("path") or "/"} for entry in listed or () if _is_record(entry)]
+
+
+def news(listed: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the published client did to a run that has an index: files it saved, and changes of files that are known.
+
+    Args:
+        listed: its list.
+        known: the files of the index by id.
+    """
+    found = []
+    for entry in listed:
+        before = known.get(entry["id"])
+        if before is None:
+            found.append(entry)
+        elif file_index.moment(entry) > file_index.moment(before):
+            found.append({key: value for key, value in entry.items() if key not in ("path", "filename")})
+    return found
+
+
+def _is_record(entry: object) -> bool:
+    return isinstance(entry, dict) and file_index.is_entry(entry) and isinstance(entry.get("filename"), str)
+
+
+def _seconds(when: object) -> float | None:
+    if isinstance(when, (int, float)) and not isinstance(when, bool):
+        return float(when)
+    try:
+        return parse_timestamp(str(when))
+    except (ValueError, OverflowError):
+        return None

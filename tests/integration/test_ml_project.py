@@ -1,0 +1,302 @@
+"""MLProject on real runs: the table, the search, the objects, and an index that is there, damaged, missing or killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from ml_dash import (
+    Experiment,
+    ExperimentError,
+    InvalidTypeError,
+    InvalidValueError,
+    MissingFileError,
+    MLProject,
+    MLRun,
+    open_run,
+    runs,
+)
+from ml_dash.query import index, index_file, tree
+from ml_dash.query.frame import to_dataframe
+from ml_dash.query.index import read_index
+from tests.support import python_environment, wait_until
+
+KILLS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "4"))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ML_DASH_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def base(tmp_path):
+    return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The places of the runs that were read, in order; files count as settled after 10 ms instead of two seconds."""
+    places = []
+    real = index.summarise
+    monkeypatch.setattr(index, "summarise", lambda root, found: places.append(found.place) or real(root, found))
+    monkeypatch.setattr(tree, "YOUNG_NS", 10_000_000)
+    return places
+
+
+def settle():
+    start = time.time_ns()
+    wait_until(lambda: time.time_ns() > start + 20_000_000)
+
+
+def managed(base, name, config, metrics, project="demo"):
+    """A run as the files of the original tool."""
+    folder = base / project / name
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(config)
+    (folder / "metrics.toml").write_text(metrics)
+    return folder
+
+
+def create(base, config, **options):
+    return MLRun.create(config, str(base), "demo", wandb_mode="disabled", **options)
+
+
+def test_the_example_of_the_manager_works(base):
+    for config, metrics in [
+        ({"learning_rate": 1e-3, "batch_size": 32, "model": {"name": "CNN", "layers": 5}}, (0.92, 0.91, 10)),
+        ({"learning_rate": 5e-5, "batch_size": 16, "model": {"name": "BERT", "layers": 12}}, (0.96, 0.95, 5)),
+    ]:
+        run = create(base, config)
+        run.add_metrics(dict(zip(("accuracy", "f1_score", "epoch"), metrics, strict=True)))
+        run.finish()
+
+    project = MLProject(base_dir=str(base))
+    best = project.search(query_string="accuracy > 0.95")
+
+    assert (2, []) == (len(project), project.problems)
+    assert [[run.run_id, "BERT", 0.96, 0.95]] == best[["run_id", "model.name", "accuracy", "f1_score"]].values.tolist()
+    loaded = project.get_run(best.iloc[0]["run_id"])
+    assert ({"accuracy": 0.96, "f1_score": 0.95, "epoch": 5}, "BERT") == (loaded.metrics, loaded.config["model"]["name"])
+    [found] = project.search("`model.name` == 'BERT' and epoch == 5", return_objects=True)
+    assert (MLRun, run.run_id, None) == (type(found), found.run_id, found.wandb_run)
+
+
+def test_managed_runs_and_experiments_are_in_one_table(base):
+    with create(base, {"lr": 0.1, "seed": None, "accuracy": "high"}, tags=["first"]) as run:
+        run.add_metrics({"accuracy": 0.5, "eval": {"f1": 1}})
+        run.experiment.metrics("train").log(loss=2.0)
+    with Experiment("alice/walker/run-1", dash_root=str(base), echo=False, tags=["second"]).run as exp:
+        exp.params.set(lr=1, model={"layers": 4})
+        for loss in (4.0, 1.0, 2.5):
+            exp.metrics("train").log(loss=loss)
+        exp.metrics(None).log(reward=3)
+
+    frame = MLProject(base).df
+
+    assert ["run_id", "project_name", "created_at", "ended_at", "git_commit", "status", "tags"] == list(frame.columns[:7])
+    assert [["alice/walker/run-1", "walker", ["second"]], [run.run_id, "demo", ["first"]]] == (
+        frame[["run_id", "project_name", "tags"]].values.tolist()
+    )
+    assert ["COMPLETED", "COMPLETED"] == frame["status"].tolist()
+    assert pd.Timestamp(run.created_at) == frame["created_at"][1]
+    assert (frame["ended_at"] >= frame["created_at"]).all()
+    experiment, manager = frame.iloc[0], frame.iloc[1]
+    assert (1.0, 0.1, 4, "high", 0.5, 1) == (
+        experiment["lr"],
+        manager["lr"],
+        experiment["model.layers"],
+        manager["accuracy"],
+        manager["metrics.accuracy"],
+        manager["eval.f1"],
+    )
+    assert "seed" in frame
+    assert [2.5, 1.0, 4.0, 2.5, 3.0] == [
+        experiment[name] for name in ("train/loss", "train/loss.min", "train/loss.max", "train/loss.mean", "reward")
+    ]
+    assert 2.0 == manager["train/loss"]
+    assert {"Int64", "float64"} == {str(frame["model.layers"].dtype), str(frame["lr"].dtype)}
+
+
+def test_each_row_is_an_object_of_its_kind(base):
+    managed(base, "abc", "lr = 1", "")
+    managed(base, "abc", "lr = 2", "", project="other")
+    with Experiment("alice/walker/run-1", dash_root=str(base), echo=False).run as exp:
+        exp.params.set(lr=3)
+
+    project = MLProject(base)
+
+    assert [3, 1, 2] == [
+        run.config["lr"] if isinstance(run, MLRun) else run.params.get()["lr"] for run in project
+    ]
+    assert ["alice/walker/run-1"] == [run.prefix for run in project.search("lr == 3", return_objects=True)]
+    assert {"lr": 3} == project.get_run("alice/walker/run-1", "walker").params.get()
+    assert {"lr": 2} == project.get_run("abc", project_name="other").config
+    with pytest.raises(ExperimentError, match="'demo', 'other'"):
+        project.get_run("abc")
+    with pytest.raises(MissingFileError, match="abc"):
+        project.get_run("abd")
+
+
+def test_a_damaged_run_is_named_and_the_others_are_shown(base):
+    managed(base, "good", "lr = 1", "")
+    managed(base, "bad_config", "lr = = 1", "")
+    managed(base, "bad_metrics", "lr = 1", "\xe4".encode("latin-1").decode("latin-1") + " = 1")
+    deep = base / "alice/walker/deep"
+    deep.mkdir(parents=True)
+    (deep / "experiment.json").write_text('{"tags": ')
+
+    project = MLProject(base)
+
+    assert ["good"] == project.df["run_id"].tolist()
+    assert [str(deep), str(base / "demo/bad_config"), str(base / "demo/bad_metrics")] == [
+        problem.folder for problem in project.problems
+    ]
+    assert "config.toml is damaged" in project.problems[1].reason
+    assert "3 with problems" in repr(project)
+
+
+def test_a_folder_that_is_empty_or_missing_has_an_empty_table(base):
+    missing = MLProject(base)
+    base.mkdir()
+    empty = MLProject(base)
+
+    assert (0, [str(base)]) == (len(missing), [problem.folder for problem in missing.problems])
+    assert (0, [], []) == (len(empty), empty.problems, list(empty))
+    assert "datetime64[us, UTC]" == str(empty.df["created_at"].dtype)
+    assert empty.search("status == 'FAILED'").empty
+
+
+def test_a_bad_query_names_the_nearest_columns(base):
+    managed(base, "abc", "[model]\nname = 'x'", "accuracy = 1")
+    project = MLProject(base)
+
+    with pytest.raises(InvalidValueError, match="`accuracy`"):
+        project.search("acuracy > 1")
+    with pytest.raises(InvalidValueError, match="write `model.name` in backticks"):
+        project.search("model.name == 'x'")
+    with pytest.raises(InvalidTypeError):
+        MLProject(5)
+
+
+def test_only_what_changed_is_read_again(base, reads):
+    folders = [managed(base, f"run{k}", f"lr = {k}", "accuracy = 0.5") for k in range(3)]
+    settle()
+    MLProject(base)
+    settle()
+    reads.clear()
+    assert [0, 1, 2] == MLProject(base).df["lr"].tolist()
+    assert [] == reads
+
+    (folders[1] / "metrics.toml").write_text("accuracy = 0.7")
+    managed(base, "run3", "lr = 3", "")
+    folders[0].rename(base / "demo/run9")
+    frame = MLProject(base).df
+
+    assert ["demo/run1", "demo/run3", "demo/run9"] == reads
+    assert [["run1", 1, 0.7], ["run2", 2, 0.5], ["run9", 0, 0.5]] == (
+        frame.dropna(subset="accuracy")[["run_id", "lr", "accuracy"]].values.tolist()
+    )
+
+
+def test_a_run_that_is_being_written_is_read_again(base):
+    with create(base, {"lr": 1}) as run:
+        run.add_metrics({"accuracy": 0.1})
+        run.experiment.flush()
+        project = MLProject(base)
+        assert ([0.1], ["RUNNING"]) == (project.df["accuracy"].tolist(), project.df["status"].tolist())
+        run.add_metrics({"accuracy": 0.2})
+        run.experiment.flush()
+        project.load_project()
+        assert [0.2] == project.df["accuracy"].tolist()
+    project.load_project()
+
+    assert ["COMPLETED"] == project.df["status"].tolist()
+
+
+def test_a_damaged_index_and_a_cache_that_cannot_be_written_change_nothing(base, tmp_path, monkeypatch):
+    managed(base, "abc", "lr = 1", "accuracy = 0.5")
+    expected = MLProject(base).df
+    path = os.path.join(index_file.folder_of(str(base)), "index")
+    assert 0o700 == os.stat(os.path.dirname(path)).st_mode & 0o777
+    with open(path, "r+b") as file:
+        file.seek(40)
+        file.write(b"?")
+    pd.testing.assert_frame_equal(expected, MLProject(base).df)
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ML_DASH_CACHE_DIR", str(tmp_path / "file"))
+    pd.testing.assert_frame_equal(expected, MLProject(base).df)
+
+
+def test_the_cache_is_where_the_environment_says(base, tmp_path, monkeypatch):
+    managed(base, "abc", "lr = 1", "")
+    monkeypatch.delenv("ML_DASH_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    MLProject(base)
+
+    assert ["index"] == [path.name for path in (tmp_path / "xdg/ml_dash/index").glob("*/*")]
+
+
+def test_chosen_runs_are_a_table_too(tmp_path):
+    for seed in range(3):
+        with Experiment(f"alice/walker/seed-{seed}", dash_root=str(tmp_path / ".dash"), echo=False).run as exp:
+            exp.params.set(seed=seed, **({"extra": True} if seed == 0 else {}))
+            exp.metrics("train").log(loss=seed / 2)
+
+    chosen = runs(tmp_path / ".dash", params={"seed": lambda seed: seed > 0})
+
+    frame = chosen.dataframe()
+    assert [["alice/walker/seed-1", 1, 0.5], ["alice/walker/seed-2", 2, 1.0]] == (
+        frame[["run_id", "seed", "train/loss"]].values.tolist()
+    )
+    assert "extra" not in frame
+    assert ["alice/walker/seed-2"] == chosen[1:].dataframe()["run_id"].tolist()
+    assert frame["status"].tolist() == [open_run(prefix, tmp_path / ".dash").status for prefix in frame["run_id"]]
+
+
+SCAN_FOR_EVER = """
+import sys
+from ml_dash.query import tree
+from ml_dash.query.index import read_index
+
+tree.YOUNG_NS = -10**9  # every file is known at once, so that each scan writes an index
+root, step = sys.argv[1], 0
+while True:
+    step += 1
+    with open(f"{root}/demo/run0/config.toml", "w") as file:
+        file.write(f"step = {step}")
+    read_index(root)
+    print(step, flush=True)
+"""
+
+
+@pytest.mark.crash
+def test_a_scan_that_is_killed_leaves_an_index_that_is_right(base, monkeypatch):
+    for k in range(40):
+        managed(base, f"run{k}", "\n".join(f"p{i} = {i * k}" for i in range(30)), "accuracy = 0.5")
+    generator = random.Random(0)
+    for _ in range(KILLS):
+        with subprocess.Popen(
+            [sys.executable, "-c", SCAN_FOR_EVER, str(base)], env=python_environment(), stdout=subprocess.PIPE
+        ) as child:
+            for _ in range(generator.randrange(1, 40)):
+                assert child.stdout.readline()
+            time.sleep(generator.random() / 100)  # anywhere within a scan, which is what is tested
+            child.send_signal(signal.SIGKILL)
+        assert index_file.load(str(base)) is not None
+        fresh, kept = read_index(str(base), cached=False), read_index(str(base))
+        assert fresh.places == kept.places
+        pd.testing.assert_frame_equal(to_dataframe(fresh.rows), to_dataframe(kept.rows))
+    monkeypatch.setattr(index_file, "ORPHAN_S", -1.0)
+    managed(base, "last", "lr = 1", "")
+    MLProject(base)
+
+    assert ["index"] == os.listdir(index_file.folder_of(str(base)))

@@ -1,0 +1,164 @@
+"""Runs that are only read: one of them, live or not, and many at once."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import numpy as np
+import pytest
+
+import ml_dash
+from ml_dash import Experiment, InvalidTypeError, InvalidValueError, MissingFileError
+from tests.support import run_python
+
+
+def record(root, prefix, *, status=None, **params):
+    with Experiment(prefix, dash_root=str(root), echo=False, tags=params.pop("tags", None)).run as exp:
+        exp.params.set(**params)
+        for step in range(3):
+            exp.metrics("train").log(loss=1 / (step + 1), step=step)
+        if status is not None:
+            getattr(exp.run, status)()
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    record(root, "alice/walker/seed-1", lr=0.1, model={"layers": 4}, tags=["ppo", "baseline"])
+    record(root, "alice/walker/seed-2", lr=0.2, model={"layers": 8}, tags=["ppo"], status="fail")
+    record(root, "bob/reacher/only", lr=0.1)
+    record(root, "bob/reacher/only/again", lr=0.3, status="cancel")
+    return root
+
+
+class TestOpenRun:
+    def test_every_stream_of_a_run_is_read(self, tmp_path):
+        with Experiment("a/b/c", dash_root=str(tmp_path), echo=False, readme="why", tags=["x"]).run as exp:
+            exp.log("started", level="warn")
+            exp.params.set(lr=0.5)
+            exp.metrics("train").log(loss=1.0)
+            exp.tracks("robot/pose").append(q=[1, 2], _ts=0.5)
+            exp.files("models").save_text("weights", to="model.txt")
+            exp.frames("camera").append(np.full((8, 8, 3), 7, np.uint8), format="png", _ts=0.0)
+        run = ml_dash.open_run("a/b/c", dash_root=tmp_path)
+
+        assert ["started"] == [line["message"] for line in run.logs.read(level="warn")]
+        assert {"lr": 0.5} == run.params.get()
+        assert [1.0] == run.metrics("train").numpy(["loss"])["loss"].tolist()
+        assert [[1, 2]] == [row["q"] for row in run.tracks("robot/pose").slice()]
+        assert "weights" == run.files("models").read_text("model.txt")
+        assert 7 == run.frames("camera").read(0)[0, 0, 0]
+        assert ("COMPLETED", "why", ["x"], "c", "a", "b") == (
+            run.status,
+            run.readme,
+            run.tags,
+            run.name,
+            run.owner,
+            run.project,
+        )
+        assert 1 == run.health()["frames_written"]
+        assert not run.is_live
+        assert run.created_at <= run.ended_at
+
+    def test_a_live_run_is_followed_from_another_process(self, tmp_path):
+        reader = """
+import json, sys
+import ml_dash
+run = ml_dash.open_run("a/b/c", dash_root=sys.argv[1] if len(sys.argv) > 1 else "root")
+print(json.dumps([run.status, run.is_live, [p["data"]["step"] for p in run.metrics("train").read()["data"]]]))
+"""
+        with Experiment("a/b/c", dash_root=str(tmp_path / "root"), echo=False).run as exp:
+            for step in range(3):
+                exp.metrics("train").log(step=step)
+                exp.flush()
+                assert ["RUNNING", True, list(range(step + 1))] == json.loads(run_python(reader, tmp_path))
+
+    def test_reading_changes_no_file(self, tree):
+        before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
+        run = ml_dash.open_run("alice/walker/seed-1", dash_root=tree)
+        run.params.get(), run.metrics("train").table(), run.metrics("train").stats(), run.files.list(), run.logs.read()
+
+        assert before == {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
+
+    def test_a_run_is_opened_by_its_folder_too(self, tree, monkeypatch):
+        folder = tree / "bob/reacher/only"
+        monkeypatch.chdir(tree / "bob")
+
+        assert "bob/reacher/only" == ml_dash.open_run(folder, dash_root=tree).prefix
+        assert "bob/reacher/only" == ml_dash.open_run(folder).prefix
+        assert str(folder) == ml_dash.open_run("reacher/only").folder
+
+    def test_a_run_that_is_not_there_names_those_that_are(self, tree):
+        with pytest.raises(MissingFileError, match="'alice/walker/seed-1'"):
+            ml_dash.open_run("alice/walker/seed1", dash_root=tree)
+        with pytest.raises(MissingFileError, match="'bob/reacher/only/again'"):
+            ml_dash.open_run("bob/reacher", dash_root=tree)
+        with pytest.raises(MissingFileError, match="none at all"):
+            ml_dash.open_run("a/b", dash_root=tree / "bob/reacher/only/metrics")
+        with pytest.raises(InvalidTypeError, match="no path"):
+            ml_dash.open_run(3)
+
+
+class TestRuns:
+    def test_every_run_is_found_also_one_within_another(self, tree):
+        found = ml_dash.runs(tree)
+
+        assert [
+            "alice/walker/seed-1",
+            "alice/walker/seed-2",
+            "bob/reacher/only",
+            "bob/reacher/only/again",
+        ] == found.prefixes()
+        assert 4 == len(found)
+        assert found[0].prefix == found[:1][0].prefix
+
+    def test_a_folder_without_runs_or_none_at_all_has_none(self, tmp_path):
+        assert 0 == len(ml_dash.runs(tmp_path))
+        assert 0 == len(ml_dash.runs(tmp_path / "missing"))
+
+    @pytest.mark.parametrize(
+        ("filters", "expected"),
+        [
+            ({"match": "alice/*"}, ["seed-1", "seed-2"]),
+            ({"match": "*/seed-?"}, ["seed-1", "seed-2"]),
+            ({"match": "bob/reacher/only"}, ["only", "again"]),
+            ({"match": "bob/reacher/on"}, []),
+            ({"tags": "ppo"}, ["seed-1", "seed-2"]),
+            ({"tags": ["ppo", "baseline"]}, ["seed-1"]),
+            ({"status": "failed"}, ["seed-2"]),
+            ({"status": ["COMPLETED", "CANCELLED"]}, ["seed-1", "only", "again"]),
+            ({"params": {"lr": 0.1}}, ["seed-1", "only"]),
+            ({"params": {"model.layers": lambda layers: layers > 4}}, ["seed-2"]),
+            ({"params": {"unknown": None}}, []),
+            ({"since": "2020-01-01"}, ["seed-1", "seed-2", "only", "again"]),
+            ({"until": 0}, []),
+            ({"since": datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)}, []),
+            ({"match": "alice/*", "status": "completed"}, ["seed-1"]),
+        ],
+    )
+    def test_runs_are_filtered(self, tree, filters, expected):
+        assert expected == [run.name for run in ml_dash.runs(tree, **filters)]
+
+    @pytest.mark.parametrize(
+        ("filters", "error"),
+        [
+            ({"match": 3}, InvalidTypeError),
+            ({"tags": 3}, InvalidTypeError),
+            ({"params": ["lr"]}, InvalidTypeError),
+            ({"since": "soon"}, InvalidValueError),
+            ({"until": None, "since": [1]}, InvalidValueError),
+        ],
+    )
+    def test_a_wrong_filter_is_refused(self, tree, filters, error):
+        with pytest.raises(error):
+            ml_dash.runs(tree, **filters)
+
+    def test_a_metric_of_all_runs_is_one_table(self, tree):
+        table = ml_dash.runs(tree, "alice/*").metric("train", "loss", "step")
+
+        assert ["run", "_index", "_ts", "loss", "step"] == table.schema.names
+        assert ["alice/walker/seed-1"] * 3 + ["alice/walker/seed-2"] * 3 == table["run"].to_pylist()
+        assert [0, 1, 2] * 2 == table["step"].to_pylist()
+        assert 0 == len(ml_dash.runs(tree).metric("nothing"))
+        assert ["run", "_index", "_ts"] == ml_dash.runs(tree).metric("nothing").schema.names
