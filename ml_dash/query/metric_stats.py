@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_dash.records.aggregate import Moments
-from ml_dash.storage import parquet_copy, reading, windows
+from ml_dash.storage import legacy, parquet_copy, reading, windows
 
 FOLD_VALUES = 65_536
 """Values of one field taken together by ``stats``: half a megabyte, and numpy's own cost is nothing beside it."""
@@ -34,7 +34,8 @@ def _tallied(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
     for path in paths:
         start = _tally_copy(tally, path) if by_copies else 0
         for batch in reading.read_batches(path, start):
-            tally.take(point for point in batch if "data" in point)
+            points = (point for point in batch if "data" in point)
+            tally.take(point if "index" in point else legacy.as_point(point, None) for point in points)
     return tally.result()
 
 

@@ -106,7 +106,8 @@ class RunReader:
     @property
     def project(self) -> str | None:
         """The project as it was given, normally the prefix's second segment."""
-        return self.document().get("project")
+        segments = self.prefix.split("/")
+        return self.document().get("project") or (segments[1] if len(segments) > 1 else None)
 
     @property
     def readme(self) -> str | None:
@@ -192,7 +193,8 @@ def is_live(document: dict[str, Any]) -> bool:
 
 def _own_prefix(folder: str) -> str:
     prefix = reading.read_experiment(folder).get("prefix")
-    return prefix if isinstance(prefix, str) and prefix else os.path.basename(folder)
+    # The published client kept a leading slash.
+    return (prefix.strip("/") if isinstance(prefix, str) else "") or os.path.basename(folder)
 
 
 def _not_there(text: str, root: str) -> str:

@@ -18,7 +18,7 @@ from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.run import to_datetime
 from ml_dash.query.tree import CONFIG, METRICS, Found
 from ml_dash.records.values import flatten, parse, revive
-from ml_dash.storage import layout
+from ml_dash.storage import layout, legacy
 from ml_dash.storage.documents import parameters_in
 
 FACT, PARAMETER, METRIC = "f:", "c:", "m:"
@@ -74,7 +74,7 @@ def _managed_row(folder: str, found: Found) -> Row:
 
 
 def _experiment_row(folder: str, found: Found) -> Row:
-    document = _read_json(folder, layout.EXPERIMENT)
+    document = _read_json(folder, layout.EXPERIMENT) if layout.EXPERIMENT in found.files else {}
     prefix = found.place or os.path.basename(folder)
     segments = prefix.split("/")
     code = _readable(folder, layout.ENVIRONMENT).get("code") if layout.ENVIRONMENT in found.files else None
@@ -107,10 +107,15 @@ def _metrics(folder: str, files: list[str]) -> dict[str, list[str]]:
     """The absolute paths of the journals of each metric, the first writer's before the others'."""
     found: dict[str, list[str]] = {}
     for file in sorted(files, key=lambda name: (os.path.dirname(name), not name.endswith("/data.jsonl"), name)):
-        place, slash, _ = file.removeprefix("metrics/").rpartition("/")
-        if slash and file.startswith("metrics/") and file.endswith(".jsonl"):
-            found.setdefault(place, []).append(os.path.join(folder, file))
+        if file.startswith("metrics/") and file.endswith(legacy.JOURNAL):
+            found.setdefault(_metric_of(file.removeprefix("metrics/")), []).append(os.path.join(folder, file))
     return found
+
+
+def _metric_of(journal: str) -> str:
+    """The name of the metric of ``train/data.jsonl``, and of ``train.jsonl``, as old trees have it."""
+    folder, _, file = journal.rpartition("/")
+    return folder if folder and legacy.is_data(file) else journal.removesuffix(legacy.JOURNAL)
 
 
 def _metric_cells(journals: list[str], prefix: str) -> Row:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import MissingExtraError
 from ml_dash.records.values import decode
-from ml_dash.storage import layout, reading, windows
+from ml_dash.storage import layout, legacy, reading, windows
 from ml_dash.storage.columns import kind_of_field, rows_to_table
-from ml_dash.storage.compaction import POINTS, ROWS
+from ml_dash.storage.compaction import POINTS, ROWS, Row, Shape, point_row
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +25,9 @@ def metric_table(
     names = None if columns is None else [INDEX, POINTS.time, *columns]
     journals = reading.shards(os.path.join(run, layout.metric_folder(name)), "data")
     tables = [windows.table(journal, POINTS, start, end, names) for journal in journals]
+    flat = legacy.flat_journal(run, name)
+    if flat is not None:
+        tables.insert(0, windows.within(_flat_table(flat, names), POINTS.time, start, end))
     found = windows.concat(tables, POINTS.time)
     return _in_one_order(found) if len(tables) > 1 else found
 
@@ -69,11 +72,27 @@ def to_dataframe(table: Any) -> Any:
     return frame
 
 
+def _flat_table(journal: str, columns: list[str] | None) -> Any:
+    return _numbered(windows.table(journal, _FLAT, None, None, columns))
+
+
+def _flat_row(line: Any) -> Row | None:
+    return point_row(legacy.as_point(line, None) if isinstance(line, dict) and "data" in line else line)
+
+
+_FLAT = Shape(_flat_row, POINTS.time)
+"""How the lines of a flat metric become rows. Their ``_index`` is empty."""
+
+
 def _in_one_order(found: Any) -> Any:
     """Points of several writers by time, numbered anew."""
+    ordered, _ = _sorted_by_time(found, POINTS.time)
+    return _numbered(ordered)
+
+
+def _numbered(ordered: Any) -> Any:
     import pyarrow as pa
 
-    ordered, _ = _sorted_by_time(found, POINTS.time)
     place = ordered.schema.get_field_index(INDEX)
     return ordered.set_column(place, INDEX, pa.array(range(len(ordered)), pa.int64()))
 

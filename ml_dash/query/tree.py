@@ -10,8 +10,9 @@ import os
 import time
 from typing import NamedTuple
 
+from ml_dash.query import scan
 from ml_dash.query.scan import OWN_FOLDERS
-from ml_dash.storage import layout
+from ml_dash.storage import layout, legacy
 
 CONFIG = "config.toml"
 METRICS = "metrics.toml"
@@ -87,7 +88,7 @@ class Walk:
             _, folders, files = listing
             depth = place.count("/") + 1 if place else 0
             is_managed = depth == MANAGED_DEPTH and CONFIG in files
-            if is_managed or layout.EXPERIMENT in files:
+            if is_managed or layout.EXPERIMENT in files or scan.is_headless(self._folder(place), files, folders):
                 found.append(self._found(place, is_managed, _METRICS_FOLDER in folders, files))
                 folders = [name for name in folders if name not in OWN_FOLDERS]
             waiting.extend(f"{place}/{name}" if place else name for name in reversed(folders))
@@ -124,8 +125,11 @@ class Walk:
                 waiting.extend(f"{folder}/{name}" for name in reversed(folders))
         return found
 
+    def _folder(self, place: str) -> str:
+        return f"{self._root}/{place}" if place else self._root or os.sep
+
     def _listing(self, place: str) -> Listing | None:
-        path = f"{self._root}/{place}" if place else self._root or os.sep
+        path = self._folder(place)
         try:
             status = os.stat(path)
             key = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
@@ -152,6 +156,8 @@ def _names_in(path: str) -> tuple[list[str], list[str]]:
                 files.append(name)
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(name)
+            elif name.endswith(legacy.JOURNAL):
+                files.append(name)
     return sorted(folders), sorted(files)
 
 

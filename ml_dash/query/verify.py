@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -45,6 +46,7 @@ def verify_run(
 
     is_live = bool(report.live)
     report.findings += _check_documents(run)
+    report.findings += _check_diff(run)
     report.findings += _check_journals(run, live=is_live, advance=count)
     report.findings += verify_files.check_files(run, live=is_live, known={} if known is None else known, advance=count)
     if not is_live:
@@ -66,6 +68,22 @@ def _check_documents(run: str) -> Iterator[Finding]:
     for path in _TOML:
         if os.path.exists(os.path.join(run, path)):
             yield from _check_toml(run, path)
+
+
+def _check_diff(run: str) -> Iterator[Finding]:
+    """The difference of the code from its commit, whose checksum stands in environment.json."""
+    code = (read_raw_document(os.path.join(run, layout.ENVIRONMENT)) or {}).get("code")
+    wanted = code.get("diff_sha256") if isinstance(code, dict) else None
+    if wanted is None:
+        return
+    try:
+        with open(os.path.join(run, layout.CODE_DIFF), "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        yield Finding(ERROR, layout.CODE_DIFF, "is missing")
+        return
+    if found != wanted:
+        yield Finding(ERROR, layout.CODE_DIFF, "is not what was recorded: its SHA-256 is another")
 
 
 def _why(path: str) -> str:

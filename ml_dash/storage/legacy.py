@@ -12,7 +12,6 @@ from typing import Any
 
 from ml_dash.records.values import parse
 from ml_dash.storage import file_index, layout
-from ml_dash.storage.compaction import Row, Shape, point_row
 from ml_dash.storage.documents import parse_timestamp
 
 HEAD_BYTES = 256
@@ -71,14 +70,6 @@ def as_point(line: dict[str, Any], position: int | None) -> dict[str, Any]:
     if seconds is not None:
         fields.setdefault("_ts", seconds)
     return {"index": position, "data": fields, "createdAt": when}
-
-
-def _flat_row(line: Any) -> Row | None:
-    return point_row(as_point(line, None) if isinstance(line, dict) and "data" in line else line)
-
-
-FLAT = Shape(_flat_row, "_ts")
-"""How the lines of a flat metric become rows. Their ``_index`` is empty."""
 
 
 def listed_files(content: bytes) -> list[dict[str, Any]]:

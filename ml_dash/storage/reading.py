@@ -11,7 +11,7 @@ from typing import Any
 from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.records.mocap import mocap_document
 from ml_dash.records.values import decode, encode, flatten, parse, revive
-from ml_dash.storage import file_index, layout
+from ml_dash.storage import file_index, layout, legacy
 from ml_dash.storage.documents import parameters_in, read_document, read_raw_document
 from ml_dash.storage.journal import read_lines, read_lines_from
 from ml_dash.storage.names import check_topic
@@ -63,7 +63,8 @@ def iter_logs(run: str) -> Iterator[dict[str, Any]]:
         return journals[0]
     import heapq
 
-    return heapq.merge(*journals, key=lambda line: str(line.get("timestamp")))
+    # A full second has no fraction, and its Z would put it behind the times that have one.
+    return heapq.merge(*journals, key=lambda line: str(line.get("timestamp")).rstrip("Z"))
 
 
 def read_logs(run: str) -> list[dict[str, Any]]:
@@ -112,13 +113,16 @@ def _points_of_one(path: str, start: int, stop: int | None) -> Iterator[dict[str
         covered = group.end
     tail = (point for batch in read_batches(path, covered) for point in batch if "data" in point)
     last = None if stop is None else max(0, stop - position)
-    for point in itertools.islice(tail, max(0, start - position), last):
-        yield revive(point)
+    first = max(0, start - position)
+    for place, point in enumerate(itertools.islice(tail, first, last), position + first):
+        yield revive(point if "index" in point else legacy.as_point(point, place))
 
 
 def metric_shards(run: str, name: str | None) -> list[str]:
-    """Absolute paths of a metric's journals, the first writer's before the others'."""
-    return shards(os.path.join(run, layout.metric_folder(name)), "data")
+    """Absolute paths of a metric's journals, the first writer's before the others', a flat one before all."""
+    flat = legacy.flat_journal(run, name)
+    journals = shards(os.path.join(run, layout.metric_folder(name)), "data")
+    return journals if flat is None else [flat, *journals]
 
 
 def metric_document(run: str, name: str | None) -> dict[str, Any]:
@@ -130,7 +134,11 @@ def metric_document(run: str, name: str | None) -> dict[str, Any]:
 def metric_names(run: str) -> list[str | None]:
     """The names of a run's metrics; None is the unnamed one."""
     root = os.path.join(run, "metrics")
-    names = [os.path.relpath(folder, root) for folder, _, files in os.walk(root) if _has_data(files)]
+    names: set[str] = set()
+    for folder, _, files in os.walk(root):
+        if folder != root and _has_data(files):
+            names.add(os.path.relpath(folder, root))
+        names.update(legacy.flat_names(root, folder, files))
     return [name if name != layout.UNNAMED_METRIC else None for name in sorted(names)]
 
 
@@ -252,9 +260,13 @@ def read_files(run: str) -> list[dict[str, Any]]:
     paths = shards(os.path.join(run, "files"), "index")
     with file_index.without_collector():
         journals = [file_index.read_entries(path) for path in paths]
-        if os.path.join(run, layout.file_index()) not in paths:  # a run of the published client has only the document
-            journals.insert(0, _listed_files(run))
-        return [entry for entry in file_index.merge(journals) if not entry.get("deletedAt")]
+        listed = _listed_files(run, has_index=os.path.join(run, layout.file_index()) in paths)
+        if listed and journals:
+            known = {entry["id"]: entry for journal in journals for entry in journal}
+            journals.insert(0, legacy.news(listed, known))
+        # The list alone is taken as it is: that client gave two files one id now and then.
+        found = file_index.merge(journals) if journals else listed
+        return [entry for entry in found if not entry.get("deletedAt")]
 
 
 def read_frames(run: str, topic: str) -> list[dict[str, Any]]:
@@ -270,16 +282,23 @@ def frame_bytes(run: str, topic: str, frame: dict[str, Any]) -> bytes:
         return os.pread(file.fileno(), frame["size"], frame["offset"])
 
 
-def _listed_files(run: str) -> list[dict[str, Any]]:
-    listed = (read_raw_document(os.path.join(run, layout.FILES_METADATA)) or {}).get("files")
-    entries = [entry for entry in listed if file_index.is_entry(entry)] if isinstance(listed, list) else []
+def _listed_files(run: str, *, has_index: bool) -> list[dict[str, Any]]:
+    """What ``.files_metadata.json`` lists, as far as it says anything that the index does not."""
+    path = os.path.join(run, layout.FILES_METADATA)
+    if has_index and not legacy.is_published(path):
+        return []
+    try:
+        with open(path, "rb") as file:
+            entries = legacy.listed_files(file.read())
+    except OSError:
+        return []
     for entry in entries:
         file_index.revive_values(entry)
     return entries
 
 
 def _merged_points(paths: list[str]) -> list[dict[str, Any]]:
-    points = [point for path in paths for point in read_objects(path) if "data" in point]
+    points = [legacy.as_point(point, None) for path in paths for point in read_objects(path) if "data" in point]
     points.sort(key=point_time)
     return [point | {"index": index} for index, point in enumerate(points)]
 
@@ -292,12 +311,17 @@ def point_time(point: dict[str, Any]) -> float:
 
 
 def track_shards(run: str, topic: str) -> list[str]:
-    """The journals of a topic: where older clients put it (an underscore for each slash), and where we do."""
+    """The journals of a topic: where older clients put it (an underscore for each slash), and where we do.
+
+    Several topics may share such a folder, and its metadata.json names the first of them at most; so what an older
+    client began counts for each. Otherwise the folder ``a_b`` is the topic ``a_b`` alone.
+    """
     folder, old = (os.path.join(run, place(topic)) for place in (layout.track_folder, layout.old_track_folder))
-    if old == folder:
-        return shards(folder, "data")
-    about = read_document(os.path.join(old, layout.METADATA)) or {}
-    return [*(shards(old, "data") if about.get("topic") == topic else []), *shards(folder, "data")]
+    before = shards(old, "data") if old != folder else []
+    if before and not legacy.is_published(before[0]):
+        about = read_document(os.path.join(old, layout.METADATA)) or {}
+        before = before if about.get("topic") == topic else []
+    return [*before, *shards(folder, "data")]
 
 
 def _topic_of(name: str, folder: str) -> str:

@@ -1,32 +1,76 @@
-"""Continue a run that the published client wrote: its list of files becomes our index, once."""
+"""Continue a run that the published client wrote to: its list of files becomes part of our index, once."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
-from ml_dash.records.values import parse
-from ml_dash.storage import layout
-from ml_dash.storage.disk import Disk
+from ml_dash.snowflake import file_id
+from ml_dash.storage import file_index, layout, legacy
+from ml_dash.storage.disk import Disk, copy_file
 from ml_dash.storage.documents import to_json
+from ml_dash.storage.journal import cut_unfinished_line
 
 
 def adopt_files(run: str, disk: Disk) -> None:
-    """Write ``files/index.jsonl`` from ``.files_metadata.json``, if there is only the latter.
+    """Bring into ``files/index.jsonl`` what only ``.files_metadata.json`` says.
 
-    Without it the files of before would vanish from the list, and from the document that is written at the end.
+    Without it these files would vanish from the list, and from the document that is written at the end.
     """
-    index = os.path.join(run, layout.file_index())
-    if disk.size(index) is not None:
+    index, document = (os.path.join(run, name) for name in (layout.file_index(), layout.FILES_METADATA))
+    is_fresh = disk.size(index) is None
+    if not is_fresh and not legacy.is_published(document):
         return
-    content = disk.read_file(os.path.join(run, layout.FILES_METADATA))
-    entries = _entries(content) if content is not None else []
-    if entries:
-        disk.write_file(index, [to_json(entry) + b"\n" for entry in entries])
+    content = disk.read_file(document)
+    listed = [entry for entry in legacy.listed_files(content or b"") if _is_in_its_place(entry)]
+    if is_fresh:
+        lines = [to_json(entry) + b"\n" for entry in _with_own_ids(run, listed, disk)]
+        if lines:
+            disk.write_file(index, lines)
+    else:
+        _append(disk, index, legacy.news(listed, _known(index)))
 
 
-def _entries(content: bytes) -> list[dict[str, object]]:
+def _known(index: str) -> dict[str, dict[str, Any]]:
+    return {entry["id"]: entry for entry in file_index.merge([file_index.read_entries(index)])}
+
+
+def _append(disk: Disk, index: str, entries: list[dict[str, Any]]) -> None:
+    if not entries:
+        return
+    cut_unfinished_line(disk, index)
+    fd = disk.open_append(index)
     try:
-        listed = parse(content)["files"]
-    except (ValueError, KeyError, TypeError):  # broken, as a killed writer of that client leaves it
-        return []
-    return [entry for entry in listed if isinstance(entry, dict) and {"id", "path", "filename"} <= entry.keys()]
+        disk.append(fd, b"".join(to_json(entry) + b"\n" for entry in entries))
+    finally:
+        disk.close(fd)
+
+
+def _is_in_its_place(entry: dict[str, Any]) -> bool:
+    """Whether the file lies in a folder of its own id: a version is removed with that folder, and no other may be."""
+    return entry["id"] in layout.blob(entry["path"], entry["id"], entry["filename"]).split("/")[1:-1]
+
+
+def _with_own_ids(run: str, listed: list[dict[str, Any]], disk: Disk) -> list[dict[str, Any]]:
+    """That client gave two files of one millisecond the same id now and then; an index needs one for each."""
+    taken: set[str] = set()
+    found = []
+    for entry in listed:
+        with_own = entry if entry["id"] not in taken else entry | {"id": _copied(run, entry, disk)}
+        taken.add(with_own["id"])
+        found.append(with_own)
+    return found
+
+
+def _copied(run: str, entry: dict[str, Any], disk: Disk) -> str:
+    """A fresh id, with a file of its own: the list that names the old one stays true until it is written anew."""
+    fresh = file_id()
+    path, name = entry["path"], entry["filename"]
+    source, target = (os.path.join(run, layout.blob(path, number, name)) for number in (entry["id"], fresh))
+    if disk.size(source) is not None:  # it was not deleted by hand
+        disk.make_folder(os.path.dirname(target))
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            copy_file(source, target)
+    return fresh

@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml_dash.records.values import decode
-from ml_dash.storage import layout
+from ml_dash.storage import layout, legacy
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, timestamp, write_document
 from ml_dash.storage.journal import last_line, read_lines
+
+
+LOG_SEQUENCE = "logs/.log_sequence"
+"""Where the published client keeps the number of its next log line."""
+
+MOST_DIGITS = 16
+"""A number of more is damage: nobody logs that many lines."""
 
 
 @dataclass(slots=True)
@@ -63,13 +70,17 @@ class TrackState:
 
 
 def load_metric(disk: Disk, run: str, tag: str, name: str | None) -> MetricState:
-    """Continue a metric where its journal ends: an index is never used twice."""
+    """Continue a metric where its journal ends: no index is given that was given before.
+
+    The published client gave some twice, after it had lost count; so the count of lines counts as well.
+    """
     folder = layout.metric_folder(name)
     path = os.path.join(run, layout.data(folder, tag))
     found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
     total, following = _count_and_next(disk, path, "index")
     if not tag:
-        following = max(following, _whole_number(found.get("nextIndex")))
+        flat = count_lines(disk, os.path.join(run, folder + legacy.JOURNAL))
+        following = max(following, _whole_number(found.get("nextIndex")), flat)
     document = {
         "metricId": f"local-metric-{name}",
         "name": name,
@@ -100,8 +111,9 @@ def load_track(disk: Disk, run: str, tag: str, topic: str) -> TrackState:
 
 
 def next_log_number(disk: Disk, run: str, tag: str) -> int:
-    """The sequence number of the next log line."""
-    return _count_and_next(disk, os.path.join(run, layout.logs(tag)), "sequenceNumber")[1]
+    """The sequence number of the next log line: none that was given before, also where numbering began anew."""
+    following = _count_and_next(disk, os.path.join(run, layout.logs(tag)), "sequenceNumber")[1]
+    return following if tag else max(following, _kept_number(disk, os.path.join(run, LOG_SEQUENCE)))
 
 
 def names_below(disk: Disk, run: str, root: str) -> Iterator[str]:
@@ -141,9 +153,14 @@ def _count_and_next(disk: Disk, path: str, key: str) -> tuple[int, int]:
     if line is None:
         return total, 0
     try:
-        return total, _whole_number(decode(line)[key]) + 1
+        return total, max(_whole_number(decode(line)[key]) + 1, total)
     except (ValueError, KeyError, TypeError):
         return total, total
+
+
+def _kept_number(disk: Disk, path: str) -> int:
+    digits = (disk.read_file(path) or b"").strip()
+    return int(digits) if digits.isdigit() and len(digits) < MOST_DIGITS else 0
 
 
 def _whole_number(value: object) -> int:

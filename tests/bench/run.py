@@ -18,7 +18,7 @@ from pathlib import Path
 # At the end, so that `ml_dash` is the installed one and only `tests` comes from the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import calls, growth, reading, startup, throughput, training
+from tests.bench import calls, growth, project, reading, startup, throughput, training
 from tests.bench.measure import Row, table
 
 
@@ -50,6 +50,7 @@ def _parts(folder: Path, short: bool) -> dict[str, Callable[[], list[Row]]]:
         "growth": lambda: growth.measure(folder, short),
         "reading": lambda: reading.measure(folder, short),
         "listing": lambda: reading.measure_listing(folder, short),
+        "project": lambda: project.measure(folder, short),
     }
 
 
