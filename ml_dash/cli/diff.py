@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -105,7 +106,7 @@ def _text(value: Any) -> str:
 
 def _change(first: Any, second: Any) -> str:
     """How much larger or smaller the second number is."""
-    if not all(isinstance(value, (int, float)) for value in (first, second)) or not first or first != first:  # noqa: PLR0124 - NaN
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in (first, second)) or not first:
         return ""
     share = (second - first) / abs(first) * 100
     return f"{share:+.1f} %" if abs(share) < 1e4 else ""

@@ -17,6 +17,9 @@ COMPARED_ROWS = 500
 PARAM_WIDTH = 16
 """Columns that a parameter gets at most when nobody asked for it."""
 
+TAGS_FROM = 60
+"""Columns of a terminal from which on there is room for tags."""
+
 BASE = ("run", "status", "created", "duration", "tags")
 
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "yellow", "live": "bold cyan"}
@@ -26,7 +29,7 @@ def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
     """The lines: a heading, a line for each run, and on a terminal how many there are."""
     width = output.width()
     chosen = list(names or BASE)
-    if names is None and not any(row.tags for row in rows):
+    if names is None and ((width or TAGS_FROM) < TAGS_FROM or not any(row.tags for row in rows)):
         chosen.remove("tags")
     columns = [_column(name) for name in chosen]
     now = datetime.datetime.now(datetime.UTC) if width is not None else None
@@ -76,7 +79,7 @@ _VALUES: dict[str, Callable[[Row], Any]] = {
 
 def _column(name: str) -> Column:
     if name in {"run", "folder"}:
-        return Column(name.upper(), least=20, keep_end=True, style="bold" if name == "run" else "")
+        return Column(name.upper(), least=10, keep_end=True, style="bold" if name == "run" else "")
     if name in {"tags", "reason"}:
         return Column(name.upper(), least=8)
     if name in {"created", "duration", "ended"}:

@@ -82,14 +82,16 @@ def plot(
 
 def _lines(run: str, chosen: Series, x: Floats, label: str, width: int | None, height: int | None) -> list[str]:
     from ml_dash.cli import terminal_plot, texts
+    from ml_dash.cli.table import Cell, Column, table
 
     columns = width or output.width() or PIPED_WIDTH
     lines = height or min(HIGHEST, (output.height() or PIPED_HEIGHT) - 2)
-    title = f"{output.paint(texts.clean(chosen.label), 'bold')}  {output.paint(texts.clean(run), 'dim')}"
+    names: list[Cell] = [(texts.clean(chosen.label), "bold"), (texts.clean(run), "dim")]
+    title = table([Column(least=10), Column(least=10, keep_end=True)], [names], columns)
     drawn = terminal_plot.plot(
         x, chosen.values, columns, lines - 1, x_label=texts.clean(label), unicode=output.has_unicode()
     )
-    return [title, *drawn]
+    return [*title, *drawn]
 
 
 def _as_json(run: str, chosen: Series, x: Floats, label: str) -> dict[str, object]:

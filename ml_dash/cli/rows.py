@@ -77,16 +77,7 @@ class Row:
 
     def last(self, metric: str, field: str) -> Any:
         """The newest value of a metric, None if there is none near its end."""
-        newest: tuple[float, Any] | None = None
-        for path in reading.metric_shards(self.folder, metric or None):
-            for point in reversed(_last_points(path)):
-                data = point.get("data")
-                value = flatten(data).get(field) if isinstance(data, dict) else None
-                if value is not None:
-                    when = reading.point_time(point)
-                    newest = max(newest or (when, value), (when, value), key=lambda pair: pair[0])
-                    break
-        return None if newest is None else newest[1]
+        return last_values(self.folder, metric or None).get(field)
 
     def summary(self) -> dict[str, Any]:
         """What ``ls --json`` says of a run."""
@@ -120,6 +111,15 @@ def read_rows(root: str) -> list[Row]:
         ]
 
 
+def last_values(run: str, metric: str | None) -> dict[str, Any]:
+    """The newest value of each field of a metric, as far as it stands in the last points of its journals."""
+    points = [point for path in reading.metric_shards(run, metric) for point in _last_points(path)]
+    found: dict[str, Any] = {}
+    for point in sorted(points, key=reading.point_time):  # of one journal they keep their order where times are equal
+        found |= flatten(point["data"])
+    return found
+
+
 def _last_points(path: str) -> list[dict[str, Any]]:
     try:
         with open(path, "rb") as file:
@@ -133,5 +133,6 @@ def _last_points(path: str) -> list[dict[str, Any]]:
             point = decode(line)
         except ValueError:  # the first line may be a part of one
             continue
-        points += [point] if isinstance(point, dict) else []
+        if isinstance(point, dict) and isinstance(point.get("data"), dict):
+            points.append(point)
     return points

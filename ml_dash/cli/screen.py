@@ -23,9 +23,14 @@ LEAST_LINES = 2
 
 INDENT = "  "
 SPARK_WIDTH = 24
-NARROW_SPARK_WIDTH = 12
+NARROW_SPARK_WIDTH = 6
+"""Letters of a curve; a seventh of a narrow terminal leaves room for the numbers beside it."""
 
 _STATUS_STYLES = {"COMPLETED": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "bold cyan"}
+
+
+COUNTS_FROM = 60
+"""Columns of a terminal from which on there is room for the number of points, which stands among the streams too."""
 
 
 @dataclass(slots=True)
@@ -68,7 +73,7 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
         Section("Metrics", metrics(run, width)),
         Section("Streams", stream_lines(about["streams"], width)),
         Section("Files", file_lines(about["files"], width), note=_files_note(about["files"])),
-        Section("Tracker", note=tracker(about["tracker"])),
+        Section("Tracker", note=tracker(about["tracker"], width)),
         Section("Log", _log(about["log"], width), keep_end=True),
     ]
     sections = [section for section in sections if section.lines or section.note]
@@ -102,8 +107,9 @@ def head(about: dict[str, Any], width: int | None) -> list[str]:
             ("system", _system(environment)),
         ]
     shown: list[list[Cell]] = [[(name, "dim"), text] for name, text in rows if text]
-    title = f"{paint(texts.clean(about['run']), 'bold')}  {_status(about)}"
-    lines = [title]
+    lines = table(
+        [Column(least=10, keep_end=True, style="bold"), Column()], [[texts.clean(about["run"]), _status(about)]], width
+    )
     if about["status_reason"]:
         lines += [
             INDENT + paint(clip(line, width or len(line)), "red") for line in texts.lines_of(about["status_reason"])[:3]
@@ -139,18 +145,11 @@ def metrics(run: RunReader, width: int | None) -> list[str]:
     budget = READ_BYTES
     for name in run.metrics.list():
         budget -= journal_bytes(run, name)
-        if budget < 0:
-            rows.append([(texts.clean(name or "None"), "cyan"), "-", "", "too much to read here: ml-dash plot", ""])
-            continue
-        rows += [_curve(series, width) for series in curves_of(run, name)]
-    columns = [
-        Column(least=12),
-        Column(right=True, style="bold"),
-        Column(),
-        Column(style="dim", least=8),
-        Column(right=True),
-    ]
-    return table(columns, rows, width, INDENT)
+        rows += [_curve(series, width) for series in curves_of(run, name)] if budget >= 0 else _last_values(run, name)
+    columns = [Column(least=12), Column(right=True, style="bold"), Column(), Column(style="dim", least=8)]
+    if (width or COUNTS_FROM) < COUNTS_FROM:
+        return table(columns, [row[:-1] for row in rows], width, INDENT)
+    return table([*columns, Column(right=True)], rows, width, INDENT)
 
 
 def stream_lines(found: list[dict[str, Any]], width: int | None) -> list[str]:
@@ -182,7 +181,7 @@ def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
     return table([Column(least=20, keep_end=True), Column(right=True), Column(right=True)], rows, width, INDENT)
 
 
-def tracker(found: dict[str, Any]) -> str:
+def tracker(found: dict[str, Any], width: int | None) -> str:
     """What recording did not manage; a single line, and a loud one if anything was lost."""
     parts = [texts.plural(found["frames_written"], "frame") + " written"] if found["frames_written"] else []
     losses: tuple[tuple[str, str, str], ...] = (
@@ -192,7 +191,8 @@ def tracker(found: dict[str, Any]) -> str:
     )
     lost = [texts.plural(found[name], one, many) for name, one, many in losses if found[name]]
     text = ", ".join([*parts, *(lost or ["nothing dropped, nothing refused, no error"])])
-    return paint(text, "yellow" if lost else "dim")
+    room = len(text) if width is None else width - len("Tracker  ")
+    return paint(clip(text, room), "yellow" if lost else "dim")
 
 
 def _curve(series: Series, width: int | None) -> list[Cell]:
@@ -200,12 +200,23 @@ def _curve(series: Series, width: int | None) -> list[Cell]:
 
     finite = series.values[np.isfinite(series.values)]
     present = series.values[~np.isnan(series.values)]
-    spark = sparkline(
-        series.values, NARROW_SPARK_WIDTH if (width or 200) < 100 else SPARK_WIDTH, unicode=output.has_unicode()
-    )
+    room = SPARK_WIDTH if width is None else max(NARROW_SPARK_WIDTH, min(SPARK_WIDTH, width // 7))
+    spark = sparkline(series.values, room, unicode=output.has_unicode())
     span = f"{texts.number(float(finite.min()))} .. {texts.number(float(finite.max()))}" if len(finite) else ""
     last = texts.number(float(present[-1])) if len(present) else "NaN"
     return [(texts.clean(series.label), "cyan"), last, spark, span, texts.plural(len(series.values), "point")]
+
+
+def _last_values(run: RunReader, metric: str | None) -> list[list[Cell]]:
+    """The same without the curve, from the end of the journals."""
+    from ml_dash.cli.rows import last_values
+    from ml_dash.cli.series import label_of
+
+    return [
+        [(texts.clean(label_of(metric, field)), "cyan"), texts.number(value), "", "too long to draw here", ""]
+        for field, value in last_values(run.folder, metric).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and field != "_ts"
+    ]
 
 
 def _log(found: list[dict[str, Any]], width: int | None) -> list[str]:
@@ -213,16 +224,16 @@ def _log(found: list[dict[str, Any]], width: int | None) -> list[str]:
     return table([Column(), Column(), Column(least=20)], rows, width, INDENT)
 
 
-def _status(about: dict[str, Any]) -> str:
+def _status(about: dict[str, Any]) -> Cell:
     status = about["status"]
     if about["live"]:
-        word = paint("running", _STATUS_STYLES["RUNNING"])
+        word, style = "running", _STATUS_STYLES["RUNNING"]
     elif status == "RUNNING":
         ago = texts.age(_moment(about["heartbeat_at"]), datetime.datetime.now(datetime.UTC))
-        word = paint(f"running? last heard of {ago}", "yellow")
+        word, style = f"running? last heard of {ago},", "yellow"
     else:
-        word = paint(str(status or "no status kept").lower(), _STATUS_STYLES.get(str(status), ""))
-    return f"{word} {'for' if about['live'] else 'after'} {texts.duration(about['duration_s'])}"
+        word, style = str(status or "no status kept").lower(), _STATUS_STYLES.get(str(status), "")
+    return f"{word} {'for' if about['live'] else 'after'} {texts.duration(about['duration_s'])}", style
 
 
 def _times(about: dict[str, Any]) -> str:

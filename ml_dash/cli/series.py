@@ -44,7 +44,7 @@ class Series:
     @property
     def label(self) -> str:
         """``train/loss``; only the field for the unnamed metric."""
-        return f"{self.metric}/{self.field}" if self.metric else self.field
+        return label_of(self.metric, self.field)
 
     def x(self, axis: str | None) -> tuple[Floats, str]:
         """Where the points lie, and what that is called.
@@ -68,6 +68,11 @@ class Series:
         if axis == "index":
             return np.arange(len(self.values), dtype=np.float64), "index"
         raise WrongCallError(f"--x {axis!r}: {self.label} has no such field; {_named(self.table)}, time or index")
+
+
+def label_of(metric: str | None, field: str) -> str:
+    """``train/loss``; only the field for the unnamed metric."""
+    return f"{metric}/{field}" if metric else field
 
 
 def numbers_of(run: RunReader, metric: str | None) -> dict[str, Floats]:

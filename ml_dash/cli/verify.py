@@ -13,7 +13,7 @@ from ml_dash.cli.exits import NOT_FOUND, CommandError
 from ml_dash.cli.output import paint
 from ml_dash.cli.picking import DEFAULT_ROOT, json_option, nothing_in, pick, root_option
 from ml_dash.cli.progress import Progress
-from ml_dash.cli.table import cells
+from ml_dash.cli.wrap import hanging
 
 if TYPE_CHECKING:
     from ml_dash.query.findings import Finding, Report
@@ -118,17 +118,8 @@ def _finding(finding: Finding, report: Report, repair: bool, width: int | None) 
 
 
 def _wrapped(word: str, style: str, text: str, width: int | None) -> str:
-    """One line, which goes on below itself where the terminal is too narrow for it."""
-    start = INDENT + word + " " * max(1, _SEVERITY_WIDTH + 2 - len(word))
-    rows = [""]
-    for part in texts.clean(text).split(" "):
-        longer = f"{rows[-1]} {part}" if rows[-1] else part
-        if width is not None and rows[-1] and len(start) + cells(longer) > width:
-            rows.append(part)
-        else:
-            rows[-1] = longer
-    painted = INDENT + paint(word, style) + start[len(INDENT) + len(word) :]
-    return ("\n" + " " * len(start)).join([painted + rows[0], *rows[1:]])
+    gap = " " * max(1, _SEVERITY_WIDTH + 2 - len(word))
+    return hanging(INDENT + paint(word, style) + gap, len(INDENT) + len(word) + len(gap), text, width)
 
 
 def _summary(reports: list[Report]) -> str:

@@ -15,10 +15,9 @@ from ml_dash.storage.journal import whole_length
 BLOCK = 1 << 20
 """Bytes of a file that are in memory at once."""
 
-PACKED = frozenset(
-    (".png", ".jpg", ".jpeg", ".gif", ".webp", ".tar", ".parquet", ".zip", ".gz", ".bz2", ".xz", ".zst", ".7z")
-    + (".mp4", ".webm", ".mkv", ".mov", ".mp3", ".ogg", ".npz", ".pt", ".pth", ".safetensors", ".keras", ".whl")
-)
+_PICTURES = ".png .jpg .jpeg .gif .webp .mp4 .webm .mkv .mov .mp3 .ogg"
+_ARCHIVES = ".tar .parquet .zip .gz .bz2 .xz .zst .7z .npz .whl .pt .pth .safetensors .keras"
+PACKED = frozenset(f"{_PICTURES} {_ARCHIVES}".split())
 """Endings of files that are compressed already, or hold the noise of trained weights: packing them takes time only."""
 
 _FIRST_YEAR = (1980, 1, 1, 0, 0, 0)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator
 from typing import Any
 
 from ml_dash._json import orjson
+from ml_dash.query import toml_reader
 from ml_dash.query.cells import add_flat, cell
 from ml_dash.query.tree import METRICS
 from ml_dash.records.values import decode
@@ -60,7 +60,7 @@ def _read_document(folder: str, cells: dict[str, Any], prefix: str) -> dict[str,
     """Put the values of metrics.toml into the row; returns up to which byte it knows each journal."""
     with open(os.path.join(folder, METRICS), encoding="utf-8", newline="") as file:
         text = file.read()
-    add_flat(cells, tomllib.loads(text), prefix)
+    add_flat(cells, toml_reader.loads(text), prefix)
     if not text.startswith(_COVERS):
         return {}
     try:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import datetime
 import os
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from ml_dash.query import managed
+from ml_dash.query import managed, toml_reader
 from ml_dash.query.cells import add_flat, in_utc, text_or_none
 from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.run import to_datetime
@@ -132,7 +131,7 @@ def _read_toml(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8", newline="") as file:
         text = file.read()
     try:
-        return tomllib.loads(text)
+        return toml_reader.loads(text)
     except ValueError as error:
         raise ValueError(f"{os.path.basename(path)} is damaged: {error}") from error
 

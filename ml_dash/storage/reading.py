@@ -260,10 +260,11 @@ def read_files(run: str) -> list[dict[str, Any]]:
     paths = shards(os.path.join(run, "files"), "index")
     with file_index.without_collector():
         journals = [file_index.read_entries(path) for path in paths]
-        listed = _listed_files(run, has_index=os.path.join(run, layout.file_index()) in paths)
+        has_index = os.path.join(run, layout.file_index()) in paths
+        listed = _listed_files(run, has_index=has_index)
         if listed and journals:
             known = {entry["id"]: entry for journal in journals for entry in journal}
-            journals.insert(0, legacy.news(listed, known))
+            journals.insert(len(journals) if has_index else 0, legacy.news(listed, known))
         # The list alone is taken as it is: that client gave two files one id now and then.
         found = file_index.merge(journals) if journals else listed
         return [entry for entry in found if not entry.get("deletedAt")]

@@ -48,7 +48,10 @@ def _append(disk: Disk, index: str, entries: list[dict[str, Any]]) -> None:
 
 def _is_in_its_place(entry: dict[str, Any]) -> bool:
     """Whether the file lies in a folder of its own id: a version is removed with that folder, and no other may be."""
-    return entry["id"] in layout.blob(entry["path"], entry["id"], entry["filename"]).split("/")[1:-1]
+    if ".." in entry["filename"].split("/"):
+        return False
+    parts = layout.blob(entry["path"], entry["id"], entry["filename"]).split("/")
+    return parts[0] == "files" and entry["id"] in parts[1:-1]
 
 
 def _with_own_ids(run: str, listed: list[dict[str, Any]], disk: Disk) -> list[dict[str, Any]]:

@@ -28,6 +28,9 @@ PASSES = 4
 """Checks of a run while it is repaired: journals, then what is counted from them, then a look that nothing is left; and
 one more for what nobody has thought of."""
 
+_METRICS_TOML = "metrics.toml"
+"""The last values of a managed run. Its first line is a comment with the length of each journal that they come from."""
+
 _ORDER = (SET_ASIDE, REWRITE, RESIZE, RECOUNT, COPY, HASH, MOVE, END)
 """Journals before what is made from them, and the state of the run last."""
 
@@ -158,9 +161,17 @@ class _Repair:
         lines = (line + b"\n" for number, line in enumerate(read_lines(place)) if number not in fix.lines)
         _link_or_copy(self._disk, place, kept)
         self._disk.write_file(place, lines, sync=True)
+        self._forget_positions(fix.path)
         count = len(fix.lines)
         what = f"{count:,} {'line was' if count == 1 else 'lines were'} taken out" if count else "the end was cut off"
         return f"{fix.path}: {what}; the original is kept as {os.path.basename(kept)}"
+
+    def _forget_positions(self, path: str) -> None:
+        """Have metrics.toml not say any more how far it has read a journal that has other lengths than before."""
+        place = self._at(_METRICS_TOML)
+        content = self._disk.read_file(place) if path.startswith("metrics/") else None
+        if content is not None and content.startswith(b"#"):
+            self._disk.write_file(place, [content.partition(b"\n")[2]], sync=True)
 
     def _resize(self, fix: Fix) -> str:
         place = self._at(fix.path)

@@ -13,7 +13,6 @@ from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, timestamp, write_document
 from ml_dash.storage.journal import last_line, read_lines
 
-
 LOG_SEQUENCE = "logs/.log_sequence"
 """Where the published client keeps the number of its next log line."""
 

@@ -59,7 +59,12 @@ def _write(root: Path, count: int) -> list[Path]:
         run.mkdir(parents=True)
         lines = [f"p{k} = {generator.random() if k % 2 else generator.randrange(1000)}" for k in range(PARAMETERS - 10)]
         lines += ["[model]", f'name = "net-{number % 7}"', *(f"x{k} = {k * number}" for k in range(9))]
-        lines += ["[_meta]", "created_at = 2026-03-01T09:00:01.250000Z", 'git_commit = "0123abc"', 'status = "COMPLETED"']
+        lines += [
+            "[_meta]",
+            "created_at = 2026-03-01T09:00:01.250000Z",
+            'git_commit = "0123abc"',
+            'status = "COMPLETED"',
+        ]
         (run / "config.toml").write_text("\n".join(lines))
         (run / "metrics.toml").write_text("\n".join(f"m{k} = {generator.random()}" for k in range(METRICS)))
         runs.append(run)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -19,8 +20,6 @@ from ml_dash.cli.main import COMMANDS, cli
 from tests.support import REPOSITORY, SUBPROCESS_SECONDS, python_environment, run_python
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from click.testing import Result
 
 SUMMARY_KEYS = {"run", "folder", "project", "tags", "live", "duration_s", "status", "status_reason", "host", "pid"} | {
@@ -36,7 +35,7 @@ OVERVIEW_KEYS = (
     "log",
 }
 
-# A module of the standard library opens none either: what a socket would take is watched.
+# Any use of a socket ends the command at once.
 NO_SOCKETS = """
 import sys
 
@@ -66,11 +65,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             exp.log("started [bold]here[/bold]")
             exp.log("clipped", level="warn", norm=12.5)
             exp.files("models").save_text("weights", to="best.txt")
-    with pytest.raises(ZeroDivisionError), Experiment("bob/größe/漢字", dash_root=str(root), echo=False).run as exp:
+    with pytest.raises(ZeroDivisionError):
+        record_a_failure(root)
+    return root
+
+
+def record_a_failure(root: Path) -> None:
+    with Experiment("bob/größe/漢字", dash_root=str(root), echo=False).run as exp:
         exp.metrics().log(loss=2.5)
         exp.log("\x1b[31mred\x1b[0m\nsecond line")
         raise ZeroDivisionError("nothing to divide")
-    return root
 
 
 @pytest.fixture(autouse=True)
@@ -109,9 +113,8 @@ def program(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedP
         env=python_environment(options.pop("environment", None)),
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
         timeout=SUBPROCESS_SECONDS,
-        **options,
+        **({"encoding": "utf-8"} | options),
     )
 
 
@@ -196,10 +199,19 @@ def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
 
 
 def test_names_that_the_output_cannot_hold_are_escaped(root: Path) -> None:
-    done = program("ls", "runs", cwd=root.parent, environment={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    done = program("ls", "runs", cwd=root.parent, environment={"PYTHONIOENCODING": "latin-1"}, encoding="latin-1")
 
     assert 0 == done.returncode, done.stderr
-    assert "bob/gr\\xf6\\xdfe/\\u6f22\\u5b57" in done.stdout
+    assert "bob/größe/\\u6f22\\u5b57" in done.stdout
+
+
+def test_a_name_that_is_no_text_is_listed(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(folder).mkdir()
+    (Path(folder) / "experiment.json").write_text("{}")
+
+    assert "caf\\udce9" in program("ls", str(tmp_path), cwd=tmp_path).stdout
+    assert "caf\udce9" == json.loads(program("ls", str(tmp_path), "--json", cwd=tmp_path).stdout)["run"]
 
 
 def test_a_defect_is_told_as_one_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,7 +550,7 @@ def test_plot_writes_a_picture_of_the_size_that_is_asked_for(tmp_path: Path) -> 
 
     assert [str(target)] == printed
     assert (200, 300, 3) == cv2.imread(str(target)).shape
-    assert ["loss.png"] == os.listdir(tmp_path)
+    assert [target] == list(tmp_path.iterdir())
 
 
 # -------------------------------------------------------------------------------------------------------------- the rest

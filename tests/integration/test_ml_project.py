@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -84,7 +85,10 @@ def test_the_example_of_the_manager_works(base):
     assert (2, []) == (len(project), project.problems)
     assert [[run.run_id, "BERT", 0.96, 0.95]] == best[["run_id", "model.name", "accuracy", "f1_score"]].values.tolist()
     loaded = project.get_run(best.iloc[0]["run_id"])
-    assert ({"accuracy": 0.96, "f1_score": 0.95, "epoch": 5}, "BERT") == (loaded.metrics, loaded.config["model"]["name"])
+    assert ({"accuracy": 0.96, "f1_score": 0.95, "epoch": 5}, "BERT") == (
+        loaded.metrics,
+        loaded.config["model"]["name"],
+    )
     [found] = project.search("`model.name` == 'BERT' and epoch == 5", return_objects=True)
     assert (MLRun, run.run_id, None) == (type(found), found.run_id, found.wandb_run)
 
@@ -101,7 +105,9 @@ def test_managed_runs_and_experiments_are_in_one_table(base):
 
     frame = MLProject(base).df
 
-    assert ["run_id", "project_name", "created_at", "ended_at", "git_commit", "status", "tags"] == list(frame.columns[:7])
+    assert ["run_id", "project_name", "created_at", "ended_at", "git_commit", "status", "tags"] == list(
+        frame.columns[:7]
+    )
     assert [["alice/walker/run-1", "walker", ["second"]], [run.run_id, "demo", ["first"]]] == (
         frame[["run_id", "project_name", "tags"]].values.tolist()
     )
@@ -133,9 +139,7 @@ def test_each_row_is_an_object_of_its_kind(base):
 
     project = MLProject(base)
 
-    assert [3, 1, 2] == [
-        run.config["lr"] if isinstance(run, MLRun) else run.params.get()["lr"] for run in project
-    ]
+    assert [3, 1, 2] == [run.config["lr"] if isinstance(run, MLRun) else run.params.get()["lr"] for run in project]
     assert ["alice/walker/run-1"] == [run.prefix for run in project.search("lr == 3", return_objects=True)]
     assert {"lr": 3} == project.get_run("alice/walker/run-1", "walker").params.get()
     assert {"lr": 2} == project.get_run("abc", project_name="other").config
@@ -180,7 +184,7 @@ def test_a_bad_query_names_the_nearest_columns(base):
 
     with pytest.raises(InvalidValueError, match="`accuracy`"):
         project.search("acuracy > 1")
-    with pytest.raises(InvalidValueError, match="write `model.name` in backticks"):
+    with pytest.raises(InvalidValueError, match=r"write `model\.name` in backticks"):
         project.search("model.name == 'x'")
     with pytest.raises(InvalidTypeError):
         MLProject(5)
@@ -224,9 +228,9 @@ def test_a_run_that_is_being_written_is_read_again(base):
 def test_a_damaged_index_and_a_cache_that_cannot_be_written_change_nothing(base, tmp_path, monkeypatch):
     managed(base, "abc", "lr = 1", "accuracy = 0.5")
     expected = MLProject(base).df
-    path = os.path.join(index_file.folder_of(str(base)), "index")
-    assert 0o700 == os.stat(os.path.dirname(path)).st_mode & 0o777
-    with open(path, "r+b") as file:
+    path = Path(index_file.folder_of(str(base)), "index")
+    assert 0o700 == path.parent.stat().st_mode & 0o777
+    with path.open("r+b") as file:
         file.seek(40)
         file.write(b"?")
     pd.testing.assert_frame_equal(expected, MLProject(base).df)
@@ -299,4 +303,4 @@ def test_a_scan_that_is_killed_leaves_an_index_that_is_right(base, monkeypatch):
     managed(base, "last", "lr = 1", "")
     MLProject(base)
 
-    assert ["index"] == os.listdir(index_file.folder_of(str(base)))
+    assert ["index"] == [path.name for path in Path(index_file.folder_of(str(base))).iterdir()]

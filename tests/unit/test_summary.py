@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_nested_values_get_dotted_names():
         (datetime.timedelta(minutes=2), 120.0),
         (datetime.date(2026, 3, 1), "2026-03-01"),
         (datetime.time(12, 30), "12:30:00"),
-        (datetime.datetime(2026, 3, 1), datetime.datetime(2026, 3, 1)),
+        (NOON.replace(tzinfo=None), NOON.replace(tzinfo=None)),
         (NOON, datetime.datetime(2026, 3, 1, 10, tzinfo=UTC)),
         ([NOON, None, [{"a": b"ab"}]], [NOON.isoformat(), None, [{"a": "YWI="}]]),
         ("\ud800", "\ud800"),
@@ -126,7 +127,11 @@ def test_no_name_hides_another():
     shown = column_names(names)
 
     assert {"c:status": "config.status", "c:lr": "lr", "m:lr": "metrics.metrics.lr"}.items() <= shown.items()
-    assert {"m:accuracy": "accuracy", "m:run_id": "metrics.run_id", "c:metrics.lr": "metrics.lr"}.items() <= shown.items()
+    assert {
+        "m:accuracy": "accuracy",
+        "m:run_id": "metrics.run_id",
+        "c:metrics.lr": "metrics.lr",
+    }.items() <= shown.items()
     assert len(shown) == len(set(shown.values()))
 
 
@@ -237,27 +242,32 @@ def test_a_damaged_index_is_none(tmp_path, monkeypatch, damage):
     root = str(tmp_path / "runs")
     saved = index_file.Saved({"": ["k", [], []]}, ["a/b"], [True], ["s"], from_rows([{"c:x": 1, "c:y": [1]}]), [])
     index_file.save(root, saved)
-    path = os.path.join(index_file.folder_of(root), "index")
-    with open(path, "rb") as file:
-        content = file.read()
+    path = Path(index_file.folder_of(root), "index")
+    content = path.read_bytes()
 
     assert ["a/b"] == index_file.load(root).places
     if damage == "other version":
         monkeypatch.setattr(index_file, "__version__", "0")
     elif damage == "other root":
-        monkeypatch.setattr(index_file, "folder_of", lambda _: os.path.dirname(path))
+        monkeypatch.setattr(index_file, "folder_of", lambda _: str(path.parent))
         root = "/elsewhere"
     else:
         half = len(content) // 2
         flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
-        with open(path, "wb") as file:
-            file.write({"cut": content[:-1], "flip": flipped, "empty": b""}[damage])
+        path.write_bytes({"cut": content[:-1], "flip": flipped, "empty": b""}[damage])
 
     assert index_file.load(root) is None
 
 
 FRAME_ROWS = [
-    {"f:run_id": "a", "f:created_at": NOON.astimezone(UTC), "c:model.name": "CNN", "c:n": 1, "m:acc": 0.5, "c:flag": True},
+    {
+        "f:run_id": "a",
+        "f:created_at": NOON.astimezone(UTC),
+        "c:model.name": "CNN",
+        "c:n": 1,
+        "m:acc": 0.5,
+        "c:flag": True,
+    },
     {"f:run_id": "b", "f:created_at": None, "c:model.name": "it's `x`", "m:acc": 0.9},
 ]
 
@@ -267,7 +277,7 @@ FRAME_ROWS = [
     [
         ("acc > 0.6", ["b"]),
         ("`model.name` == 'CNN' and acc < 0.6", ["a"]),
-        ("`model.name` == \"it's `x`\"", ["b"]),
+        ('`model.name` == "it\'s `x`"', ["b"]),
         ("acc > 0.1 & n == 1", ["a"]),
         ("0.4 < acc < 0.6", ["a"]),
         ("not acc > 0.6", ["a"]),

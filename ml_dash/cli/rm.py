@@ -1,0 +1,98 @@
+"""``ml-dash rm``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ml_dash.cli import output, texts
+from ml_dash.cli.exits import NOT_FOUND, CommandError, WrongCallError
+from ml_dash.cli.picking import json_option, pick, root_option
+from ml_dash.cli.table import Cell, Column, table
+
+if TYPE_CHECKING:
+    from ml_dash.query.removal import Removal
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@root_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Remove a run that somebody writes, too.")
+@click.option("--recursive", is_flag=True, help="Remove the runs below it, too; without this they stay.")
+@json_option
+def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool, as_json: bool) -> None:
+    """Remove every RUN with all that it recorded, after showing what would go and asking.
+
+    Only folders of runs are removed, and then those above them that are empty. Links are removed, and never followed.
+    Nothing is removed if one of the runs cannot be. Where nobody can be asked, --yes is needed.
+    """
+    from ml_dash.query.removal import remove
+
+    removals = _plan(runs, root, recursive)
+    _refuse_live(removals, force)
+    if not yes:
+        _ask(removals)
+    top = os.path.abspath(root)
+    for removal in removals:
+        if os.path.isdir(removal.folder):  # else it went with a run above it
+            remove(removal, top)
+    if as_json:
+        output.write_json_lines(removal.as_json() | {"removed": True} for removal in removals)
+    else:
+        output.write([f"removed {texts.plural(len(removals), 'run')}, {_total(removals)}"])
+
+
+def _plan(runs: tuple[str, ...], root: str, recursive: bool) -> list[Removal]:
+    from ml_dash.query.removal import plan_removal
+
+    found = {run.folder: run for run in (pick(name, root) for name in runs)}
+    top = os.path.abspath(root)
+    return [plan_removal(run.folder, run.prefix, top, recursive=recursive) for run in found.values()]
+
+
+def _refuse_live(removals: list[Removal], force: bool) -> None:
+    live = [removal for removal in removals if removal.live]
+    if live and not force:
+        raise CommandError(f"{live[0].prefix} is live ({live[0].live}); nothing was removed; --force removes it")
+
+
+def _ask(removals: list[Removal]) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise WrongCallError(f"nobody can be asked whether to remove {texts.plural(len(removals), 'run')}; give --yes")
+    for line in _lines(removals):
+        click.echo(line, err=True)
+    if not click.confirm(f"Remove {texts.plural(len(removals), 'run')}, {_total(removals)}?", err=True):
+        click.echo("nothing was removed", err=True)
+        raise click.exceptions.Exit(NOT_FOUND)
+
+
+def _lines(removals: list[Removal]) -> list[str]:
+    columns = [Column("run", least=12, keep_end=True), Column("status"), Column("files", right=True)]
+    columns += [Column("size", right=True), Column("", least=8)]
+    rows: list[list[Cell]] = [
+        [
+            texts.clean(removal.prefix),
+            ("live" if removal.live else (removal.status or "-").lower(), "bold red" if removal.live else ""),
+            f"{removal.files:,}",
+            texts.size(removal.size),
+            _below(removal),
+        ]
+        for removal in removals
+    ]
+    return table(columns, rows, output.width())
+
+
+def _below(removal: Removal) -> str:
+    if not removal.kept:
+        return ""
+    count = texts.plural(len(removal.kept), "run")
+    return f"with {count} below it" if removal.recursive else f"{count} below it stay{'s' * (len(removal.kept) == 1)}"
+
+
+def _total(removals: list[Removal]) -> str:
+    files, size = sum(removal.files for removal in removals), sum(removal.size for removal in removals)
+    return f"{texts.plural(files, 'file')}, {texts.size(size)}"

@@ -1,0 +1,269 @@
+"""What the commands are made of: texts for people, tables, the filters of ``ls``, and the end of a journal."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_dash.cli import filters, texts
+from ml_dash.cli.differences import changes, same
+from ml_dash.cli.exits import WrongCallError
+from ml_dash.cli.follow import BLOCK_BYTES, Follower, last_lines
+from ml_dash.cli.rows import Row, last_values, read_rows
+from ml_dash.cli.screen import fitting, metrics
+from ml_dash.cli.table import Column, cells, clip, table
+from ml_dash.query import scan
+from ml_dash.query.run import RunReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        *((None, "-"), (0.04, "0.0 s"), (9.94, "9.9 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")),
+        *((90_000, "1 d 1 h"), (float("inf"), "-"), (-1, "0.0 s")),
+    ],
+)
+def test_a_time_span_is_told_in_two_units_at_most(seconds: float | None, expected: str) -> None:
+    assert expected == texts.duration(seconds)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s ago"), (89, "89 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (3 * 86400, "3 d ago")],
+)
+def test_an_age_is_told_in_one_unit(seconds: float, expected: str) -> None:
+    assert expected == texts.age(NOW - datetime.timedelta(seconds=seconds), NOW)
+
+
+def test_a_moment_to_come_is_told_as_it_stands() -> None:
+    assert texts.age(NOW + datetime.timedelta(days=1), NOW).startswith("2026-03-0")
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (1 << 60, "1048576.0 TiB")],
+)
+def test_bytes_are_told_in_the_unit_that_keeps_the_number_small(count: int, expected: str) -> None:
+    assert expected == texts.size(count)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("relu", "relu"),
+        ("4", '"4"'),
+        ("true", '"true"'),
+        ("", '""'),
+        (" x", '" x"'),
+        ("NaN", '"NaN"'),
+        ("[1", "[1"),
+        (4, "4"),
+        (1, "1"),
+        (True, "true"),
+        (None, "null"),
+        (0.1, "0.1"),
+        (float("nan"), "NaN"),
+        ([1, "a", None], "[1, a, null]"),
+        ({"a": [True]}, "{a: [true]}"),
+        ("a\x1b[31mb\nc", "a\\x1b[31mb\\nc"),
+        ("left\u202eright", "left\\u202eright"),
+    ],
+)
+def test_text_cannot_be_taken_for_another_value_nor_control_the_terminal(value: Any, expected: str) -> None:
+    assert expected == texts.value_text(value)
+
+
+@given(st.text(), st.integers(0, 40))
+def test_what_is_clipped_fits(text: str, width: int) -> None:
+    cleaned = texts.clean(text)
+
+    assert cells(clip(cleaned, width)) <= max(width, 0) or cells(cleaned) <= width
+    assert cells(clip(cleaned, width, keep_end=True)) <= max(width, 0) or cells(cleaned) <= width
+
+
+def test_a_table_is_aligned_by_what_a_terminal_shows() -> None:
+    lines = table([Column("NAME"), Column("N", right=True)], [["漢字", "1"], ["é", "100"]], None)
+
+    assert ["NAME    N", "漢字    1", "é     100"] == lines
+
+
+def test_a_table_cuts_its_widest_column_first_and_at_the_end_that_is_wanted() -> None:
+    columns = [Column(least=5, keep_end=True), Column(least=5), Column()]
+
+    assert ["…stuvwxyz  0123456789  whole"] == table(
+        columns, [["abcdefghijklmnopqrstuvwxyz", "0123456789", "whole"]], 28
+    )
+    assert ["…wxyz  0123…  whole"] == table(columns, [["abcdefghijklmnopqrstuvwxyz", "0123456789", "whole"]], 19)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(10, 80))
+def test_sections_are_cut_until_they_fit_or_cannot_be_cut(wanted: list[int], height: int) -> None:
+    limits = fitting(wanted, height)
+
+    assert wanted[0] == limits[0]
+    assert all(1 <= limit <= lines for limit, lines in zip(limits, wanted, strict=True))
+    fits = sum(limits) + len(limits) - 1 < height
+    assert fits or all(limit <= 2 for limit in limits[1:])
+    assert wanted == fitting(wanted, None)
+
+
+@pytest.mark.parametrize(
+    ("found", "sign", "wanted", "expected"),
+    [
+        (0.1, "=", "0.1", True),
+        (0.1, "=", "1e-1", True),
+        (1, "=", "true", False),
+        (True, "=", "true", True),
+        (None, "=", "null", True),
+        ("4", "=", "4", False),
+        ("4", "=", '"4"', True),
+        ("relu", "=", "relu", True),
+        ("relu", "!=", "tanh", True),
+        ([1, 2], "=", "[1,2]", True),
+        (3, ">", "2", True),
+        (3, ">=", "3", True),
+        (3, "<", "3", False),
+        ("b", ">", "a", True),
+        ("b", ">", "1", False),
+        (True, ">", "0", False),
+        (float("nan"), ">", "0", False),
+        ("Walker2d-v4", "~", "walker", True),
+        ([1, 25], "~", "25", True),
+    ],
+)
+def test_a_parameter_is_compared_as_what_it_is(found: Any, sign: str, wanted: str, expected: bool) -> None:
+    assert expected == filters.fits(found, sign, wanted)
+
+
+def test_a_condition_on_a_parameter_that_a_run_does_not_have_is_not_met(tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").write_text("{}")
+    (tmp_path / "parameters.json").write_text('{"version": 1, "data": {"a.b": 2}}')
+    [row] = read_rows(str(tmp_path))
+
+    def fits(*params: str) -> bool:
+        return all(one(row) for one in filters.conditions(None, (), (), params, None, None))
+
+    assert fits("a.b>=2", "a.b != 3")
+    assert not fits("missing!=3")
+    assert isinstance(row, Row)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("5 min", 300), ("1.5h", 5400), ("1w", 604_800)]
+)
+def test_a_time_span_counts_from_now(text: str, seconds: float) -> None:
+    before = datetime.datetime.now(datetime.UTC).timestamp()
+
+    moment = filters.moment("--since", text)
+
+    assert before <= moment + seconds <= datetime.datetime.now(datetime.UTC).timestamp()
+
+
+def test_a_date_with_a_zone_is_that_moment() -> None:
+    assert NOW.timestamp() == filters.moment("--since", "2026-03-01T14:00:00+02:00")
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "5 years", "2026-13-01"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(WrongCallError, match="is no time"):
+        filters.moment("--until", text)
+
+
+def test_rows_are_those_that_the_readers_find(tmp_path: Path) -> None:
+    for place in ("", "a", "a/b", "a/b/c", "ü"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        if place != "a":
+            (tmp_path / place / "experiment.json").write_text("{}")
+
+    rows = read_rows(str(tmp_path))
+
+    found = list(scan.find_runs(str(tmp_path)))
+    assert [(folder, scan.prefix_of(folder, str(tmp_path))) for folder in found] == [
+        (row.folder, row.prefix) for row in rows
+    ]
+
+
+def test_values_are_the_same_whatever_their_kind_of_number_but_no_number_is_true() -> None:
+    assert same(float("nan"), float("nan"))
+    assert same(1, 1.0)
+    assert not same(1, True)
+    assert {"changed": {"x": {"a": 1, "b": 2}}, "added": {"z": 0}, "removed": {"y": 0}} == changes(
+        {"x": 1, "y": 0, "same": 5}, {"x": 2, "z": 0, "same": 5}
+    )
+
+
+@pytest.mark.parametrize("size", [1, BLOCK_BYTES // 3, BLOCK_BYTES + 1])
+@pytest.mark.parametrize("count", [0, 1, 3, 100])
+def test_the_last_lines_are_found_however_long_they_are(tmp_path: Path, size: int, count: int) -> None:
+    lines = [letter.encode() * size for letter in "abcde"]
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in lines) + b"unfinished")
+
+    found, end = last_lines(str(path), count)
+
+    assert (lines[-count:] if count else []) == found
+    assert path.stat().st_size - len(b"unfinished") == end
+
+
+def test_a_follower_takes_each_whole_line_once(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "logs.jsonl"
+    path.parent.mkdir()
+    follower = Follower(str(tmp_path), logs=True, metrics=True)
+    numbers = itertools.count()
+    seen: list[int] = []
+
+    def add(text: bytes) -> None:
+        with path.open("ab") as file:
+            file.write(text)
+        seen.extend(item.body["n"] for item in follower.added())
+
+    assert [] == follower.last(10)
+    add(b'{"n": %d}\n{"n": %d}\n{"n"' % (next(numbers), next(numbers)))
+    assert [0, 1] == seen
+    add(b": %d}\n" % next(numbers))
+    add(b"not json\n")
+    path.write_bytes(b"")  # a writer that took over cut it back
+    add(b"")
+    add(b'{"n": %d}\n' % next(numbers))
+
+    assert [0, 1, 2, 3] == seen
+
+
+def test_the_last_values_are_those_of_the_newest_points_of_every_writer(tmp_path: Path) -> None:
+    folder = tmp_path / "metrics" / "train"
+    folder.mkdir(parents=True)
+    (folder / "data.jsonl").write_text(
+        '{"data": {"loss": 9, "lr": 0.1, "_ts": 1}}\n{"data": {"loss": "NaN", "_ts": 3}}\nbroken\n{"data": 5}\n'
+    )
+    (folder / "data.other.jsonl").write_text('{"data": {"loss": 7, "n": {"a": 1}, "_ts": 2}}\n{"data": {"loss": 8, "_t')
+
+    values = last_values(str(tmp_path), "train")
+
+    assert {"loss", "lr", "n.a", "_ts"} == set(values)
+    assert (0.1, 1) == (values["lr"], values["n.a"])
+    assert math.isnan(values["loss"])
+
+
+def test_a_metric_that_is_too_long_to_draw_is_told_by_its_last_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "metrics" / "train").mkdir(parents=True)
+    (tmp_path / "metrics" / "train" / "data.jsonl").write_text('{"data": {"loss": 0.5, "_ts": 3}}\n')
+    run = RunReader(str(tmp_path), "run")
+    drawn = metrics(run, None)
+
+    monkeypatch.setattr("ml_dash.cli.series.READ_BYTES", 10)
+
+    assert ["  train/loss  0.5  ▄  0.5 .. 0.5  1 point"] == drawn
+    assert ["  train/loss  0.5    too long to draw here"] == metrics(run, None)

@@ -1,0 +1,1 @@
+"""Trees as the published client writes them, made by hand, and what its upload takes from a tree."""
