@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
@@ -24,6 +25,10 @@ hypothesis.settings.load_profile("ml_dash")
 def pytest_configure(config: pytest.Config) -> None:
     """Mark every process that the tests start, and refuse to test the checkout where the wheel is meant."""
     os.environ[SESSION_VARIABLE] = uuid.uuid4().hex
+    # Not the home of whoever runs the tests; removed when the process ends.
+    cache = tempfile.TemporaryDirectory(prefix="ml_dash-cache-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["ML_DASH_CACHE_DIR"] = cache.name
     # Python starts this process once, for the first shared memory; it belongs to no test.
     resource_tracker.ensure_running()
     if "TOX_ENV_NAME" in os.environ and import_root() == REPOSITORY:

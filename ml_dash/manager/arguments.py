@@ -10,8 +10,8 @@ from typing import Any
 from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
 from ml_dash.manager.about import RESERVED
 from ml_dash.manager.store import check_segment
-from ml_dash.manager.toml_values import decode, encode
 from ml_dash.manager.wandb_link import local_id
+from ml_dash.records.toml_values import decode, encode
 
 ID_TRIES = 10
 """Local ids tried: of 36**8, the second is free already."""

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-from ml_dash.manager.toml_text import MARK
-from ml_dash.manager.toml_values import decode, encode
+from ml_dash.records.toml_text import MARK
+from ml_dash.records.toml_values import decode, encode
 from ml_dash.records.values import decode as decode_line
 from ml_dash.storage import layout
 from ml_dash.storage.reading import shards

@@ -15,7 +15,7 @@ from typing import Any
 from ml_dash._json import orjson
 from ml_dash.errors import ExperimentError, InvalidNameError, MissingFileError, StorageError
 from ml_dash.manager.history import History
-from ml_dash.manager.toml_values import dumps, loads
+from ml_dash.records.toml_values import dumps, loads
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.names import check_path, quote

@@ -11,8 +11,7 @@ import datetime
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MARK = "__ml_dash__"
-"""The key of a table that stands for a value which TOML does not have; ``value`` is beside it. As in the ML manager."""
+from ml_dash.records.toml_text import MARK
 
 _PLAIN = frozenset({bool, int, float, str})
 

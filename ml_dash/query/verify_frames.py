@@ -70,7 +70,8 @@ def check_topic(run: str, topic: str, *, live: bool, advance: Advance) -> Iterat
         yield from _check_shard(folder, topic, shard, ours, unreadable, live=live, advance=advance)
     for journal, lines in unreadable.items():
         path = f"{topic}/{journal}"
-        problem = f"{told((line + 1 for line in sorted(lines)), 'line', 'lines')} name frames that are not whole"
+        what = "names a frame that is" if len(lines) == 1 else "name frames that are"
+        problem = f"{told((line + 1 for line in sorted(lines)), 'line', 'lines')} {what} not whole"
         yield Finding(ERROR, path, problem, "takes them out", Fix(REWRITE, path, frozenset(lines)))
 
 
@@ -102,18 +103,25 @@ def _check_shard(
     try:
         file = open(os.path.join(folder, shard), "rb")  # noqa: SIM115 - closed by the with statement below
     except FileNotFoundError:
-        yield Finding(ERROR, path, f"is missing, with {count:,} frames; put it back if it was moved")
+        yield Finding(
+            ERROR,
+            path,
+            f"is missing, with {count:,} {'frame' if count == 1 else 'frames'}; put it back if it was moved",
+        )
         return
     with file:
         size = os.fstat(file.fileno()).st_size
         walk = _walk(file, size, advance)
         stray = 0
+        unindexed = len(walk.members)
         for journal, found in ours.items():
-            bad, strangers = _compare(file, size, found, walk)
-            unreadable.setdefault(journal, []).extend(bad) if bad else None
-            stray += strangers
+            bad, members = _compare(file, size, found, walk)
+            if bad:
+                unreadable.setdefault(journal, []).extend(bad)
+            stray += len(set(found.lines).difference(bad, members))
+            unindexed -= len(members)
         if not live:
-            yield from _tell(path, walk, stray, len(walk.members) - (count - _total(unreadable, ours) - stray))
+            yield from _tell(path, walk, stray, unindexed)
 
 
 def _tell(path: str, walk: _Walk, stray: int, unindexed: int) -> Iterator[Finding]:
@@ -123,25 +131,22 @@ def _tell(path: str, walk: _Walk, stray: int, unindexed: int) -> Iterator[Findin
     elif walk.problem:
         yield Finding(ERROR, path, walk.problem)
     elif stray:
-        yield Finding(WARNING, path, f"{stray:,} of its frames are in the index, but no members of the tar file")
+        what = "1 frame is" if stray == 1 else f"{stray:,} frames are"
+        yield Finding(WARNING, path, f"{what} in the index and whole, but no member of the tar file")
     if unindexed > 0 and not walk.problem:
-        yield Finding(NOTE, path, f"{unindexed:,} of its members are in no index")
+        yield Finding(NOTE, path, f"{unindexed:,} of its members {'is' if unindexed == 1 else 'are'} in no index")
 
 
-def _total(unreadable: dict[str, list[int]], ours: dict[str, _Frames]) -> int:
-    return sum(len(set(unreadable.get(journal, ())) & set(found.lines)) for journal, found in ours.items())
-
-
-def _compare(file: BinaryIO, size: int, found: _Frames, walk: _Walk) -> tuple[list[int], int]:
-    """The lines whose frames are not whole, and how many whole ones are no members of the tar file."""
+def _compare(file: BinaryIO, size: int, found: _Frames, walk: _Walk) -> tuple[list[int], list[int]]:
+    """The lines whose frames are not whole, and those whose frames are members of the tar file."""
     bad = []
-    stray = 0
+    members = []
     for line, offset, length in zip(found.lines, found.offsets, found.sizes, strict=True):
         if offset + length > size or not _is_whole(file, offset, length):
             bad.append(line)
-        elif walk.members.get(offset) != length:
-            stray += 1
-    return bad, stray
+        if walk.members.get(offset) == length:
+            members.append(line)
+    return bad, members
 
 
 def _is_whole(file: BinaryIO, offset: int, length: int) -> bool:

@@ -120,7 +120,8 @@ def check_journal(run: str, path: str, kind: _Kind, *, live: bool, lost: int, ad
     absolute = os.path.join(run, path)
     facts = _scan(absolute, kind, advance)
     if facts.unfinished and not live:
-        problem = f"ends in {facts.unfinished:,} bytes of a line that was never finished"
+        size = "1 byte" if facts.unfinished == 1 else f"{facts.unfinished:,} bytes"
+        problem = f"ends in {size} of a line that was never finished"
         yield Finding(WARNING, path, problem, "cuts them off", Fix(REWRITE, path))
     if facts.broken:
         numbers = told((number + 1 for number in facts.broken), "line", "lines")

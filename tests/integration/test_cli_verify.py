@@ -206,9 +206,16 @@ def shorten(name: str, count: int) -> Callable[[Path], object]:
 
 def without_checksum(run: Path) -> None:
     path = run / "files/index.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    lines[0]["checksum"] = None
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, _, rest = path.read_bytes().partition(b"\n")
+    path.write_bytes(json.dumps(json.loads(first) | {"checksum": None}).encode() + b"\n" + rest)
+
+
+def zeros(name: str, start: int, count: int) -> Callable[[Path], object]:
+    def damage(run: Path) -> None:
+        content = (run / name).read_bytes()
+        (run / name).write_bytes(content[:start] + bytes(count) + content[start + count :])
+
+    return damage
 
 
 def add(name: str, content: bytes) -> Callable[[Path], object]:
@@ -249,14 +256,13 @@ MENDABLE = {
     "an empty experiment.json": (overwrite("experiment.json", b""), "is empty"),
     "broken environment": (overwrite("environment.json", b"{"), "is no JSON object"),
     "a broken list of files": (overwrite("files/.files_metadata.json", b'{"files": ['), "is no list of files"),
-    "a damaged copy": (flip("metrics/train/data.parquet", 40), "is damaged"),
+    "a damaged copy": (zeros("metrics/train/data.parquet", 100, 400), "is damaged"),
     "a copy without an end": (shorten("tracks/robot/arm/data.parquet", 10), "is damaged"),
     "no checksum": (without_checksum, "without a checksum"),
     "half a frame in the tar": (append("frames/camera/shard-00000.tar", b"\1" * 700), "the rest is no tar"),
     "half a header in the tar": (append("frames/camera/shard-00000.tar", b"\1" * 100), "never finished"),
     "a tar without padding": (shorten("frames/camera/shard-00000.tar", 1), "is not filled up"),
-    "a cut frame": (shorten("frames/depth/shard-00000.tar", 512), "name frames that are not whole"),
-    "a damaged frame": (flip("frames/depth/shard-00000.tar", 512), "line 1 name"),
+    "a cut frame": (shorten("frames/depth/shard-00000.tar", 512), "names a frame that is not whole"),
     "a crashed machine": (crash, "nobody writes the run"),
     "a crash of the second writer": (crash_of_the_other, "nobody writes the run"),
     "a large record": (add(".spill/main-1-2-0", b"key and data"), "was never written out"),
@@ -304,7 +310,7 @@ def assert_nothing_intact_is_lost(root: Path, before: dict[str, bytes], after: d
             assert content in kept or is_document or content.startswith(after[path]) or after[path].startswith(content)
     run = open_run(PREFIX, root)
     points = [point["data"]["loss"] for point in run.metrics("train").read(limit=None)["data"]]
-    frames = FRAMES - (name in {"a cut frame", "a damaged frame"})
+    frames = FRAMES - (name == "a cut frame")
     rows = ROWS - (name in {"a broken row", "a row without a time"})
     assert sorted([7.0, *(1 / (step + 1) for step in range(POINTS))]) == sorted(points)
     assert (FRAMES, frames) == (len(list(run.frames("camera").iter())), len(list(run.frames("depth").iter())))
@@ -364,6 +370,26 @@ def test_several_kinds_of_damage_are_repaired_at_once(root: Path) -> None:
 
     assert (0, 0) == (first[0], second[0]), first[1]
     assert "repaired" not in second[1]
+
+
+def test_a_frame_that_is_damaged_is_taken_out_of_the_index_and_the_others_can_be_read(root: Path) -> None:
+    index = root / PREFIX / "frames/depth/data.jsonl"
+    place = json.loads(index.read_text().splitlines()[2])["offset"]
+    flip("frames/depth/shard-00000.tar", place)(root / PREFIX)
+    before = index.read_bytes()
+
+    found = [one["problem"] for one in findings()]
+    verify("--repair")
+    left = [(one["severity"], one["problem"]) for one in findings()]
+
+    [kept] = index.parent.glob("data.jsonl.damaged-*")
+    assert ["line 3 names a frame that is not whole"] == found
+    assert [0, 1, 3, 4, 5] == [entry["seq"] for entry, _ in open_run(PREFIX, root).frames("depth").iter()]
+    assert before == kept.read_bytes()
+    assert [
+        ("warning", "the seq 2 did not come up: frames were lost there"),
+        ("note", "1 of its members is in no index"),
+    ] == left
 
 
 def test_a_repaired_shard_is_a_tar_file_again(root: Path) -> None:
@@ -490,7 +516,7 @@ def test_the_real_command_says_what_it_found_in_lines_and_in_json(root: Path, tm
     lines = plain.stdout.splitlines()
     assert [
         PREFIX,
-        "  warning  logs/logs.jsonl: ends in 1 bytes of a line that was never finished; --repair cuts them off",
+        "  warning  logs/logs.jsonl: ends in 1 byte of a line that was never finished; --repair cuts them off",
         f"  error    {path}: is not what was saved: its SHA-256 is another",
     ] == lines[:3]
     assert "something is wrong (1 error, 1 warning)" in lines[3]

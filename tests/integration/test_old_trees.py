@@ -252,6 +252,13 @@ class TestLogs:
             assert ["a", "b", "c", "d"] == [line["message"] for line in run.logs.read()]
             assert ["c", "d"] == [line["message"] for line in run.logs.read(start="2026-03-01T09:00:02+00:00")]
 
+    def test_a_full_second_comes_before_its_fractions_among_several_writers(self, old, tmp_path):
+        old.logs((0, "first"))
+        line = {"sequenceNumber": 0, "timestamp": "2026-03-01T09:00:00.250000Z", "level": "info", "message": "second"}
+        old.lines("logs/logs.host-1.jsonl", [line])
+
+        assert ["first", "second"] == [line["message"] for line in open_run(PREFIX, tmp_path).logs.read()]
+
     @pytest.mark.parametrize(
         ("numbers", "sequence", "following"),
         [

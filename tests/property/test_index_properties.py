@@ -16,11 +16,11 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_dash.manager.toml_values import dumps
 from ml_dash.query import index, toml_reader, tree
 from ml_dash.query.frame import to_dataframe
 from ml_dash.query.index import read_index
 from ml_dash.query.row_columns import to_list
+from ml_dash.records.toml_values import dumps
 from tests.support import wait_until
 
 # Instead of two seconds: the file systems that the tests run on have steps of 10 ms or less.

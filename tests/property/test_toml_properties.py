@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_dash.manager.history import from_point, record, to_point, update_values, values
-from ml_dash.manager.toml_values import dumps, loads
+from ml_dash.records.toml_values import dumps, loads
 from ml_dash.records.values import decode, encode
 
 offsets = st.timedeltas(datetime.timedelta(hours=-23), datetime.timedelta(hours=23)).map(

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from ml_dash import InvalidTypeError, InvalidValueError
-from ml_dash.manager.toml_text import MARK as MANAGERS_MARK
-from ml_dash.manager.toml_values import dumps, encode
 from ml_dash.query import cells, index_file, row_columns, tree
 from ml_dash.query.cells import MARK, add_flat
 from ml_dash.query.conditions import matching
@@ -19,6 +17,7 @@ from ml_dash.query.frame import column_names, to_dataframe
 from ml_dash.query.row_columns import from_rows, to_list
 from ml_dash.query.summary import summarise
 from ml_dash.query.tree import Walk
+from ml_dash.records.toml_values import dumps, encode
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
@@ -51,10 +50,6 @@ def found_in(root):
 def row_of(root, place):
     [found] = [found for found in found_in(root) if found.place == place]
     return summarise(str(root), found)
-
-
-def test_the_mark_of_a_value_is_that_of_the_manager():
-    assert MANAGERS_MARK == MARK
 
 
 def test_nested_values_get_dotted_names():

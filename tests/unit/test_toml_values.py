@@ -17,7 +17,7 @@ import pytest
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.manager.git import current_commit
-from ml_dash.manager.toml_values import dumps, loads
+from ml_dash.records.toml_values import dumps, loads
 
 BERLIN_1890 = datetime.timezone(datetime.timedelta(minutes=53, seconds=28))
 UTC = datetime.UTC

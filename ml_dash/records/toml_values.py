@@ -43,7 +43,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError
-from ml_dash.manager.toml_text import MARK, to_text
+from ml_dash.records.toml_text import MARK, to_text
 from ml_dash.records.values import MAX_DEPTH, MAX_INTEGER_BITS, revive, to_plain
 
 _LARGEST = 2**63
