@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,11 @@ from ml_dash.query.verify_journals import Advance
 from ml_dash.storage import layout, reading
 from ml_dash.storage.documents import read_raw_document
 
+COPY_S = 3600.0
+"""Age until which a columnar copy that is not finished may be one that is being made: that begins when the run ends, and
+nobody waits for it."""
+
+_COPY_BEGUN = ".tmp"
 _DOCUMENTS = (layout.EXPERIMENT, layout.PARAMETERS, layout.ENVIRONMENT)
 _ADVICE = {
     layout.EXPERIMENT: "gives it another name, and makes one with the run's name and place",
@@ -129,11 +135,20 @@ def _check_leftovers(run: str) -> Iterator[Finding]:
     for path in own_files(run):
         if not is_temporary(path) or path.startswith(f"{layout.QUARANTINE}/"):
             continue
+        if path.endswith(_COPY_BEGUN) and _age(os.path.join(run, path)) < COPY_S:
+            continue
         if path.startswith("files/") and stored is None:
             stored = {layout.blob(e["path"], e["id"], e["filename"]) for e in reading.read_files(run)}
         if path in (stored or ()):
             continue
         yield Finding(WARNING, path, _leftover(path), "moves it to quarantine/", Fix(MOVE, path))
+
+
+def _age(path: str) -> float:
+    try:
+        return time.time() - os.stat(path).st_mtime
+    except FileNotFoundError:  # it was finished meanwhile
+        return 0.0
 
 
 def _leftover(path: str) -> str:

@@ -157,6 +157,13 @@ def test_what_a_crash_of_the_published_client_left_is_explained_and_repaired(roo
     assert "in no index" == (root / "bob/old/run/files/77/lost.bin").read_text()
 
 
+def test_a_copy_that_is_being_made_after_the_end_of_the_run_is_left_alone(root: Path) -> None:
+    place = root / PREFIX / "metrics/train/.data.parquet.77.tmp"
+    place.write_bytes(b"PAR1")
+
+    assert (0, True) == (verify("--repair")[0], place.exists())
+
+
 # ------------------------------------------------------------------------------------------ what a repair can mend
 
 Damage = tuple[str, str, str, "Callable[[Path], object]"]
@@ -226,6 +233,12 @@ def add(name: str, content: bytes) -> Callable[[Path], object]:
     return damage
 
 
+def half_a_copy(run: Path) -> None:
+    place = run / "metrics/train/.data.parquet.77.tmp"
+    place.write_bytes(b"PAR1")
+    os.utime(place, (0, 0))
+
+
 def crash(run: Path) -> None:
     change("experiment.json", status="RUNNING", heartbeat_at=LONG_AGO, ended_at=None)(run)
 
@@ -268,7 +281,7 @@ MENDABLE = {
     "a large record": (add(".spill/main-1-2-0", b"key and data"), "was never written out"),
     "a staged copy": (add("files/.staging/main-1-2", b"a file"), "never got into the index"),
     "a half-written file": (add("files/5/.x.png.tmp-main", b"half"), "never written to its end"),
-    "a half-written copy": (add("metrics/train/.data.parquet.77.tmp", b"PAR1"), "never written to its end"),
+    "a half-written copy": (half_a_copy, "never written to its end"),
 }
 
 
