@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_dash.query import managed, toml_reader
@@ -16,7 +16,7 @@ from ml_dash.query.cells import add_flat, in_utc, text_or_none
 from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.run import to_datetime
 from ml_dash.query.tree import CONFIG, METRICS, Found
-from ml_dash.records.values import flatten, parse, revive
+from ml_dash.records.values import decode, flatten, parse
 from ml_dash.storage import layout, legacy
 from ml_dash.storage.documents import parameters_in
 
@@ -87,7 +87,7 @@ def _experiment_row(folder: str, found: Found) -> Row:
         "f:tags": _tags(document.get("tags")),
     }
     if layout.PARAMETERS in found.files:
-        add_flat(row, _parameters(_read_json(folder, layout.PARAMETERS)), PARAMETER)
+        add_flat(row, _parameters(_read_json(folder, layout.PARAMETERS, decode)), PARAMETER)
     for name, journals in _metrics(folder, found.files).items():
         row |= _metric_cells(journals, METRIC if name == layout.UNNAMED_METRIC else f"{METRIC}{name}/")
     return row
@@ -95,7 +95,7 @@ def _experiment_row(folder: str, found: Found) -> Row:
 
 def _parameters(document: Mapping[str, Any]) -> dict[str, Any]:
     """Flat, and without the ``{}`` of a dict that was empty when it was set and got values later."""
-    flat = flatten(revive(parameters_in(document)))
+    flat = flatten(parameters_in(document))
     if {} not in flat.values():
         return flat
     parents = {key[:end] for key in flat for end, letter in enumerate(key) if letter == "."}
@@ -136,11 +136,11 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise ValueError(f"{os.path.basename(path)} is damaged: {error}") from error
 
 
-def _read_json(folder: str, name: str) -> dict[str, Any]:
+def _read_json(folder: str, name: str, read: Callable[[bytes], Any] = parse) -> dict[str, Any]:
     with open(os.path.join(folder, name), "rb") as file:
         content = file.read()
     try:
-        document = parse(content)
+        document = read(content)
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}") from error
     if not isinstance(document, dict):

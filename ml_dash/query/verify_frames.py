@@ -72,7 +72,8 @@ def check_topic(run: str, topic: str, *, live: bool, advance: Advance) -> Iterat
         path = f"{topic}/{journal}"
         what = "names a frame that is" if len(lines) == 1 else "name frames that are"
         problem = f"{told((line + 1 for line in sorted(lines)), 'line', 'lines')} {what} not whole"
-        yield Finding(ERROR, path, problem, "takes them out", Fix(REWRITE, path, frozenset(lines)))
+        advice = f"takes {'it' if len(lines) == 1 else 'them'} out of the index"
+        yield Finding(ERROR, path, problem, advice, Fix(REWRITE, path, frozenset(lines)))
 
 
 def _collect(path: str, frames: dict[tuple[str, str], _Frames]) -> None:

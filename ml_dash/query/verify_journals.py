@@ -126,7 +126,8 @@ def check_journal(run: str, path: str, kind: _Kind, *, live: bool, lost: int, ad
     if facts.broken:
         numbers = told((number + 1 for number in facts.broken), "line", "lines")
         fix = Fix(REWRITE, path, frozenset(facts.broken))
-        yield Finding(ERROR, path, f"{numbers} cannot be read", "takes them out", fix)
+        what = "it" if len(facts.broken) == 1 else "them"
+        yield Finding(ERROR, path, f"{numbers} cannot be read", f"takes {what} out", fix)
     if kind.number:
         yield from _check_numbers(run, path, kind, facts, lost)
     folder, name = os.path.split(path)

@@ -73,15 +73,16 @@ def encode_slowly(fields: Mapping[str, object], what: str) -> bytes:
 def decode(line: bytes | str) -> Any:
     """One JSON document back to Python values.
 
-    Reads what ``encode`` wrote and what older clients wrote (bare ``NaN`` tokens). Floats that were not finite come
-    back as floats.
+    Reads what ``encode`` wrote and what older clients wrote (bare ``NaN`` tokens, and text that reads like one). Floats
+    that were not finite come back as floats.
 
     Raises:
         ValueError: the text is no JSON document.
     """
     text = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
-    value = parse(text)
-    return revive(value) if b"NaN" in text or b"Infinity" in text else value
+    if b"NaN" not in text and b"Infinity" not in text:
+        return parse(text)
+    return json.loads(text) if is_published(text) else revive(parse(text))
 
 
 def parse(text: bytes) -> Any:
@@ -96,6 +97,34 @@ def parse(text: bytes) -> Any:
         except ValueError:
             pass  # bare NaN tokens and lone surrogates, which older clients wrote
     return json.loads(text, parse_constant=str)
+
+
+def parse_values(text: bytes) -> Any:
+    """The same for a document or line in which all text is the user's: an older client's as if ``encode`` had written it.
+
+    Raises:
+        ValueError: the text is no JSON document.
+    """
+    if (b'NaN"' in text or b'Infinity"' in text) and is_published(text):
+        return escaped(json.loads(text))
+    return parse(text)
+
+
+def is_published(text: bytes) -> bool:
+    """Whether the published client wrote a JSON object: it puts a space after each colon, and ``encode`` does not."""
+    colon = text.find(b'":')
+    return colon > 0 and text[colon + 2 : colon + 3] == b" "
+
+
+def escaped(value: Any) -> Any:
+    """The inverse of ``revive``, for values that JSON can hold."""
+    if isinstance(value, str):
+        return _plain_text(value)
+    if isinstance(value, float):
+        return _plain_float(value)
+    if isinstance(value, dict):
+        return {key: escaped(item) for key, item in value.items()}
+    return [escaped(item) for item in value] if isinstance(value, list) else value
 
 
 def revive(value: Any) -> Any:

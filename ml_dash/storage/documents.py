@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_dash._json import json, orjson
-from ml_dash.records.values import parse, revive
+from ml_dash.records.values import decode, parse, parse_values
 from ml_dash.storage.disk import Disk
 
 
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """A JSON object from a file, or None if it is missing, broken or no object."""
-    value = read_raw_document(path)
-    return None if value is None else revive(value)
+    return _read(path, decode)
 
 
 def read_raw_document(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The same for rewriting: floats that are not finite stay the strings that they are on disk."""
+    return _read(path, parse)
+
+
+def _read(path: str | os.PathLike[str], read: Callable[[bytes], Any]) -> dict[str, Any] | None:
     try:
         with open(path, "rb") as file:
-            value = parse(file.read())
+            value = read(file.read())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def load_document(disk: Disk, path: str) -> dict[str, Any] | None:
+def load_document(disk: Disk, path: str, *, values: bool = False) -> dict[str, Any] | None:
     """``read_raw_document`` for whoever writes the document back: None only if it is missing or damaged.
+
+    Args:
+        disk: what reads it.
+        path: the document.
+        values: whether all text in it is the user's; see ``parse_values``.
 
     Raises:
         OSError: the disk refuses; what is there must not be replaced by a fresh document.
@@ -38,7 +46,7 @@ def load_document(disk: Disk, path: str) -> dict[str, Any] | None:
     if content is None:
         return None
     try:
-        value = parse(content)
+        value = (parse_values if values else parse)(content)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
@@ -61,7 +69,7 @@ def to_json(document: Mapping[str, Any]) -> bytes:
     try:
         return orjson.dumps(document)
     except (TypeError, ValueError):  # integers beyond 64 bits, text that is not valid UTF-8
-        return json.dumps(document, allow_nan=False).encode("ascii")
+        return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def timestamp(seconds: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from ml_dash._json import orjson
-from ml_dash.records.values import parse, revive
+from ml_dash.records.values import escaped, parse, revive
 
 Entry = dict[str, Any]
 _Name = TypeVar("_Name")
@@ -86,6 +86,11 @@ def revive_values(entry: Entry) -> None:
     for name in _VALUES:
         if entry.get(name) is not None:
             entry[name] = revive(entry[name])
+
+
+def escape_values(entry: Entry) -> Entry:
+    """The inverse, of an entry that another client wrote."""
+    return entry | {name: escaped(entry[name]) for name in _VALUES if entry.get(name) is not None}
 
 
 def age(file_id: str) -> int:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from ml_dash._json import json
+from ml_dash.records.values import is_published as is_published_text
 from ml_dash.records.values import parse
 from ml_dash.storage import file_index, layout
 from ml_dash.storage.documents import parse_timestamp
@@ -27,8 +29,7 @@ def is_published(path: str) -> bool:
             head = file.read(HEAD_BYTES)
     except OSError:
         return False
-    colon = head.find(b'":')
-    return colon > 0 and head[colon + 2 : colon + 3] == b" "
+    return is_published_text(head)
 
 
 def flat_journal(run: str, name: str | None) -> str | None:
@@ -74,11 +75,13 @@ def as_point(line: dict[str, Any], position: int | None) -> dict[str, Any]:
 
 def listed_files(content: bytes) -> list[dict[str, Any]]:
     """The records of ``.files_metadata.json``, deleted ones too; none if it is broken."""
+    is_theirs = is_published_text(content[:HEAD_BYTES])
     try:
-        listed = parse(content)["files"]
+        listed = (json.loads if is_theirs else parse)(content)["files"]
     except (ValueError, KeyError, TypeError):
         return []
-    return [entry | {"path": entry.get("path") or "/"} for entry in listed or () if _is_record(entry)]
+    entries = [entry | {"path": entry.get("path") or "/"} for entry in listed or () if _is_record(entry)]
+    return [file_index.escape_values(entry) for entry in entries] if is_theirs else entries
 
 
 def news(listed: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.records.mocap import mocap_document
-from ml_dash.records.values import decode, encode, flatten, parse, revive
+from ml_dash.records.values import decode, encode, flatten, is_published, parse, parse_values, revive
 from ml_dash.storage import file_index, layout, legacy
 from ml_dash.storage.documents import parameters_in, read_document, read_raw_document
 from ml_dash.storage.journal import read_lines, read_lines_from
@@ -176,8 +176,11 @@ def _parse_objects(lines: list[bytes]) -> list[dict[str, Any]]:
 
 def _parse_lines(lines: list[bytes]) -> list[Any]:
     """One call of the parser for many lines takes half of the time; a line that is broken makes it one each."""
+    joined = b"[" + b",".join(lines) + b"]"
+    if (b'NaN"' in joined or b'Infinity"' in joined) and any(map(is_published, lines)):
+        return [_parse_line(line) for line in lines]
     try:
-        values = parse(b"[" + b",".join(lines) + b"]")
+        values = parse(joined)
     except ValueError:
         values = None
     if isinstance(values, list) and len(values) == len(lines):
@@ -187,7 +190,7 @@ def _parse_lines(lines: list[bytes]) -> list[Any]:
 
 def _parse_line(line: bytes) -> Any:
     try:
-        return parse(line)
+        return parse_values(line)
     except ValueError:
         return None
 

@@ -283,7 +283,7 @@ class Applier:
         path = os.path.join(self._run, layout.PARAMETERS)
         moment = timestamp(self._now(batch))
         with locked(os.path.join(self._run, layout.PARAMETERS_LOCK)):
-            found = load_document(self._disk, path) or {}
+            found = load_document(self._disk, path, values=True) or {}
             version = found.get("version")
             document = {
                 "version": (version if isinstance(version, int) else 0) + 1,

@@ -245,6 +245,36 @@ class TestParameters:
             assert {name: value for name, value in values.items() if name != "nan"} == found
 
 
+def test_text_that_reads_like_a_number_that_is_not_finite_is_text(old, tmp_path):
+    old.parameters({"text": "NaN", "number": math.nan, "more": ["Infinity", -math.inf, "\\NaN"]})
+    old.logs((0, "NaN"))
+    old.metric("train", {"a": "NaN", "b": math.nan, "_ts": 1.0}, {"a": "x", "b": 1.0, "_ts": 2.0})
+    old.track("pose", {"timestamp": 1.0, "a": "-Infinity", "b": -math.inf})
+    old.file("/a.bin", b"a", "7353347710644449", description="NaN", metadata={"a": "NaN", "b": math.inf})
+
+    def check(run):
+        params, [first, *_] = run.params.get(), data_of(run.metrics("train"))
+        [row], [record] = run.tracks("pose").read()["entries"], run.files.list()
+
+        assert ("NaN", ["Infinity", -math.inf, "\\NaN"]) == (params["text"], params["more"])
+        assert ("NaN", "NaN") == (run.logs.read()[0]["message"], first["a"])
+        assert [True, True] == [math.isnan(params["number"]), math.isnan(first["b"])]
+        assert ["b"] == list(run.metrics("train").stats()["fields"])
+        assert ("-Infinity", -math.inf) == (row["a"], row["b"])
+        assert ("NaN", {"a": "NaN", "b": math.inf}) == (record["description"], record["metadata"])
+
+    check(open_run(PREFIX, tmp_path))
+    with opened(tmp_path) as exp:
+        exp.params.set(seed=1)
+        exp.metrics("train").log(b=1)
+        exp.files.save_blob(b"b", to="b.bin")
+        exp.files.delete("b.bin")
+        check(exp)
+    check(open_run(PREFIX, tmp_path))
+    columns = read_index(str(tmp_path), cached=False).rows.columns
+    assert ["NaN"] == to_list(columns["c:text"])
+
+
 class TestLogs:
     def test_lines_stay_in_their_order_whatever_their_numbers(self, old, reading):
         old.logs((0, "a"), (1, "b"), (0, "c"), (1, "d"), torn='{"sequenceNumber": 2, "mess')

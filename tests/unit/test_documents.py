@@ -105,7 +105,7 @@ def test_bare_tokens_of_older_clients_are_read(tmp_path):
 
 
 def test_strings_of_documents_are_ascii_where_utf8_cannot_hold_them():
-    assert b'{"a": "\\ud800"}' == to_json({"a": "\ud800"})
+    assert b'{"a":"\\ud800"}' == to_json({"a": "\ud800"})
     with pytest.raises(ValueError, match="JSON"):
         to_json({"a": math.inf, "b": 2**64})
 

@@ -192,7 +192,7 @@ def test_an_experiment_of_the_published_client_has_its_row(tmp_path):
     run = tmp_path / "rosa/walker/run-7"
     about = {"name": "run-7", "project": "walker", "tags": ["ppo"], "created_at": "2026-03-01T09:00:00.100000Z"}
     write(run / "experiment.json", json.dumps(about))
-    params = {"lr": 3e-4, "model.layers": 4, "betas": [0.9, 0.999], "opt": {}, "opt.name": "adam", "seen": "NaN"}
+    params = {"lr": 3e-4, "model.layers": 4, "betas": [0.9, 0.999], "opt": {}, "opt.name": "adam", "seen": float("nan")}
     write(run / "parameters.json", json.dumps({"version": 2, "data": params}))
     points = [{"index": k, "data": {"loss": 1 / (k + 1), "note": "text", "_ts": float(k)}} for k in range(4)]
     write(run / "metrics/train/deep/data.jsonl", "".join(json.dumps(point) + "\n" for point in points))
