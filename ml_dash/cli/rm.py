@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ml_dash.cli import output, texts
+from ml_dash.cli import output, picking, texts
 from ml_dash.cli.exits import NOT_FOUND, CommandError, WrongCallError
 from ml_dash.cli.picking import json_option, pick, root_option
 from ml_dash.cli.table import Cell, Column, table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=picking._complete)
 @root_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Remove a run that somebody writes, too.")

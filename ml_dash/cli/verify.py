@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ml_dash.cli import output, texts
+from ml_dash.cli import output, picking, texts
 from ml_dash.cli.exits import NOT_FOUND, CommandError
 from ml_dash.cli.output import paint
 from ml_dash.cli.picking import DEFAULT_ROOT, json_option, nothing_in, pick, root_option
@@ -24,7 +24,7 @@ _SEVERITY_WIDTH = 7
 
 
 @click.command()
-@click.argument("path", default=DEFAULT_ROOT)
+@click.argument("path", default=DEFAULT_ROOT, shell_complete=picking._complete)
 @root_option
 @click.option("--repair", is_flag=True, help="Mend what can be mended. Originals are kept beside; live runs are left.")
 @json_option
@@ -41,7 +41,7 @@ def verify(path: str, root: str, repair: bool, as_json: bool) -> None:
     with Progress("checking") as progress:
         for folder, prefix in found:
             progress.begin(prefix)
-            report = _report(folder, prefix, repair, progress)
+            report = _checked(folder, prefix, repair, progress)
             reports.append(report)
             progress.wipe()
             if as_json:
@@ -69,6 +69,17 @@ def _runs(path: str, root: str) -> list[tuple[str, str]]:
             return [(run, scan.prefix_of(run, top)) for run in found]
     one = pick(path, root)
     return [(one.folder, one.prefix)]
+
+
+def _checked(folder: str, prefix: str, repair: bool, progress: Progress) -> Report:
+    """The report of a run; one that cannot be read is a finding, and the others are checked all the same."""
+    try:
+        return _report(folder, prefix, repair, progress)
+    except OSError as error:
+        from ml_dash.query.findings import ERROR, Finding, Report
+
+        where = os.path.relpath(error.filename, folder) if isinstance(error.filename, str) else "."
+        return Report(findings=[Finding(ERROR, where, f"stops the check: {error.strerror or error}")])
 
 
 def _report(folder: str, prefix: str, repair: bool, progress: Progress) -> Report:

@@ -22,7 +22,7 @@ def writer_of(folder: str) -> str:
     beating = _beating(folder)
     if beating:
         return beating
-    with contextlib.suppress(FileNotFoundError), run_lock(folder, make=False) as is_ours:
+    with contextlib.suppress(FileNotFoundError, PermissionError), run_lock(folder, make=False) as is_ours:
         return "" if is_ours else "its lock is held"
     return ""
 
@@ -40,13 +40,9 @@ def run_lock(folder: str, *, make: bool = True) -> Iterator[bool]:
     """
     import fcntl
 
-    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0)
-    try:
-        fd = os.open(os.path.join(folder, layout.RUN_LOCK), flags, 0o644)
-    except PermissionError:
-        if make:
-            raise
-        fd = os.open(os.path.join(folder, layout.RUN_LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    # To look at a lock, reading must do: a run may lie where nothing can be written.
+    flags = os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if make else os.O_RDONLY)
+    fd = os.open(os.path.join(folder, layout.RUN_LOCK), flags, 0o644)
     try:
         try:
             fcntl.flock(fd, (fcntl.LOCK_EX if make else fcntl.LOCK_SH) | fcntl.LOCK_NB)

@@ -153,7 +153,7 @@ def check_lone_copies(run: str) -> Iterator[Finding]:
 
 def _scan(path: str, kind: _Kind, advance: Advance) -> _Facts:
     facts = _Facts()
-    whole = 0
+    whole = told_of = 0
     for line in read_lines(path):
         whole += len(line) + 1
         row = kind.row(line)
@@ -163,10 +163,10 @@ def _scan(path: str, kind: _Kind, advance: Advance) -> _Facts:
             _take(facts, row, kind)
         facts.lines += 1
         if not facts.lines % 1024:
-            advance(0)
-    size = os.path.getsize(path)
-    facts.unfinished = max(0, size - whole)
-    advance(size)
+            advance(whole - told_of)
+            told_of = whole
+    facts.unfinished = max(0, os.path.getsize(path) - whole)
+    advance(whole + facts.unfinished - told_of)
     return facts
 
 

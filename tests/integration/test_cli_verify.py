@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from ml_dash import BufferConfig, Experiment, open_run
 from ml_dash.cli.main import cli
 from tests.legacy.trees import OldRun
-from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
+from tests.support import SUBPROCESS_SECONDS, python_environment, run_python, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -373,6 +373,27 @@ def test_a_run_whose_machine_crashed_is_set_to_failed_with_a_reason_and_can_be_c
     assert (0, POINTS + 2) == (verify()[0], len(run.metrics("train").read(limit=None)["data"]))
 
 
+def test_a_managed_run_reads_a_journal_anew_whose_lines_moved(root: Path) -> None:
+    (root / PREFIX / "metrics.toml").write_bytes(b'# Journals up to: {"data.jsonl":9999}\nloss = 1.0\n')
+    append("metrics/train/data.jsonl", b"broken\n")(root / PREFIX)
+
+    verify("--repair")
+
+    assert b"loss = 1.0\n" == (root / PREFIX / "metrics.toml").read_bytes()
+
+
+def test_a_run_that_cannot_be_read_is_a_finding_and_the_others_are_checked(root: Path) -> None:
+    broken = OldRun(root, "alice/a/first")
+    (broken.folder / "logs/logs.jsonl").mkdir()
+
+    status, printed = verify("--json")
+
+    reports = {report["run"]: report for report in map(json.loads, printed.splitlines())}
+    assert (1, True) == (status, reports[PREFIX]["clean"])
+    [finding] = reports["alice/a/first"]["findings"]
+    assert ("logs/logs.jsonl", "stops the check: Is a directory") == (finding["path"], finding["problem"])
+
+
 def test_several_kinds_of_damage_are_repaired_at_once(root: Path) -> None:
     for name, (damage, _) in MENDABLE.items():
         if name not in {"an empty experiment.json", "broken environment", *NOT_ENOUGH, "half a header in the tar"}:
@@ -508,6 +529,44 @@ def test_an_experiment_that_is_open_is_clean_and_left_alone(root: Path) -> None:
 
     assert (True, True, []) == (report["clean"], report["live"], report["repaired"])
     assert (0, 6) == (verify("alice/walker/live")[0], len(open_run("alice/walker/live", root).logs.read()))
+
+
+KILLED = """
+import os, signal
+import numpy as np
+from ml_dash import Experiment
+
+exp = Experiment("alice/walker/killed", dash_root=".dash", echo=False)
+exp.run.start()
+for step in range(100):
+    exp.metrics("train").log(step=step)
+    exp.frames("camera").append(np.full((8, 8), step, np.uint8), _ts=step)
+exp.flush()
+os.kill(exp.health()["writer_pid"], signal.SIGSTOP)  # it sees nothing of what follows
+exp.metrics("train").log(step=100)
+os.kill(exp.health()["writer_pid"], signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_whose_processes_were_all_killed_is_closed_with_all_that_was_written(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        run_python(KILLED, tmp_path)
+    change("experiment.json", heartbeat_at=LONG_AGO)(root / "alice/walker/killed")
+
+    found = {one["path"]: one["problem"] for one in findings("alice/walker/killed")}
+    repaired = verify("alice/walker/killed", "--repair")
+    run = open_run("alice/walker/killed", root)
+
+    assert "nobody writes the run" in found["experiment.json"]
+    assert (0, 0) == (repaired[0], verify("alice/walker/killed")[0]), repaired[1]
+    assert ("FAILED", 100) == (run.status, json.loads((run_folder(root) / "metadata.json").read_bytes())["nextIndex"])
+    assert list(range(100)) == [point["data"]["step"] for point in run.metrics("train").read()["data"]]
+    assert 100 == len(list(run.frames("camera").iter()))
+
+
+def run_folder(root: Path) -> Path:
+    return root / "alice/walker/killed/metrics/train"
 
 
 # -------------------------------------------------------------------------------------------- as a program sees it
