@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_dash.records.values import decode, revive
-from ml_dash.storage import layout, reading
+from ml_dash.storage import layout, lines, metric_reading
 from ml_dash.storage.journal import whole_length
 
 BLOCK_BYTES = 64 * 1024
@@ -79,11 +79,11 @@ class Follower:
 
     def _journals(self) -> Iterator[tuple[str, str | None, str]]:
         if self._logs:
-            for path in reading.shards(os.path.join(self._run, "logs"), "logs"):
+            for path in lines.shards(os.path.join(self._run, "logs"), "logs"):
                 yield "log", None, path
         if self._metrics:
-            for name in reading.metric_names(self._run):
-                for path in reading.shards(os.path.join(self._run, layout.metric_folder(name)), "data"):
+            for name in metric_reading.metric_names(self._run):
+                for path in lines.shards(os.path.join(self._run, layout.metric_folder(name)), "data"):
                     yield "metric", name, path
 
 
@@ -138,7 +138,7 @@ def _items(stream: str, metric: str | None, lines: list[bytes]) -> list[Item]:
 
 def _when(stream: str, body: dict[str, Any]) -> float:
     if stream == "metric":
-        return reading.point_time(body)
+        return metric_reading.point_time(body)
     from ml_dash.storage.documents import parse_timestamp
 
     try:

@@ -68,20 +68,20 @@ def environment_digest(run: RunReader) -> dict[str, Any]:
 
 def streams(run: RunReader) -> list[dict[str, Any]]:
     """The log, metrics, tracks and frame streams: how much there is of each."""
-    from ml_dash.storage import layout, reading
+    from ml_dash.storage import layout, lines, metric_reading, track_reading
 
     def journals(paths: list[str]) -> int:
         return sum(os.path.getsize(path) for path in paths)
 
     found = []
-    paths = reading.shards(os.path.join(run.folder, "logs"), "logs")
+    paths = lines.shards(os.path.join(run.folder, "logs"), "logs")
     if paths:
         found.append({"kind": "log", "name": None, "count": count_lines(paths), "bytes": journals(paths)})
     for name in run.metrics.list():
-        paths = reading.metric_shards(run.folder, name)
+        paths = metric_reading.metric_shards(run.folder, name)
         found.append({"kind": "metric", "name": name, "count": count_lines(paths), "bytes": journals(paths)})
     for topic in run.tracks.topics():
-        paths = reading.track_shards(run.folder, topic)
+        paths = track_reading.track_shards(run.folder, topic)
         found.append({"kind": "track", "name": topic, "count": count_lines(paths), "bytes": journals(paths)})
     for about in run.frames.list():
         folder = os.path.join(run.folder, layout.frames_folder(about["topic"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_dash.query import scan
 from ml_dash.records.values import decode, flatten
-from ml_dash.storage import reading
+from ml_dash.storage import metric_reading, reading
 from ml_dash.storage.documents import parse_timestamp
 from ml_dash.storage.file_index import without_collector
 
@@ -113,9 +113,11 @@ def read_rows(root: str) -> list[Row]:
 
 def last_values(run: str, metric: str | None) -> dict[str, Any]:
     """The newest value of each field of a metric, as far as it stands in the last points of its journals."""
-    points = [point for path in reading.metric_shards(run, metric) for point in _last_points(path)]
+    points = [point for path in metric_reading.metric_shards(run, metric) for point in _last_points(path)]
     found: dict[str, Any] = {}
-    for point in sorted(points, key=reading.point_time):  # of one journal they keep their order where times are equal
+    for point in sorted(
+        points, key=metric_reading.point_time
+    ):  # of one journal they keep their order where times are equal
         found |= flatten(point["data"])
     return found
 

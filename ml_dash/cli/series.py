@@ -97,9 +97,9 @@ def curves_of(run: RunReader, metric: str | None) -> list[Series]:
 
 def journal_bytes(run: RunReader, metric: str | None) -> int:
     """Bytes of a metric's journals."""
-    from ml_dash.storage import reading
+    from ml_dash.storage import metric_reading
 
-    return sum(os.path.getsize(path) for path in reading.metric_shards(run.folder, metric))
+    return sum(os.path.getsize(path) for path in metric_reading.metric_shards(run.folder, metric))
 
 
 def find_series(run: RunReader, name: str, field: str | None) -> Series:

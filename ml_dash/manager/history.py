@@ -14,7 +14,7 @@ from ml_dash.records.toml_text import MARK
 from ml_dash.records.toml_values import decode, encode
 from ml_dash.records.values import decode as decode_line
 from ml_dash.storage import layout
-from ml_dash.storage.reading import shards
+from ml_dash.storage.lines import shards
 
 State = dict[str, Any]
 """Nested like the metrics; where a value is, there is a tuple of its time and the value."""

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ml_dash.errors import StorageError
 from ml_dash.records.values import decode
-from ml_dash.storage.reading import shards
+from ml_dash.storage.lines import shards
 
 FIRST_WRITER = "main"
 """What the writer without a tag is called."""

@@ -15,8 +15,8 @@ from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError
 from ml_dash.query.frame_index import Entry, FrameIndex, FrameView
 from ml_dash.query.source import Source
 from ml_dash.storage import layout
+from ml_dash.storage.lines import shards
 from ml_dash.storage.names import check_topic
-from ml_dash.storage.reading import shards
 
 Pixels = np.ndarray[Any, Any]
 

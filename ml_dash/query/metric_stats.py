@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_dash.records.aggregate import Moments
-from ml_dash.storage import legacy, parquet_copy, reading, windows
+from ml_dash.storage import legacy, lines, metric_reading, parquet_copy, windows
 
 FOLD_VALUES = 65_536
 """Values of one field taken together by ``stats``: half a megabyte, and numpy's own cost is nothing beside it."""
@@ -33,7 +33,7 @@ def _tallied(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
     tally = _Tally(by_time=len(paths) > 1)
     for path in paths:
         start = _tally_copy(tally, path) if by_copies else 0
-        for batch in reading.read_batches(path, start):
+        for batch in lines.read_batches(path, start):
             points = (point for point in batch if "data" in point)
             tally.take(point if "index" in point else legacy.as_point(point, None) for point in points)
     return tally.result()
@@ -65,7 +65,7 @@ class _Tally:
             self._points += 1
             data = point["data"]
             if isinstance(data, dict):
-                self._take_fields(data, "", reading.point_time(point) if self._by_time else None)
+                self._take_fields(data, "", metric_reading.point_time(point) if self._by_time else None)
         for key in [key for key, values in self._values.items() if len(values) >= FOLD_VALUES]:
             self._fold(key)
 

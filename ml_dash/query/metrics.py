@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ml_dash.errors import InvalidValueError
 from ml_dash.query import limits
 from ml_dash.query.source import Source
-from ml_dash.storage import reading
+from ml_dash.storage import metric_reading
 from ml_dash.storage.layout import UNNAMED_METRIC
 from ml_dash.storage.names import check_metric
 
@@ -55,7 +55,7 @@ class MetricReader:
         """
         start, count = _checked_range(start_index, limit)
         self._source.flush()
-        return reading.read_metric(self._source.folder, self.name, start, count)
+        return metric_reading.read_metric(self._source.folder, self.name, start, count)
 
     def points(self, start_index: int = 0) -> Iterator[dict[str, Any]]:
         """Every point from a position on, one at a time: what ``read`` has in ``data``, without all of it in memory.
@@ -67,7 +67,7 @@ class MetricReader:
         """
         start, _ = _checked_range(start_index, None)
         self._source.flush()
-        return reading.metric_points(self._source.folder, self.name, start)
+        return metric_reading.metric_points(self._source.folder, self.name, start)
 
     def stats(self) -> dict[str, Any]:
         """What is known of the metric and of its numbers, counted over every point.
@@ -87,7 +87,9 @@ class MetricReader:
 
         self._source.flush()
         folder = self._source.folder
-        return reading.metric_document(folder, self.name) | field_stats(reading.metric_shards(folder, self.name))
+        return metric_reading.metric_document(folder, self.name) | field_stats(
+            metric_reading.metric_shards(folder, self.name)
+        )
 
     def table(
         self,
@@ -145,7 +147,7 @@ class MetricReader:
     def list_all(self) -> list[dict[str, Any]]:
         """Every metric of the run, by name: what its metadata.json says, and ``totalDataPoints``."""
         self._source.flush()
-        return reading.list_metrics(self._source.folder)
+        return metric_reading.list_metrics(self._source.folder)
 
 
 class MetricsReader:
@@ -169,7 +171,7 @@ class MetricsReader:
     def list(self) -> Names:
         """The names of all metrics; None is the unnamed one."""
         self._source.flush()
-        return reading.metric_names(self._source.folder)
+        return metric_reading.metric_names(self._source.folder)
 
     def list_all(self) -> Documents:
         """Every metric: a list of what its metadata.json says, with ``totalDataPoints``."""

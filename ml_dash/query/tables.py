@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import MissingExtraError
 from ml_dash.records.values import decode
-from ml_dash.storage import layout, legacy, reading, windows
+from ml_dash.storage import layout, legacy, lines, track_reading, windows
 from ml_dash.storage.columns import kind_of_field, rows_to_table
 from ml_dash.storage.compaction import POINTS, ROWS, Row, Shape, point_row
 
@@ -23,7 +23,7 @@ def metric_table(
 ) -> Any:
     """The points of a metric as a ``pyarrow.Table``, in the order of ``read``: ``_index``, ``_ts``, the values, ``_createdAt``."""
     names = None if columns is None else [INDEX, POINTS.time, *columns]
-    journals = reading.shards(os.path.join(run, layout.metric_folder(name)), "data")
+    journals = lines.shards(os.path.join(run, layout.metric_folder(name)), "data")
     tables = [windows.table(journal, POINTS, start, end, names) for journal in journals]
     flat = legacy.flat_journal(run, name)
     if flat is not None:
@@ -34,13 +34,13 @@ def metric_table(
 
 def track_table(run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
     """The rows of a track as a ``pyarrow.Table`` sorted by ``timestamp``, those of one timestamp merged."""
-    journals = reading.track_shards(run, topic)
+    journals = track_reading.track_shards(run, topic)
     found = windows.concat([windows.table(path, ROWS, start, end, columns) for path in journals], ROWS.time)
     ordered, repeated = _sorted_by_time(found)
     if not repeated:
         return ordered
     if any(windows.has_nulls(path, ROWS) for path in journals):  # a None that overwrites a value is no null
-        rows = [reading.projected(row, columns) for row in reading.merged_rows(run, topic, start, end)]
+        rows = [track_reading.projected(row, columns) for row in track_reading.merged_rows(run, topic, start, end)]
         return rows_to_table(rows, first=ROWS.time)
     return _merged(ordered)
 

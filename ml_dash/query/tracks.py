@@ -10,7 +10,7 @@ from ml_dash.errors import InvalidValueError
 from ml_dash.query import limits
 from ml_dash.query.source import Source
 from ml_dash.query.track_slice import TrackSlice
-from ml_dash.storage import reading
+from ml_dash.storage import track_reading
 from ml_dash.storage.names import check_topic, closest
 
 if TYPE_CHECKING:
@@ -62,12 +62,12 @@ class TrackReader:
         names = limits.check_columns(columns, self._what)
         _check_format(format, self._what)
         self._source.flush()
-        return reading.read_track(self._source.folder, self.topic, start, end, names, format)
+        return track_reading.read_track(self._source.folder, self.topic, start, end, names, format)
 
     def list_entries(self) -> list[dict[str, Any]]:
         """Every row, sorted by time."""
         self._source.flush()
-        return reading.merged_rows(self._source.folder, self.topic)
+        return track_reading.merged_rows(self._source.folder, self.topic)
 
     def slice(self, start_timestamp: float | None = None, end_timestamp: float | None = None) -> TrackSlice:
         """The rows between two times, read at once, to iterate over and to find the row of a time.
@@ -82,7 +82,9 @@ class TrackReader:
         """
         start, end = self._limits(start_timestamp, end_timestamp)
         self._source.flush()
-        return TrackSlice(self.topic, start, end, reading.merged_rows(self._source.folder, self.topic, start, end))
+        return TrackSlice(
+            self.topic, start, end, track_reading.merged_rows(self._source.folder, self.topic, start, end)
+        )
 
     def table(
         self,
@@ -175,7 +177,7 @@ class TracksReader:
         if topic_filter is not None and not isinstance(topic_filter, str):
             raise InvalidValueError(f"topic_filter={topic_filter!r:.80} must be text, such as 'robot/*'")
         self._source.flush()
-        found = reading.list_tracks(self._source.folder)
+        found = track_reading.list_tracks(self._source.folder)
         return [topic for topic in found if topic_filter is None or _matches(topic, topic_filter)]
 
     def list(self, topic_filter: str | None = None) -> list[dict[str, Any]]:
@@ -192,7 +194,7 @@ class TracksReader:
         Raises:
             InvalidValueError: the filter is no text.
         """
-        return [reading.track_stats(self._source.folder, topic) for topic in self.topics(topic_filter)]
+        return [track_reading.track_stats(self._source.folder, topic) for topic in self.topics(topic_filter)]
 
 
 def _matches(topic: str, topic_filter: str) -> bool:
@@ -200,8 +202,8 @@ def _matches(topic: str, topic_filter: str) -> bool:
 
 
 def _check_format(format: object, what: str) -> None:
-    if isinstance(format, str) and format in reading.TRACK_FORMATS:
+    if isinstance(format, str) and format in track_reading.TRACK_FORMATS:
         return
-    near = closest(format, reading.TRACK_FORMATS) if isinstance(format, str) else None
-    hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(reading.TRACK_FORMATS)}"
+    near = closest(format, track_reading.TRACK_FORMATS) if isinstance(format, str) else None
+    hint = f"did you mean {near!r}?" if near else f"use one of {', '.join(track_reading.TRACK_FORMATS)}"
     raise InvalidValueError(f"{what}: format={format!r:.80} is not known; {hint}")

@@ -14,8 +14,8 @@ from ml_dash.query.own_files import DAMAGED, files_below, is_temporary
 from ml_dash.query.verify_journals import Advance
 from ml_dash.storage import file_index, layout, reading
 from ml_dash.storage.documents import read_raw_document
+from ml_dash.storage.lines import shards
 from ml_dash.storage.names import INDEX_FILES
-from ml_dash.storage.reading import shards
 
 BLOCK = 1 << 20
 """Bytes of a stored file that are in memory at once."""

@@ -12,7 +12,7 @@ from ml_dash.query.findings import ERROR, NOTE, RESIZE, REWRITE, WARNING, Findin
 from ml_dash.query.frame_index import frame_of
 from ml_dash.query.verify_journals import Advance
 from ml_dash.storage.journal import read_lines
-from ml_dash.storage.reading import shards
+from ml_dash.storage.lines import shards
 
 _BLOCK = 512
 _NOTHING = bytes(_BLOCK)

@@ -28,7 +28,7 @@ from ml_dash.storage import file_index, layout, parquet_copy
 from ml_dash.storage.compaction import point_row, track_row
 from ml_dash.storage.documents import read_raw_document
 from ml_dash.storage.journal import read_lines
-from ml_dash.storage.reading import shards
+from ml_dash.storage.lines import shards
 
 Advance = Callable[[int], None]
 """Called with a number of bytes that were read."""

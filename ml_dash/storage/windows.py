@@ -12,11 +12,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ml_dash.records.values import decode
 from ml_dash.storage import parquet_copy
 from ml_dash.storage.columns import field_of, kind_of_field, recast, rows_to_table, wider
 from ml_dash.storage.compaction import Row, Shape, rows_of
 from ml_dash.storage.journal import read_lines_from
+from ml_dash.storage.lines import objects
 from ml_dash.storage.parquet_copy import Coverage, Group
 
 LARGE_BYTES = 1 << 20
@@ -39,8 +39,8 @@ def points_of(journal: str, group: Group, start: int, stop: int | None) -> list[
     """The points of a row group at the positions ``start`` to ``stop`` (exclusive; None for all) within it."""
     lines = parquet_copy.lines_of(journal, group)
     if len(lines) == group.rows:  # every line is a point: those before the window need not be parsed
-        return list(_objects(lines[start:stop]))
-    return [point for point in _objects(lines) if "data" in point][start:stop]
+        return list(objects(lines[start:stop]))
+    return [point for point in objects(lines) if "data" in point][start:stop]
 
 
 def rows_between(journal: str, start: float | None, end: float | None) -> Iterator[dict[str, Any]]:
@@ -53,8 +53,8 @@ def rows_between(journal: str, start: float | None, end: float | None) -> Iterat
         lines = parquet_copy.lines_of(journal, group)
         if not _all_within(group, start, end):
             lines = _lines_in_window(journal, coverage, number, lines, start, end)
-        yield from _objects(lines)
-    yield from _objects(read_lines_from(journal, coverage.size if coverage is not None else 0))
+        yield from objects(lines)
+    yield from objects(read_lines_from(journal, coverage.size if coverage is not None else 0))
 
 
 def table(journal: str, shape: Shape, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
@@ -88,7 +88,7 @@ def has_nulls(journal: str, shape: Shape) -> bool:
     if coverage is not None and coverage.nulls:
         return True
     tail = read_lines_from(journal, coverage.size if coverage is not None else 0)
-    return any(row is not None and None in row.values() for row in map(shape.row, _objects(tail)))
+    return any(row is not None and None in row.values() for row in map(shape.row, objects(tail)))
 
 
 def concat(tables: Sequence[Any], time: str) -> Any:
@@ -171,13 +171,3 @@ def _with_schema(one: Any, schema: Any) -> Any:
         else:
             arrays.append(pa.nulls(len(one), field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _objects(lines: Iterator[bytes] | list[bytes]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        try:
-            value = decode(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value

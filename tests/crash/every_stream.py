@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from ml_dash.media.decode import decode_image
-from ml_dash.storage import reading
+from ml_dash.storage import lines, metric_reading, reading
 
 ROWS = 3
 """Calls of each kind in each half."""
@@ -86,13 +86,11 @@ class EveryStream:
         assert [(n, n) for n in numbers] == [
             (row["sequenceNumber"], row["metadata"]["number"]) for row in reading.read_logs(run)
         ]
-        points = reading.read_metric(run, "train/loss", 0, None)["data"]
+        points = metric_reading.read_metric(run, "train/loss", 0, None)["data"]
         assert [(n, n) for n in numbers] == [(point["index"], point["data"]["number"]) for point in points]
         about = json.loads(Path(run, "metrics/train/loss/metadata.json").read_bytes())
         assert ("what falls", len(numbers)) == (about["description"], about["totalDataPoints"])
-        rows = [
-            line for path in reading.shards(f"{run}/tracks/robot/pose", "data") for line in reading.read_objects(path)
-        ]
+        rows = [line for path in lines.shards(f"{run}/tracks/robot/pose", "data") for line in lines.read_objects(path)]
         assert numbers == [row["number"] for row in rows]
         assert len(numbers) == json.loads(Path(run, "tracks/robot/pose/metadata.json").read_bytes())["totalEntries"]
         assert {f"key{n}": n for n in numbers} | {"last": numbers[-1]} == reading.read_parameters(run)

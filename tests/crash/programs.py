@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ml_dash.storage import reading
+from ml_dash.storage import lines, metric_reading, reading
 from ml_dash.storage.documents import read_document
 from tests.support import SUBPROCESS_SECONDS, python_environment
 
@@ -213,7 +213,7 @@ def others(folder: Path) -> list[str]:
 
 def points(folder: Path, name: str = "train") -> list[dict[str, Any]]:
     """Every point of a metric, without its time, as readers see it; points of several writers are in order of time."""
-    data = [point["data"] for point in reading.read_metric(run_folder(folder), name, 0, None)["data"]]
+    data = [point["data"] for point in metric_reading.read_metric(run_folder(folder), name, 0, None)["data"]]
     times = [point.pop("_ts") for point in data]
     assert sorted(times) == times or len(shards(folder, name)) == 1
     return data
@@ -226,7 +226,7 @@ def messages(folder: Path) -> list[str]:
 
 def shards(folder: Path, name: str = "train") -> list[str]:
     """The names of a metric's files, the first writer's before the others'."""
-    return [Path(path).name for path in reading.shards(f"{run_folder(folder)}/metrics/{name}", "data")]
+    return [Path(path).name for path in lines.shards(f"{run_folder(folder)}/metrics/{name}", "data")]
 
 
 def wait_for_exit(pids: Sequence[int], timeout: float = 30.0) -> None:

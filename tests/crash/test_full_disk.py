@@ -11,7 +11,7 @@ import pytest
 
 from ml_dash import Experiment
 from ml_dash.buffer import BufferConfig
-from ml_dash.storage import reading
+from ml_dash.storage import metric_reading, reading, track_reading
 from tests.crash.every_stream import EveryStream, assert_same_picture, picture
 from tests.support import wait_until
 
@@ -82,10 +82,10 @@ def test_what_is_logged_while_the_disk_is_full_arrives_afterwards(small_disk, tm
     assert 1 == capsys.readouterr().err.count("cannot write: ENOSPC")
     run = small_disk / "runs/tests/full/run"
     load.check(run)
-    points = reading.read_metric(str(run), "full", 0, None)["data"]
+    points = metric_reading.read_metric(str(run), "full", 0, None)["data"]
     assert [(n, n) for n in range(ROWS)] == [(point["index"], point["data"]["number"]) for point in points]
     assert list(range(ROWS)) == [
-        row["number"] for row in reading.read_track(str(run), "full", None, None, None, "json")["entries"]
+        row["number"] for row in track_reading.read_track(str(run), "full", None, None, None, "json")["entries"]
     ]
     frames = reading.read_frames(str(run), "full")
     assert list(range(ROWS)) == [frame["seq"] for frame in frames]

@@ -14,7 +14,7 @@ import pytest
 
 from ml_dash import Experiment
 from ml_dash.media.decode import decode_image
-from ml_dash.storage import reading
+from ml_dash.storage import metric_reading, reading
 from tests.crash.every_stream import assert_same_picture, picture
 from tests.support import REPOSITORY, SUBPROCESS_SECONDS, python_environment
 
@@ -27,7 +27,7 @@ import json, os, sys, tempfile
 from pathlib import Path
 import numpy as np
 from ml_dash import Experiment
-from ml_dash.storage import reading
+from ml_dash.storage import metric_reading, reading
 from tests.crash.every_stream import EveryStream
 
 options = json.loads(sys.argv[1])
@@ -176,7 +176,7 @@ def test_what_is_larger_than_its_ring_arrives_all_the_same(tmp_path):
     run = str(tmp_path / "tests/memory/large")
     assert ["before", text, "after"] == [line["message"] for line in reading.read_logs(run)]
     assert {"text": text, "small": 1} == reading.read_parameters(run)
-    assert [text] == [point["data"]["text"] for point in reading.read_metric(run, "m", 0, None)["data"]]
+    assert [text] == [point["data"]["text"] for point in metric_reading.read_metric(run, "m", 0, None)["data"]]
     files = {entry["filename"]: entry for entry in reading.read_files(run)}
     contents = {name: Path(run, f"files{e['path']}", e["id"], name).read_bytes() for name, e in files.items()}
     assert_same_picture(large, contents["large.jpg"])

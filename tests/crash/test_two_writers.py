@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_dash.storage import layout, reading
+from ml_dash.storage import layout, lines, reading, track_reading
 from ml_dash.storage.documents import read_document
 from tests.crash.programs import ending, messages, others, points, run, run_folder, running, shards
 from tests.support import wait_until
@@ -53,7 +53,7 @@ def assert_whole(folder: Path, names: list[str]) -> None:
         assert {f"{name}-{i}.png" for i in range(0, POINTS, POINTS // IMAGES)} <= files
     assert len(names) * POINTS == len(found) == len(lines)
     assert len(names) * IMAGES == len(files)
-    rows = reading.merged_rows(run, "robot/pose")
+    rows = track_reading.merged_rows(run, "robot/pose")
     assert [{"timestamp": float(i)} | dict.fromkeys(names, i) for i in range(POINTS)] == rows
     frames = reading.read_frames(run, "camera")
     assert len(names) * IMAGES == len(frames)
@@ -68,7 +68,7 @@ def assert_whole(folder: Path, names: list[str]) -> None:
 def assert_own_files(folder: Path, names: list[str]) -> None:
     """No file was written to by two writers."""
     paths = [Path(run_folder(folder), "metrics/train", shard) for shard in shards(folder)]
-    writers = [{point["data"]["who"] for point in reading.read_objects(str(path))} for path in paths]
+    writers = [{point["data"]["who"] for point in lines.read_objects(str(path))} for path in paths]
     assert sorted(({name} for name in names), key=str) == sorted(writers, key=str)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ml_dash import Experiment, ExperimentError, InvalidTypeError, ml_dash_experiment
 from ml_dash.ipc import launch
-from ml_dash.storage import reading
+from ml_dash.storage import metric_reading, reading
 from ml_dash.writer import main as writer_main
 from tests.support import run_python
 
@@ -75,7 +75,7 @@ def test_what_returned_beside_the_end_of_the_run_is_on_disk(experiment, folder, 
     found = (
         reading.read_frames(str(folder), "camera")
         if stream == "frames"
-        else reading.read_metric(str(folder), "train", 0, None)["data"]
+        else metric_reading.read_metric(str(folder), "train", 0, None)["data"]
     )
     assert len(returned) == len(found)
 
@@ -261,7 +261,7 @@ class TestHints:
         with experiment.run as exp:
             exp.metrics("train").log({"loss": 0.5}, step=1)
 
-        [point] = reading.read_metric(str(folder), "train", 0, None)["data"]
+        [point] = metric_reading.read_metric(str(folder), "train", 0, None)["data"]
         assert {"loss": 0.5, "step": 1} == {name: point["data"][name] for name in ("loss", "step")}
 
 

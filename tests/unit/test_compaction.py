@@ -12,7 +12,7 @@ import pytest
 
 from ml_dash.query import tables
 from ml_dash.query.metric_stats import field_stats
-from ml_dash.storage import compaction, parquet_copy, reading, windows
+from ml_dash.storage import compaction, metric_reading, parquet_copy, track_reading, windows
 from ml_dash.storage.compaction import POINTS, ROWS
 
 
@@ -130,9 +130,13 @@ def test_the_points_after_the_copy_come_from_the_journal(metric):
     append(metric, points(120, start=100))
 
     assert list(range(220)) == table_of(metric)["step"].to_pylist()
-    assert list(range(95, 105)) == [point["index"] for point in reading.metric_points(run_of(metric), "train", 95, 105)]
-    assert list(range(215, 220)) == [point["index"] for point in reading.metric_points(run_of(metric), "train", 215)]
-    assert [] == list(reading.metric_points(run_of(metric), "train", 220))
+    assert list(range(95, 105)) == [
+        point["index"] for point in metric_reading.metric_points(run_of(metric), "train", 95, 105)
+    ]
+    assert list(range(215, 220)) == [
+        point["index"] for point in metric_reading.metric_points(run_of(metric), "train", 215)
+    ]
+    assert [] == list(metric_reading.metric_points(run_of(metric), "train", 220))
 
 
 def test_a_torn_line_is_in_neither(metric):
@@ -150,7 +154,7 @@ def test_lines_that_are_no_points_are_passed_over(metric):
     append(metric, [*points(70), {"index": 1}, [], *points(70, start=70)])
     compaction.build(str(metric), POINTS)
 
-    window = reading.metric_points(run_of(metric), "train", 60, 80)
+    window = metric_reading.metric_points(run_of(metric), "train", 60, 80)
 
     assert list(range(60, 80)) == [point["index"] for point in window]
     assert 140 == len(table_of(metric))
@@ -296,7 +300,7 @@ def test_a_track_is_the_same_as_its_model_in_rows_and_in_columns(track, unsorted
 
     for start, end in [(None, None), (10.0, 30.0), (50.25, 50.25), (99.0, None)]:
         expected = model(rows, start, end)
-        assert expected == reading.merged_rows(run_of(track), "pose", start, end)
+        assert expected == track_reading.merged_rows(run_of(track), "pose", start, end)
         table = table_of(track, start=start, end=end)
         assert without_nulls(expected) == without_nulls(table.to_pylist())
 

@@ -1,0 +1,171 @@
+"""The rows of tracks, from every writer's journal and from the folders of older clients."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ml_dash.errors import InvalidNameError
+from ml_dash.records.mocap import mocap_document
+from ml_dash.records.values import encode
+from ml_dash.storage import layout, legacy, lines
+from ml_dash.storage.documents import read_document
+from ml_dash.storage.journal import read_lines
+from ml_dash.storage.names import check_topic
+
+TRACK_FORMATS = ("json", "jsonl", "parquet", "mocap")
+
+
+def read_track(
+    run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None, format: str
+) -> Any:
+    """Rows by time in one of ``TRACK_FORMATS``; see ``TrackReader.read``."""
+    rows = [projected(row, columns) for row in merged_rows(run, topic, start, end)]
+    if format == "jsonl":
+        return b"".join(encode(row, f"track {topic!r}") + b"\n" for row in rows)
+    if format == "parquet":
+        return _parquet(rows)
+    if format == "mocap":
+        return mocap_document(topic, rows, track_metadata(run, topic))
+    return {"entries": rows, "count": len(rows)}
+
+
+def merged_rows(run: str, topic: str, start: float | None = None, end: float | None = None) -> list[dict[str, Any]]:
+    """A track's rows from ``start`` to ``end``, both inclusive, sorted by time.
+
+    Rows of one timestamp are merged in the order of their calls; those of the first writer count as earlier than those
+    of the others.
+    """
+    from ml_dash.storage import windows  # not loaded by a training process that only logs
+
+    rows: dict[float, dict[str, Any]] = {}
+    for path in track_shards(run, topic):
+        for row in windows.rows_between(path, start, end):
+            timestamp = _row_time(row)
+            if timestamp is None or not _within(timestamp, start, end):
+                continue
+            row["timestamp"] = timestamp
+            rows.setdefault(timestamp, {"timestamp": timestamp}).update(row)
+    return [rows[timestamp] for timestamp in sorted(rows)]
+
+
+def list_tracks(run: str) -> list[str]:
+    """The topics of a run, sorted. A folder of an older client counts under the topic that its metadata.json names."""
+    root = os.path.join(run, "tracks")
+    folders = (folder for folder, _, files in os.walk(root) if folder != root and lines.has_data(files))
+    return sorted({_topic_of(os.path.relpath(folder, root), folder) for folder in folders})
+
+
+def track_stats(run: str, topic: str) -> dict[str, Any]:
+    """A track's metadata, its entries counted now: those of every writer, each appended one."""
+    parts = [_shard_stats(path) for path in track_shards(run, topic)]
+    firsts = [part["firstTimestamp"] for part in parts if part["firstTimestamp"] is not None]
+    lasts = [part["lastTimestamp"] for part in parts if part["lastTimestamp"] is not None]
+    return (track_metadata(run, topic) or {}) | {
+        "topic": topic,
+        "columns": sorted({name for part in parts for name in part["columns"]}),
+        "totalEntries": sum(part["totalEntries"] for part in parts),
+        "firstTimestamp": min(firsts, default=None),
+        "lastTimestamp": max(lasts, default=None),
+    }
+
+
+def track_metadata(run: str, topic: str) -> dict[str, Any] | None:
+    """What metadata.json says of a track; None if there is no such track."""
+    folders = dict.fromkeys(os.path.dirname(path) for path in track_shards(run, topic))
+    found: dict[str, Any] = {}
+    for folder in folders:
+        found |= read_document(os.path.join(folder, layout.METADATA)) or {}
+    return found if folders else None
+
+
+def track_shards(run: str, topic: str) -> list[str]:
+    """The journals of a topic: where older clients put it (an underscore for each slash), and where we do.
+
+    Several topics may share such a folder, and its metadata.json names the first of them at most; so what an older
+    client began counts for each. Otherwise the folder ``a_b`` is the topic ``a_b`` alone.
+    """
+    folder, old = (os.path.join(run, place(topic)) for place in (layout.track_folder, layout.old_track_folder))
+    before = lines.shards(old, "data") if old != folder else []
+    if before and not legacy.is_published(before[0]):
+        about = read_document(os.path.join(old, layout.METADATA)) or {}
+        before = before if about.get("topic") == topic else []
+    return [*before, *lines.shards(folder, "data")]
+
+
+def _topic_of(name: str, folder: str) -> str:
+    """The topic of a folder below ``tracks``: its path, or what an older client made it from."""
+    topic = (read_document(os.path.join(folder, layout.METADATA)) or {}).get("topic")
+    if not isinstance(topic, str) or layout.old_track_folder(topic) != f"tracks/{name}":
+        return name
+    try:
+        check_topic(topic)
+    except InvalidNameError:  # it was allowed once, and nobody could ask for it
+        return name
+    return topic
+
+
+def _shard_stats(path: str) -> dict[str, Any]:
+    """What metadata.json says of its journal if it is up to date, else the same counted."""
+    folder, name = os.path.split(path)
+    about = (read_document(os.path.join(folder, layout.METADATA)) or {}) if name == "data.jsonl" else {}
+    if _counts_every_row(about) and about["totalEntries"] == sum(1 for _ in read_lines(path)):
+        return about
+    columns: set[str] = set()
+    total, first, last = 0, math.inf, -math.inf
+    for row in lines.read_objects(path):
+        timestamp = _row_time(row)
+        if timestamp is not None:
+            total += 1
+            columns.update(row)
+            first, last = min(first, timestamp), max(last, timestamp)
+    columns.discard("timestamp")
+    ends = (first, last) if total else (None, None)
+    return {"columns": columns, "totalEntries": total, "firstTimestamp": ends[0], "lastTimestamp": ends[1]}
+
+
+def _counts_every_row(about: dict[str, Any]) -> bool:
+    numbers = [about.get(key) for key in ("totalEntries", "firstTimestamp", "lastTimestamp")]
+    columns = about.get("columns")
+    return (
+        all(isinstance(number, (int, float)) for number in numbers)
+        and isinstance(columns, list)
+        and all(isinstance(column, str) for column in columns)
+    )
+
+
+def _row_time(row: dict[str, Any]) -> float | None:
+    """The time of a row, or None if it has none that can be sorted."""
+    timestamp = row.get("timestamp")
+    if not isinstance(timestamp, (int, float)) or isinstance(timestamp, bool):
+        return None
+    try:
+        seconds = float(timestamp) + 0.0  # minus zero is zero
+    except OverflowError:
+        return None
+    return seconds if math.isfinite(seconds) else None
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ml_dash.storage.columns import rows_to_table
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows_to_table(rows, first="timestamp"), sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _within(timestamp: float, start: float | None, end: float | None) -> bool:
+    return (start is None or timestamp >= start) and (end is None or timestamp <= end)
+
+
+def projected(row: dict[str, Any], columns: Sequence[str] | None) -> dict[str, Any]:
+    """A row with only these fields and its timestamp; with all of them for None."""
+    if columns is None:
+        return row
+    return {"timestamp": row["timestamp"], **{name: row[name] for name in columns if name in row}}
