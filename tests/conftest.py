@@ -25,6 +25,9 @@ hypothesis.settings.load_profile("ml_dash")
 def pytest_configure(config: pytest.Config) -> None:
     """Mark every process that the tests start, and refuse to test the checkout where the wheel is meant."""
     os.environ[SESSION_VARIABLE] = uuid.uuid4().hex
+    # Each run would look for a git repository, and its writer live a few tenths of a second longer for it: the tests of
+    # that switch it on, and so do those of crashes, which test what users have.
+    os.environ["ML_DASH_RECORD_ENVIRONMENT"] = "0"
     # Not the home of whoever runs the tests; removed when the process ends.
     cache = tempfile.TemporaryDirectory(prefix="ml_dash-cache-")
     config.add_cleanup(cache.cleanup)

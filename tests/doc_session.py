@@ -163,4 +163,4 @@ def _environment(folder: Path) -> dict[str, str]:
     """A home of the page's own, so that no example meets the tokens and settings of whoever runs the tests."""
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
-    return python_environment({"HOME": str(home)})
+    return python_environment({"HOME": str(home), "ML_DASH_RECORD_ENVIRONMENT": "1"})

@@ -36,7 +36,7 @@ def load_pandas() -> Any:
     try:
         import pandas as pd
     except ImportError:
-        raise MissingExtraError('pandas is not installed; run: pip install "ml-dash[manager]"') from None
+        raise MissingExtraError("pandas is not installed; run: pip install pandas") from None
     return pd
 
 

@@ -20,6 +20,9 @@ from ml_dash.storage.names import check_topic
 
 Pixels = np.ndarray[Any, Any]
 
+NAMED_STREAMS = 5
+"""Streams that a message names."""
+
 
 class FrameReader:
     """One frame stream of a run, as far as it can be read.
@@ -110,7 +113,7 @@ class FrameReader:
         times = view.times()
         known = times if nearest else times[times <= moment]
         if not known.size:
-            span = f"; they begin at {times.min()}" if times.size else ""
+            span = f"; they begin at {times.min()}" if times.size else f"; {self._others()}"
             raise MissingFileError(f"{self._what} has no frame at or before {moment}{span}")
         found = _nearest(known, moment) if nearest else known.max()
         (entry,) = view.entries([int(np.flatnonzero(times == found)[-1])])
@@ -195,9 +198,18 @@ class FrameReader:
         view = self._view()
         position = view.position_of(number)
         if position is None:
-            raise MissingFileError(f"{self._what} has no frame {number}; it has {view.count} of them")
+            known = f"it has {view.count} of them" if view.count else self._others()
+            raise MissingFileError(f"{self._what} has no frame {number}; {known}")
         (entry,) = view.entries([position])
         return entry
+
+    def _others(self) -> str:
+        """What to say where there is nothing: which streams there are."""
+        known = [repr(about["topic"]) for about in FramesReader(self._source).list() if about["totalFrames"]]
+        more = f" and {len(known) - NAMED_STREAMS} more" if len(known) > NAMED_STREAMS else ""
+        return (
+            f"the run has frames {', '.join(known[:NAMED_STREAMS])}{more}" if known else "the run has no frames at all"
+        )
 
     def _bytes_of(self, entry: Entry) -> bytes:
         path = os.path.join(self._source.folder, layout.frames_folder(self.topic), entry["shard"])

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ml_dash.errors import InvalidValueError
+from ml_dash.storage.names import closest
 
 
 def check_columns(columns: object, what: str) -> list[str] | None:
@@ -23,6 +24,20 @@ def check_columns(columns: object, what: str) -> list[str] | None:
     if len(names) < len(given):
         raise InvalidValueError(f"{what}: columns={columns!r:.80} must be a list of names, such as ['loss', 'imu.x']")
     return names
+
+
+def check_there(wanted: Iterable[str], there: Iterable[str], what: str) -> None:
+    """Refuse a column that is asked for and that nothing has.
+
+    Raises:
+        InvalidValueError: there is one; the text names the closest of those that are there.
+    """
+    known = sorted(there)
+    missing = next((name for name in wanted if name not in known), None)
+    if missing is not None:
+        near = closest(missing, known)
+        advice = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
+        raise InvalidValueError(f"{what} has no values of the name {missing!r}; {advice}")
 
 
 def check_time(value: object, name: str, what: str) -> float | None:

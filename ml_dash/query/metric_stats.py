@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_dash.records.aggregate import Moments
-from ml_dash.storage import legacy, lines, metric_reading, parquet_copy, windows
+from ml_dash.storage import legacy, lines, metric_reading, windows
 
 FOLD_VALUES = 65_536
 """Values of one field taken together by ``stats``: half a megabyte, and numpy's own cost is nothing beside it."""
+
+_OWN_NAMES = {"data._index": "_index", "data._createdAt": "_createdAt"}
+"""Values of the user's that stand under another name in a copy, since its own columns are called so."""
 
 _NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
@@ -41,13 +44,13 @@ def _tallied(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
 
 def _tally_copy(tally: _Tally, path: str) -> int:
     """Take the numbers of the columnar copy, and return where in the journal it ends: 0 if it does not serve."""
-    coverage = windows.coverage_of(path)
-    if coverage is None or any(kind == "json" for _, kind in coverage.columns):  # which may hold numbers as well
-        return 0
-    numbers = [name for name, kind in coverage.columns if kind in ("int64", "double") and name != "_index"]
-    for group in range(len(coverage.groups)):
-        tally.take_columns(parquet_copy.read_groups(path, coverage, [group], numbers), coverage.groups[group].rows)
-    return coverage.size
+    with windows.copy_of(path) as copy:
+        if copy is None or any(kind == "json" for _, kind in copy.coverage.columns):  # which may hold numbers as well
+            return 0
+        numbers = [name for name, kind in copy.coverage.columns if kind in ("int64", "double") and name != "_index"]
+        for number, group in enumerate(copy.coverage.groups):
+            tally.take_columns(copy.read([number], numbers), group.rows)
+        return copy.coverage.size
 
 
 class _Tally:
@@ -80,7 +83,7 @@ class _Tally:
         for name in table.schema.names:
             there = table[name].is_valid().to_numpy()
             values = table[name].drop_null().to_numpy().astype(np.float64, copy=False)
-            self._moments[name].fold(values, times[there] if times is not None else None)
+            self._moments[_OWN_NAMES.get(name, name)].fold(values, times[there] if times is not None else None)
 
     def _take_fields(self, data: Mapping[str, Any], prefix: str, when: float | None) -> None:
         for name, value in data.items():

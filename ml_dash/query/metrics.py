@@ -101,7 +101,7 @@ class MetricReader:
         """The points as a ``pyarrow.Table`` in the order of ``read``: many times faster for long metrics.
 
         Args:
-            columns: the values wanted; None for all. One that no point has is left out.
+            columns: the values wanted; None for all.
             start_timestamp: the first ``_ts`` wanted, inclusive, in seconds since 1970; None for no limit.
             end_timestamp: the last one, inclusive.
 
@@ -111,7 +111,7 @@ class MetricReader:
             JSON text. Null is a value that is missing or None.
 
         Raises:
-            InvalidValueError: a limit is no number, or ``columns`` is no list of names.
+            InvalidValueError: a limit is no number, ``columns`` is no list of names, or no point has such a value.
             ExperimentError: the experiment is closed.
         """
         start, end = (
@@ -122,7 +122,9 @@ class MetricReader:
         self._source.flush()
         from ml_dash.query import tables
 
-        return tables.metric_table(self._source.folder, self.name, start, end, names)
+        found = tables.metric_table(self._source.folder, self.name, start, end, names)
+        whole = None if start is not None or end is not None else self.table
+        return tables.with_columns(found, names, whole, self._what)
 
     def numpy(self, columns: Sequence[str] | None = None, **window: float | None) -> dict[str, npt.NDArray[Any]]:
         """The same as arrays by name, each with one entry a point; ``window`` is as for ``table``.

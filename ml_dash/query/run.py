@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import itertools
 import os
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-from ml_dash.errors import InvalidTypeError, MissingFileError
+from ml_dash.errors import ExperimentError, InvalidTypeError, MissingFileError
 from ml_dash.query import scan
 from ml_dash.query.environment import read_environment
 from ml_dash.query.files import FilesReader
@@ -23,8 +23,17 @@ from ml_dash.storage import reading
 HEARTBEAT_LIMIT_S = 60.0
 """A run that says it is running and has not said so for longer is not: the writer does so every 10 s."""
 
-SEARCHED_RUNS = 10_000
-"""How many runs are looked at for a name that is close to one that is not there."""
+SEARCHED_RUNS = 100_000
+"""How many runs are looked at for one that ends in what was given: more than a tree has, and a bound all the same."""
+
+COMPARED_RUNS = 10_000
+"""How many names are compared with one that is not there: a second's work, for a message."""
+
+NAMED_RUNS = 3
+"""Runs that such a message names."""
+
+LISTED_RUNS = 5
+"""Runs that are named where several end in what was given."""
 
 _TRACKER_FACTS = ("frames_written", "frames_dropped", "records_refused", "tracker_errors")
 
@@ -117,7 +126,8 @@ class RunReader:
     @property
     def tags(self) -> list[str]:
         """Words to find it by."""
-        return list(self.document().get("tags") or [])
+        tags = self.document().get("tags")
+        return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
     @property
     def metadata(self) -> Any:
@@ -154,11 +164,13 @@ def open_run(path_or_prefix: str | os.PathLike[str], dash_root: str | os.PathLik
     """Open a run for reading. Nothing is ever written to it.
 
     Args:
-        path_or_prefix: the run's folder, or its prefix below ``dash_root``.
+        path_or_prefix: the run's folder, its prefix below ``dash_root``, or the end of a prefix that only one run has:
+            ``seed-1`` for ``alice/walker/seed-1``.
         dash_root: folder of all runs.
 
     Raises:
         MissingFileError: there is no such run; the text names the closest ones.
+        ExperimentError: several runs end in that; the text names them.
         InvalidTypeError: it is no path.
     """
     if not isinstance(path_or_prefix, (str, os.PathLike)):
@@ -169,7 +181,30 @@ def open_run(path_or_prefix: str | os.PathLike[str], dash_root: str | os.PathLik
         if scan.is_run(place):
             inside = place == root or place.startswith(root + os.sep)
             return RunReader(place, scan.prefix_of(place, root) if inside else _own_prefix(place))
-    raise MissingFileError(_not_there(text, root))
+    known = [scan.prefix_of(run, root) for run in itertools.islice(scan.find_runs(root), SEARCHED_RUNS)]
+    ending = ending_in(text, known)
+    if len(ending) > 1:
+        raise ExperimentError(f"{len(ending)} runs end in {text!r}: {_listed(ending)}; name one in full")
+    if not ending:
+        raise MissingFileError(_not_there(text, root, known))
+    return RunReader(os.path.join(root, *ending[0].split("/")), ending[0])
+
+
+def ending_in(text: str, prefixes: Iterable[str]) -> list[str]:
+    """The prefixes whose last segments are these: ``seed-1`` and ``walker/seed-1`` are ends of ``a/walker/seed-1``."""
+    end = text.rstrip("/")
+    return [prefix for prefix in prefixes if prefix.endswith(f"/{end}")] if end and not os.path.isabs(text) else []
+
+
+def near_prefixes(text: str, known: Sequence[str]) -> list[str]:
+    """The few prefixes that somebody who wrote this may have meant: those below it, those like it, or the first ones."""
+    import difflib
+
+    known = known[:COMPARED_RUNS]
+    below = [prefix for prefix in known if prefix.startswith(f"{text.strip('/')}/")]
+    names = {prefix.rsplit("/", 1)[-1]: prefix for prefix in reversed(known)}
+    close = below or difflib.get_close_matches(text, dict.fromkeys([*known, *names]), n=NAMED_RUNS, cutoff=0.4)
+    return list(dict.fromkeys(names.get(match, match) for match in close or known))[:NAMED_RUNS]
 
 
 def to_datetime(text: object) -> datetime.datetime | None:
@@ -197,10 +232,12 @@ def _own_prefix(folder: str) -> str:
     return (prefix.strip("/") if isinstance(prefix, str) else "") or os.path.basename(folder)
 
 
-def _not_there(text: str, root: str) -> str:
-    known = [scan.prefix_of(run, root) for run in itertools.islice(scan.find_runs(root), SEARCHED_RUNS)]
+def _not_there(text: str, root: str, known: list[str]) -> str:
     if not known:
         return f"there is no run {text!r}, and none at all below {root!r}; name dash_root= or the run's folder"
-    below = [prefix for prefix in known if prefix.startswith(f"{text.strip('/')}/")]
-    close = below[:3] or difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known[:3]
-    return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, close))}"
+    return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, near_prefixes(text, known)))}"
+
+
+def _listed(prefixes: list[str]) -> str:
+    more = f" and {len(prefixes) - LISTED_RUNS:,} more" if len(prefixes) > LISTED_RUNS else ""
+    return ", ".join(prefixes[:LISTED_RUNS]) + more

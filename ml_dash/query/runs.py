@@ -8,11 +8,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
-from ml_dash.errors import InvalidTypeError, InvalidValueError
+from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query import scan
+from ml_dash.query.limits import check_columns, check_there
+from ml_dash.query.metrics import canonical_name
 from ml_dash.query.run import RunReader
 from ml_dash.query.tables import metric_table
 from ml_dash.storage import windows
+from ml_dash.storage.names import closest
 
 _WILDCARDS = frozenset("*?[")
 Condition = Callable[[RunReader], bool]
@@ -43,12 +46,15 @@ def runs(
 
     Raises:
         InvalidTypeError: an argument has the wrong type.
-        InvalidValueError: a time cannot be read.
+        InvalidValueError: a time cannot be read, or there is no such status.
+        MissingFileError: there is no such folder.
     """
     if not isinstance(dash_root, (str, os.PathLike)):
         raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
     root = os.path.abspath(os.fspath(dash_root))
     conditions = _conditions(tags, status, params, since, until)
+    if not os.path.isdir(root):
+        raise MissingFileError(f"there is no folder {root!r}; name the dash_root= of the experiments")
     found = (RunReader(folder, scan.prefix_of(folder, root)) for folder in scan.find_runs(root))
     chosen = [run for run in found if _matches(run.prefix, match) and all(fits(run) for fits in conditions)]
     return Runs(root, chosen)
@@ -113,30 +119,41 @@ class Runs(Sequence[RunReader]):
             *fields: the values wanted, such as ``"loss"``; none means all.
 
         Returns:
-            The columns ``run`` (its prefix), ``_index``, ``_ts`` and the values; points of a run are together.
+            The columns ``run`` (its prefix), ``_index``, ``_ts`` and the values; points of a run are together. A value
+            that is called ``run`` itself is ``data.run``.
+
+        Raises:
+            InvalidNameError: the name cannot be a metric's.
+            InvalidValueError: no run has a value of that name in this metric.
         """
-        import pyarrow as pa
+        name = canonical_name(name)
+        wanted = check_columns(list(fields), "runs") or None
+        tables = [_with_prefix(metric_table(run.folder, name, None, None, wanted), run.prefix) for run in self._runs]
+        tables = [table for table in tables if len(table)]
+        if not tables:
+            return _empty()
+        found = windows.concat(tables, "_ts")
+        if missing := [field for field in fields if field not in found.schema.names]:
+            check_there(missing, self.metric(name).schema.names, f"metric {name!r} of these runs")
+        return found
 
-        tables = []
-        for run in self._runs:
-            table = metric_table(run.folder, name, None, None, fields or None)
-            if len(table):
-                prefixes = pa.array([run.prefix]).take(pa.array([0] * len(table)))
-                tables.append(table.add_column(0, "run", prefixes))
-        return windows.concat(tables, "_ts").select(_order(tables)) if tables else _empty()
+
+RUN = "run"
+"""The column that says which run a row is of."""
 
 
-def _order(tables: list[Any]) -> list[str]:
-    names = dict.fromkeys(name for table in tables for name in table.schema.names)
-    return ["run", *(name for name in names if name != "run")]
+def _with_prefix(table: Any, prefix: str) -> Any:
+    import pyarrow as pa
+
+    names = [f"data.{name}" if name == RUN else name for name in table.schema.names]
+    prefixes = pa.array([prefix]).take(pa.array([0] * len(table), pa.int64()))
+    return table.rename_columns(names).add_column(0, RUN, prefixes)
 
 
 def _empty() -> Any:
     import pyarrow as pa
 
-    return pa.table(
-        {"run": pa.array([], pa.string()), "_index": pa.array([], pa.int64()), "_ts": pa.array([], pa.float64())}
-    )
+    return pa.schema({RUN: pa.string(), "_index": pa.int64(), "_ts": pa.float64()}).empty_table()
 
 
 def _matches(prefix: str, match: str | None) -> bool:
@@ -156,7 +173,7 @@ def _conditions(tags: object, status: object, params: object, since: object, unt
         wanted = set(_texts("tags", tags))
         conditions.append(lambda run: wanted <= set(run.tags))
     if status is not None:
-        states = {state.upper() for state in _texts("status", status)}
+        states = {_state(text) for text in _texts("status", status)}
         conditions.append(lambda run: str(run.status).upper() in states)
     if params is not None:
         conditions.append(_params_condition(params))
@@ -170,6 +187,11 @@ def _conditions(tags: object, status: object, params: object, since: object, unt
 
 
 _MOMENT = datetime.timedelta(microseconds=1)
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LONGEST_S = 60e9
+"""Seconds before and after 1970 that a date can hold: about 1900 years."""
+
+STATES = ("RUNNING", "COMPLETED", "FAILED", "CANCELLED", "NONE")
 
 
 def _params_condition(params: object) -> Condition:
@@ -188,6 +210,14 @@ def _fits(found: Any, wanted: Any) -> bool:
     return bool(wanted(found)) if callable(wanted) else bool(found == wanted)
 
 
+def _state(text: str) -> str:
+    if text.upper() in STATES:
+        return text.upper()
+    near = closest(text, STATES)
+    advice = f"did you mean {near!r}?" if near else f"use one of {', '.join(STATES)}"
+    raise InvalidValueError(f"status={text!r:.80} is no status of a run; {advice}")
+
+
 def _texts(what: str, given: object) -> list[str]:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
@@ -199,9 +229,9 @@ def _moment(what: str, given: object) -> datetime.datetime:
     if isinstance(given, datetime.datetime):
         return given if given.tzinfo is not None else given.astimezone()
     if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return datetime.datetime.fromtimestamp(given, datetime.UTC)
+        given = _EPOCH + datetime.timedelta(seconds=given) if abs(given) < _LONGEST_S else "beyond the year 9999"
     try:
-        moment = datetime.datetime.fromisoformat(str(given))
+        moment = given if isinstance(given, datetime.datetime) else datetime.datetime.fromisoformat(str(given))
     except ValueError:
         raise InvalidValueError(
             f"{what}={given!r:.80} is no time; pass a datetime, ISO text such as '2026-03-01', or seconds since 1970"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import MissingExtraError
+from ml_dash.query.limits import check_there
 from ml_dash.records.values import decode
 from ml_dash.storage import layout, legacy, lines, track_reading, windows
 from ml_dash.storage.columns import kind_of_field, rows_to_table
@@ -24,12 +25,24 @@ def metric_table(
     """The points of a metric as a ``pyarrow.Table``, in the order of ``read``: ``_index``, ``_ts``, the values, ``_createdAt``."""
     names = None if columns is None else [INDEX, POINTS.time, *columns]
     journals = lines.shards(os.path.join(run, layout.metric_folder(name)), "data")
-    tables = [windows.table(journal, POINTS, start, end, names) for journal in journals]
     flat = legacy.flat_journal(run, name)
-    if flat is not None:
-        tables.insert(0, windows.within(_flat_table(flat, names), POINTS.time, start, end))
+    if flat is None and len(journals) == 1:
+        return windows.table(journals[0], POINTS, start, end, names)
+    # All of them first: where a point stands among those of the others is known only then.
+    tables = [] if flat is None else [_flat_table(flat, names)]
+    tables += [windows.table(journal, POINTS, None, None, names) for journal in journals]
+    if not tables:
+        return _no_points(columns)
     found = windows.concat(tables, POINTS.time)
-    return _in_one_order(found) if len(tables) > 1 else found
+    ordered = found if len(tables) == 1 else _in_one_order(found)
+    return windows.within(ordered, POINTS.time, start, end)
+
+
+def _no_points(columns: Sequence[str] | None) -> Any:
+    import pyarrow as pa
+
+    schema = pa.schema({INDEX: pa.int64(), POINTS.time: pa.float64(), "_createdAt": pa.string()})
+    return schema.empty_table() if columns is None else schema.empty_table().select([INDEX, POINTS.time])
 
 
 def track_table(run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
@@ -43,6 +56,28 @@ def track_table(run: str, topic: str, start: float | None, end: float | None, co
         rows = [track_reading.projected(row, columns) for row in track_reading.merged_rows(run, topic, start, end)]
         return rows_to_table(rows, first=ROWS.time)
     return _merged(ordered)
+
+
+def with_columns(found: Any, names: Sequence[str] | None, everything: Callable[[], Any] | None, what: str) -> Any:
+    """The table with every column that was asked for: in a window of time a value may be missing, and is null then.
+
+    Args:
+        found: the table.
+        names: what was asked for.
+        everything: reads all columns, for the error text; None where only a window was read.
+        what: names the stream in the error text.
+
+    Raises:
+        InvalidValueError: all rows were read, and none has a value of that name.
+    """
+    import pyarrow as pa
+
+    missing = [name for name in names or () if name not in found.schema.names]
+    if missing and everything is not None and len(found):
+        check_there(missing, everything().schema.names, what)
+    for name in missing:
+        found = found.append_column(name, pa.nulls(len(found)))
+    return found
 
 
 def to_numpy(table: Any) -> dict[str, np.ndarray[Any, Any]]:
@@ -63,7 +98,7 @@ def to_dataframe(table: Any) -> Any:
     try:
         import pandas as pd
     except ImportError:
-        raise MissingExtraError('pandas is not installed; run: pip install "ml-dash[manager]"') from None
+        raise MissingExtraError("pandas is not installed; run: pip install pandas") from None
 
     frame = table.to_pandas()
     for field in table.schema:

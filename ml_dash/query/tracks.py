@@ -97,14 +97,14 @@ class TrackReader:
         Args:
             start_timestamp: the first time wanted, inclusive, in seconds of the track's clock; None for no limit.
             end_timestamp: the last time wanted, inclusive; None for no limit.
-            columns: the fields wanted; None for all. A field that no row has is left out.
+            columns: the fields wanted; None for all.
 
         Returns:
             ``timestamp`` (float64) and a column for each field: whole numbers, floats, booleans, text or lists of
             these; a field that mixes types, or holds dicts, is JSON text. Null is a field that is missing or None.
 
         Raises:
-            InvalidValueError: a limit is no number, or ``columns`` is no list of names.
+            InvalidValueError: a limit is no number, ``columns`` is no list of names, or no row has such a field.
             ExperimentError: the experiment is closed.
         """
         start, end = self._limits(start_timestamp, end_timestamp)
@@ -112,7 +112,9 @@ class TrackReader:
         self._source.flush()
         from ml_dash.query import tables
 
-        return tables.track_table(self._source.folder, self.topic, start, end, names)
+        found = tables.track_table(self._source.folder, self.topic, start, end, names)
+        whole = None if start is not None or end is not None else self.table
+        return tables.with_columns(found, names, whole, self._what)
 
     def numpy(
         self,

@@ -231,14 +231,11 @@ def _check_copy(run: str, path: str, kind: _Kind, advance: Advance) -> Iterator[
     copy = os.path.join(run, place)
     if not os.path.exists(copy):
         return
-    coverage = parquet_copy.load(journal)
     advance(os.path.getsize(copy))
-    if coverage is None:
-        problem = "is damaged, or belongs to another journal"
-    elif not parquet_copy.is_intact(journal, coverage):
-        problem = "is damaged"
-    else:
-        return
+    with parquet_copy.opened(journal) as found:
+        if found is not None and found.is_intact():
+            return
+    problem = "is damaged, or belongs to another journal"
     advice = "removes it and makes it anew from the journal"
     yield Finding(WARNING, place, f"{problem}; {kind.record} are read from the journal", advice, Fix(COPY, path))
 

@@ -9,6 +9,7 @@ pyarrow is loaded by the functions that need it: a training process reads column
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -28,20 +29,23 @@ def rows_to_table(rows: Iterable[Mapping[str, Any]], first: str | None = None) -
     import pyarrow as pa
 
     rows = list(rows)
-    columns = {first: [row.get(first) for row in rows]} if first is not None else {}
-    columns |= columns_of(rows, skip=first)
     fields, arrays = [], []
-    for name, values in columns.items():
+    for name in names_in(rows, first):
+        values = column_of(rows, name)
         kind = pa.float64() if name == first else kind_of(values)
         fields.append(field_of(name, kind))
         arrays.append(array_of(values, kind))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]], skip: str | None = None) -> dict[str, list[Any]]:
-    """The values of each name, one for each row; None where it is missing."""
-    names = dict.fromkeys(name for row in rows for name in row if name != skip)
-    return {name: [row.get(name) for row in rows] for name in names}
+def names_in(rows: Iterable[Mapping[str, Any]], first: str | None = None) -> list[str]:
+    """The names of all values, in the order in which they come up, after ``first``."""
+    return list(dict.fromkeys(itertools.chain([] if first is None else [first], *rows)))
+
+
+def column_of(rows: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
+    """The values of a name, one for each row; None where it is missing."""
+    return [row.get(name) for row in rows]
 
 
 def kind_of(values: Sequence[Any]) -> Any:
@@ -52,9 +56,9 @@ def kind_of(values: Sequence[Any]) -> Any:
         kind = pa.array(values).type
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return None
-    if pa.types.is_floating(kind) and bool in set(map(type, values)):  # pyarrow takes True for 1.0
+    if not _is_plain(kind) or (_innermost_is_float(kind) and bool in _types_in(values)):  # pyarrow takes True for 1.0
         return None
-    return kind if _is_plain(kind) else None
+    return kind
 
 
 def wider(one: Any, other: Any) -> Any:
@@ -74,10 +78,11 @@ def wider(one: Any, other: Any) -> Any:
 
 
 def field_of(name: str, kind: Any) -> Any:
-    """The field of a column of that type."""
+    """The field of a column of that type. What of its name is no UTF-8 is written as an escape."""
     import pyarrow as pa
 
-    return pa.field(name, pa.string(), metadata=JSON_MARK) if kind is None else pa.field(name, kind)
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return pa.field(text, pa.string(), metadata=JSON_MARK) if kind is None else pa.field(text, kind)
 
 
 def kind_of_field(field: Any) -> Any:
@@ -92,6 +97,16 @@ def name_of(kind: Any) -> str:
     if kind is None:
         return "json"
     return f"list<{name_of(kind.value_type)}>" if pa.types.is_list(kind) else str(kind)
+
+
+def kind_named(name: str) -> Any:
+    """The inverse of ``name_of``."""
+    import pyarrow as pa
+
+    if name.startswith("list<"):
+        return pa.list_(kind_named(name[5:-1]))
+    plain = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), pa.string())
+    return None if name == "json" else {str(kind): kind for kind in plain}[name]
 
 
 def array_of(values: Sequence[Any], kind: Any) -> Any:
@@ -127,6 +142,21 @@ def _as_float(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_float(item) for item in value]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _types_in(values: Iterable[Any]) -> set[type]:
+    """The types of values, and of what is in lists among them."""
+    types = set(map(type, values))
+    if list in types:
+        inner = (value for value in values if type(value) is list)
+        types |= _types_in(list(itertools.chain.from_iterable(inner)))
+    return types
+
+
+def _innermost_is_float(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return _innermost_is_float(kind.value_type) if pa.types.is_list(kind) else pa.types.is_floating(kind)
 
 
 def _is_plain(kind: Any) -> bool:

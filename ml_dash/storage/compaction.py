@@ -15,15 +15,28 @@ from typing import Any, NamedTuple
 
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import parquet_copy
-from ml_dash.storage.columns import array_of, columns_of, field_of, kind_of, kind_of_field, recast, wider
+from ml_dash.storage.columns import (
+    array_of,
+    column_of,
+    field_of,
+    kind_named,
+    kind_of,
+    kind_of_field,
+    names_in,
+    recast,
+    wider,
+)
 from ml_dash.storage.journal import read_lines_from, whole_length
-from ml_dash.storage.parquet_copy import Coverage, Group
+from ml_dash.storage.parquet_copy import Copy, Coverage, Group
 
 GROUP_LINES = 32_768
 """Lines of one row group: a window of 1000 rows then reads a thirtieth of a million, and the columns pack well."""
 
 GROUP_BYTES = 32 * 1024 * 1024
 """Bytes of lines after which a row group ends all the same: what is in memory at once."""
+
+MAX_COLUMNS = 512
+"""Names from which a journal gets no copy: most of its cells would be empty, and a row group takes 128 MiB by then."""
 
 Row = dict[str, Any]
 
@@ -68,23 +81,32 @@ ROWS = Shape(track_row, "timestamp")
 
 
 def build(journal: str, shape: Shape) -> bool:
-    """Write the copy of a journal, or renew it. False if it is complete already, or there is no row.
+    """Write the copy of a journal, or renew it. False if it is complete already, or there is nothing to copy.
+
+    A journal with more than ``MAX_COLUMNS`` names gets none.
 
     Raises:
         OSError: the journal cannot be read, or the copy cannot be written.
     """
-    old = parquet_copy.load(journal)
-    if old is not None and not parquet_copy.is_intact(journal, old):
-        old = None
-    if old is not None and old.size >= whole_length(journal, os.path.getsize(journal)):
-        return False
-    kept = _worth_keeping(old)
-    plan = _Plan.of_copy(journal) if kept else _Plan()
-    plan.nulls = old is not None and old.nulls
-    groups = [*kept, *(plan.learn(piece, shape) for piece in _pieces(journal, kept[-1].end if kept else 0))]
+    with parquet_copy.opened(journal) as old:
+        if old is not None and not old.is_intact():
+            return _build(journal, shape, None)
+        if old is not None and old.coverage.size >= whole_length(journal, os.path.getsize(journal)):
+            return False
+        return _build(journal, shape, old)
+
+
+def _build(journal: str, shape: Shape, old: Copy | None) -> bool:
+    kept = _worth_keeping(old.coverage.groups if old is not None else [])
+    plan = _Plan(old.coverage.columns if old is not None and kept else [], nulls=old is not None and old.coverage.nulls)
+    groups = list(kept)
+    for piece in _pieces(journal, kept[-1].end if kept else 0):
+        groups.append(plan.learn(piece, shape))
+        if len(plan.kinds) > MAX_COLUMNS:
+            return False
     if not any(group.rows for group in groups):
         return False
-    _write(journal, shape, plan, _coverage(journal, plan, groups), len(kept))
+    _write(journal, shape, plan, _coverage(journal, plan, groups), old, len(kept))
     return True
 
 
@@ -103,26 +125,18 @@ class _Piece(NamedTuple):
 
 
 class _Plan:
-    """The columns of a copy, as they are learned."""
+    """The columns of a copy, as they are learned; at first those of an older copy."""
 
-    def __init__(self) -> None:
-        self.kinds: dict[str, Any] = {}
-        self.nulls = False
-
-    @classmethod
-    def of_copy(cls, journal: str) -> _Plan:
-        import pyarrow.parquet as pq
-
-        plan = cls()
-        plan.kinds = {field.name: kind_of_field(field) for field in pq.read_schema(parquet_copy.path_of(journal))}
-        return plan
+    def __init__(self, columns: list[list[str]], *, nulls: bool) -> None:
+        self.kinds: dict[str, Any] = {name: kind_named(kind) for name, kind in columns}
+        self.nulls = nulls
 
     def learn(self, piece: _Piece, shape: Shape) -> Group:
         """Take the columns of some lines into account."""
         rows = rows_of(piece.lines, shape)
         self.nulls = self.nulls or any(None in row.values() for row in rows)
-        for name, values in columns_of(rows).items():
-            kind = kind_of(values)
+        for name in names_in(rows):
+            kind = kind_of(column_of(rows, name))
             self.kinds[name] = wider(self.kinds[name], kind) if name in self.kinds else kind
         times = [time for row in rows if math.isfinite(time := _time(row, shape))]
         grows = len(times) == len(rows) and all(one < other for one, other in itertools.pairwise(times))
@@ -140,9 +154,7 @@ class _Plan:
     def table(self, rows: list[Row], schema: Any) -> Any:
         import pyarrow as pa
 
-        columns = columns_of(rows)
-        empty = [None] * len(rows)
-        arrays = [array_of(columns.get(name, empty), kind) for name, kind in self.kinds.items()]
+        arrays = [array_of(column_of(rows, name), kind) for name, kind in self.kinds.items()]
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def recast(self, table: Any, schema: Any) -> Any:
@@ -173,13 +185,16 @@ def rows_of(lines: list[bytes], shape: Shape) -> list[Row]:
 
 def _time(row: Row, shape: Shape) -> float:
     time = row.get(shape.time)
-    return float(time) if isinstance(time, (int, float)) else math.nan
+    try:
+        return float(time) if isinstance(time, (int, float)) else math.nan
+    except OverflowError:  # an integer beyond the largest float
+        return math.nan
 
 
-def _worth_keeping(old: Coverage | None) -> list[Group]:
+def _worth_keeping(groups: list[Group]) -> list[Group]:
     """The groups up to the first one that is small: those after it are packed anew."""
     kept: list[Group] = []
-    for group in old.groups if old is not None else ():
+    for group in groups:
         if group.lines < GROUP_LINES // 2 and group.end - group.start < GROUP_BYTES // 2:
             break
         kept.append(group)
@@ -199,13 +214,13 @@ def _pieces(journal: str, start: int) -> Iterator[_Piece]:
         yield _Piece(start, end, lines)
 
 
-def _write(journal: str, shape: Shape, plan: _Plan, coverage: Coverage, kept: int) -> None:
+def _write(journal: str, shape: Shape, plan: _Plan, coverage: Coverage, old: Copy | None, kept: int) -> None:
     import pyarrow as pa
 
     target = parquet_copy.path_of(journal)
     temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.tmp")
     try:
-        _write_groups(temporary, journal, shape, plan, coverage, kept)
+        _write_groups(temporary, journal, shape, plan, coverage, old if kept else None, kept)
         os.replace(temporary, target)
     except pa.ArrowException as error:
         raise OSError(f"the columnar copy of {journal} cannot be written: {error}") from error
@@ -214,15 +229,17 @@ def _write(journal: str, shape: Shape, plan: _Plan, coverage: Coverage, kept: in
             os.unlink(temporary)
 
 
-def _write_groups(path: str, journal: str, shape: Shape, plan: _Plan, coverage: Coverage, kept: int) -> None:
+def _write_groups(
+    path: str, journal: str, shape: Shape, plan: _Plan, coverage: Coverage, old: Copy | None, kept: int
+) -> None:
     import pyarrow.parquet as pq
 
     schema = plan.schema(coverage)
     texts = [field.name for field in schema if str(field.type) == "string"]
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts, write_page_checksum=True) as writer:
         for number, group in enumerate(coverage.groups):
-            if number < kept:
-                table = plan.recast(parquet_copy.read_groups(journal, coverage, [number]), schema)
+            if old is not None and number < kept:
+                table = plan.recast(old.read([number]), schema)
             else:
                 table = plan.table(rows_of(parquet_copy.lines_of(journal, group), shape), schema)
             if group.rows:

@@ -10,10 +10,11 @@ the rest, and a copy that does not belong to the journal beside it is not used.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,16 +92,81 @@ def path_of(journal: str) -> str:
     return journal.removesuffix(".jsonl") + layout.COPY_SUFFIX
 
 
-def load(journal: str) -> Coverage | None:
-    """What the copy beside a journal covers; None if there is none, or none that can be trusted."""
+class Copy:
+    """The copy beside a journal, open: what is read of it belongs together, whoever renews it meanwhile.
+
+    Attributes:
+        coverage: what it covers.
+    """
+
+    def __init__(self, path: str, file: Any, coverage: Coverage) -> None:
+        self.coverage = coverage
+        self._path = path
+        self._file = file
+
+    def read(self, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Any:
+        """Row groups as a ``pyarrow.Table``; every page is compared with its checksum.
+
+        Args:
+            groups: their numbers in ``coverage.groups``; None for all.
+            columns: names; None for all, and one that is not there is left out.
+
+        Raises:
+            OSError: the file is damaged.
+        """
+        import pyarrow as pa
+
+        wanted = range(len(self.coverage.groups)) if groups is None else groups
+        try:
+            there = self._file.schema_arrow.names
+            names = None if columns is None else [name for name in columns if name in there]
+            found = self._file.read_row_groups(self.coverage.numbers_in_file(wanted), columns=names)
+            # A name is also taken as a path: "a.list" for the column of that name and for what is in the lists of "a".
+            return found if names is None else found.select(names)
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise OSError(f"{self._path} is damaged: {error}") from error
+
+    def is_intact(self) -> bool:
+        """Whether every page can be read and fits its checksum."""
+        try:
+            return all(len(self.read([number])) == group.rows for number, group in enumerate(self.coverage.groups))
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def opened(journal: str) -> Iterator[Copy | None]:
+    """The copy beside a journal; None if there is none, or none that can be trusted."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = path_of(journal)
+    with contextlib.ExitStack() as stack:
+        try:
+            # Opened by us, since pyarrow leaves a file open whose footer is damaged.
+            source = stack.enter_context(pa.OSFile(path))
+            file = stack.enter_context(pq.ParquetFile(source, page_checksum_verification=True))
+            coverage = _coverage_of(file, journal)
+        except (OSError, pa.ArrowException, UnicodeDecodeError):
+            coverage = None
+        yield None if coverage is None else Copy(path, file, coverage)
+
+
+def load(journal: str) -> Coverage | None:
+    """What the copy beside a journal covers; None if there is none, or none that can be trusted."""
+    with opened(journal) as copy:
+        return None if copy is None else copy.coverage
+
+
+def _coverage_of(file: Any, journal: str) -> Coverage | None:
+    import pyarrow as pa
+
     try:
-        schema = pq.read_schema(path_of(journal))
+        schema = file.schema_arrow
         coverage = parse((schema.metadata or {}).get(KEY, b""))
-        fits = coverage is not None and columns_in(schema) == coverage.columns
-        return coverage if fits and coverage is not None and _is_of(journal, coverage) else None
+        if coverage is None or columns_in(schema) != coverage.columns:
+            return None
+        return coverage if edges(journal, coverage.size) == (coverage.head, coverage.tail) else None
     except (OSError, pa.ArrowException, UnicodeDecodeError):
         return None
 
@@ -134,46 +200,8 @@ def edges(journal: str, size: int) -> tuple[int, int] | None:
         return zlib.crc32(head), zlib.crc32(file.read(min(EDGE_BYTES, size)))
 
 
-def read_groups(
-    journal: str, coverage: Coverage, groups: list[int] | None = None, columns: list[str] | None = None
-) -> Any:
-    """Row groups of a copy as a ``pyarrow.Table``; every page is compared with its checksum.
-
-    Args:
-        journal: the journal beside the copy.
-        coverage: what the copy covers.
-        groups: their numbers in ``coverage.groups``; None for all.
-        columns: names; None for all, and one that is not there is left out.
-
-    Raises:
-        OSError: the file is damaged.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    wanted = range(len(coverage.groups)) if groups is None else groups
-    try:
-        with pq.ParquetFile(path_of(journal), page_checksum_verification=True, memory_map=False) as file:
-            names = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-            return file.read_row_groups(coverage.numbers_in_file(wanted), columns=names)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise OSError(f"{path_of(journal)} is damaged: {error}") from error
-
-
-def is_intact(journal: str, coverage: Coverage) -> bool:
-    """Whether every page of the copy can be read and fits its checksum."""
-    try:
-        return all(len(read_groups(journal, coverage, [n])) == g.rows for n, g in enumerate(coverage.groups) if g.rows)
-    except OSError:
-        return False
-
-
 def lines_of(journal: str, group: Group) -> list[bytes]:
     """The lines of a journal that a row group holds."""
     with open(journal, "rb") as file:
         file.seek(group.start)
         return file.read(group.end - group.start).split(b"\n")[:-1]
-
-
-def _is_of(journal: str, coverage: Coverage) -> bool:
-    return edges(journal, coverage.size) == (coverage.head, coverage.tail)

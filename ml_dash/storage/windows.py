@@ -7,6 +7,7 @@ journal.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from ml_dash.storage.columns import field_of, kind_of_field, recast, rows_to_tab
 from ml_dash.storage.compaction import Row, Shape, rows_of
 from ml_dash.storage.journal import read_lines_from
 from ml_dash.storage.lines import objects
-from ml_dash.storage.parquet_copy import Coverage, Group
+from ml_dash.storage.parquet_copy import Copy, Coverage, Group
 
 LARGE_BYTES = 1 << 20
 """A journal below this size is read whole, faster than a copy is opened."""
@@ -26,13 +27,24 @@ TAIL_LINES = 32_768
 """Lines after the copy that become columns at once."""
 
 
-def coverage_of(journal: str) -> Coverage | None:
-    """What the copy covers, if the journal is large and the copy can be trusted."""
+@contextlib.contextmanager
+def copy_of(journal: str) -> Iterator[Copy | None]:
+    """The copy beside a journal, if the journal is large and the copy can be trusted."""
     try:
-        large = os.path.getsize(journal) >= LARGE_BYTES
+        large = os.path.getsize(journal) >= LARGE_BYTES and os.path.exists(parquet_copy.path_of(journal))
     except OSError:
-        return None
-    return parquet_copy.load(journal) if large and os.path.exists(parquet_copy.path_of(journal)) else None
+        large = False
+    if not large:
+        yield None
+        return
+    with parquet_copy.opened(journal) as copy:
+        yield copy
+
+
+def coverage_of(journal: str) -> Coverage | None:
+    """What that copy covers. Where in the journal a row lies stays true when the copy is renewed."""
+    with copy_of(journal) as copy:
+        return None if copy is None else copy.coverage
 
 
 def points_of(journal: str, group: Group, start: int, stop: int | None) -> list[dict[str, Any]]:
@@ -45,16 +57,14 @@ def points_of(journal: str, group: Group, start: int, stop: int | None) -> list[
 
 def rows_between(journal: str, start: float | None, end: float | None) -> Iterator[dict[str, Any]]:
     """The lines of a track whose time is in the window, in the order in which they were written."""
-    coverage = coverage_of(journal)
-    for number, group in enumerate(coverage.groups if coverage is not None else ()):
-        assert coverage is not None
-        if not overlaps(group, start, end):
-            continue
-        lines = parquet_copy.lines_of(journal, group)
-        if not _all_within(group, start, end):
-            lines = _lines_in_window(journal, coverage, number, lines, start, end)
-        yield from objects(lines)
-    yield from objects(read_lines_from(journal, coverage.size if coverage is not None else 0))
+    covered = 0
+    with copy_of(journal) as copy:
+        if copy is not None:
+            covered = copy.coverage.size
+            for number, group in enumerate(copy.coverage.groups):
+                if overlaps(group, start, end):
+                    yield from objects(_lines_in_window(journal, copy, number, start, end))
+    yield from objects(read_lines_from(journal, covered))
 
 
 def table(journal: str, shape: Shape, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
@@ -68,18 +78,27 @@ def table(journal: str, shape: Shape, start: float | None, end: float | None, co
         columns: the columns wanted; None for all. One that no row has is left out.
     """
     names = (
-        None if columns is None else list(dict.fromkeys(columns if shape.time in columns else [shape.time, *columns]))
+        None
+        if columns is None
+        else list(dict.fromkeys([*columns] if shape.time in columns else [shape.time, *columns]))
     )
-    coverage = coverage_of(journal)
-    tables = []
-    if coverage is not None:
-        groups = [number for number, group in enumerate(coverage.groups) if overlaps(group, start, end)]
-        try:
-            tables.append(parquet_copy.read_groups(journal, coverage, groups, names))
-        except OSError:  # a damaged page: what the journal has is the truth
-            coverage = None
-    tables += _tail_tables(journal, shape, coverage.size if coverage is not None else 0, names)
+    tables, covered = _copied_table(journal, start, end, names)
+    tables += _tail_tables(journal, shape, covered, names)
     return within(concat(tables, shape.time), shape.time, start, end)
+
+
+def _copied_table(
+    journal: str, start: float | None, end: float | None, names: list[str] | None
+) -> tuple[list[Any], int]:
+    """What the copy has of a window, and where in the journal it ends."""
+    with copy_of(journal) as copy:
+        if copy is None:
+            return [], 0
+        groups = [number for number, group in enumerate(copy.coverage.groups) if overlaps(group, start, end)]
+        try:
+            return [copy.read(groups, names)], copy.coverage.size
+        except OSError:  # a damaged page: what the journal has is the truth
+            return [], 0
 
 
 def has_nulls(journal: str, shape: Shape) -> bool:
@@ -127,16 +146,16 @@ def _all_within(group: Group, start: float | None, end: float | None) -> bool:
     return (start is None or group.first >= start) and (end is None or group.last <= end)
 
 
-def _lines_in_window(
-    journal: str, coverage: Coverage, number: int, lines: list[bytes], start: float | None, end: float | None
-) -> list[bytes]:
-    """The lines that the window needs, by the times in the copy; all of them where these do not tell."""
+def _lines_in_window(journal: str, copy: Copy, number: int, start: float | None, end: float | None) -> list[bytes]:
+    """The lines of a row group that the window needs, by the times in the copy; all where these do not tell."""
     import numpy as np
 
-    if len(lines) != coverage.groups[number].rows:
+    group = copy.coverage.groups[number]
+    lines = parquet_copy.lines_of(journal, group)
+    if _all_within(group, start, end) or len(lines) != group.rows:
         return lines
     try:
-        times = parquet_copy.read_groups(journal, coverage, [number], ["timestamp"])["timestamp"].to_numpy()
+        times = copy.read([number], ["timestamp"])["timestamp"].to_numpy()
     except OSError:
         return lines
     low, high = -math.inf if start is None else start, math.inf if end is None else end

@@ -24,7 +24,7 @@ from ml_dash.storage.disk import Disk
 from ml_dash.storage.journal import Journals
 from ml_dash.writer import finish
 from ml_dash.writer.apply import Applier
-from ml_dash.writer.columnar import ColumnarCopies, Stream
+from ml_dash.writer.columnar import COPY_LIMIT_S, ColumnarCopies, Stream
 from ml_dash.writer.encode import EncoderPool
 from ml_dash.writer.environment import BRIEF_S, LATE_S, EnvironmentRecorder
 from ml_dash.writer.parent import ParentWatch
@@ -312,6 +312,9 @@ def main(boot: Mapping[str, Any], disk: Disk | None = None) -> None:
 
 def _make_copies(boot: Mapping[str, Any], assignment: Assignment, streams: list[Stream]) -> None:
     """Everything of the run is on disk and closed: it is free for the next one, and only reading gets faster."""
+    # Nothing is left to protect: whoever wants us gone may have that, and so may a copy that takes too long.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, COPY_LIMIT_S)
     with contextlib.suppress(Exception):  # whatever goes wrong, the journals are complete
         if boot["lock_fd"] >= 0:
             os.close(boot["lock_fd"])

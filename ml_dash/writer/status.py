@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
-from ml_dash.storage.documents import load_document, timestamp, write_document
+from ml_dash.storage.documents import load_document, parse_timestamp, timestamp, write_document
 
 LOCK_TIMEOUT_S = 5.0
 """How long a merge into a shared document waits for another process; after that it is tried again later."""
@@ -37,6 +37,8 @@ class RunStatus:
         self._disk = disk
         self._parent = parent
         self._experiment_id = ""
+        self._earlier_s = 0.0
+        self._opened: float | None = None
 
     @property
     def experiment_id(self) -> str:
@@ -50,17 +52,11 @@ class RunStatus:
         """The run begins, or goes on: merge what was given with what is there, status RUNNING."""
         if self._tag:
             self._create_if_missing(opening, now)
-        self._update(
-            lambda found: (
-                merge_opening(found if not self._tag else {}, opening, now)
-                | self._process(now)
-                | {"status": "RUNNING", "status_reason": None, "ended_at": None}
-            )
-        )
+        self._update(lambda found: self._opened_as({} if self._tag else found, opening, now))
 
     def beat(self, now: float, facts: dict[str, Any]) -> None:
         """Say that the run is alive."""
-        self._update(lambda found: found | {"heartbeat_at": timestamp(now)} | facts)
+        self._update(lambda found: found | {"heartbeat_at": timestamp(now)} | self._active(now) | facts)
 
     def end(self, now: float, facts: dict[str, Any]) -> None:
         """The run has ended as ``ending`` says, or because the training process is gone."""
@@ -70,13 +66,26 @@ class RunStatus:
             "it was killed, or left through os._exit",
         }
         moment = timestamp(now)
-        self._update(lambda found: found | ending | {"ended_at": moment, "heartbeat_at": moment} | facts)
+        self._update(
+            lambda found: found | ending | {"ended_at": moment, "heartbeat_at": moment} | self._active(now) | facts
+        )
 
     def _create_if_missing(self, opening: dict[str, Any], now: float) -> None:
         if load_document(self._disk, self._experiment) is None:
             with self._locked():
                 if load_document(self._disk, self._experiment) is None:
                     write_document(self._disk, self._experiment, merge_opening({}, opening, now))
+
+    def _opened_as(self, found: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:
+        self._earlier_s, self._opened = seconds_so_far(found), now
+        running = {"status": "RUNNING", "status_reason": None, "ended_at": None}
+        return merge_opening(found, opening, now) | self._process(now) | running | self._active(now)
+
+    def _active(self, now: float) -> dict[str, float]:
+        """How long the run was open: every opening before this one, and this one until now."""
+        if self._opened is None:  # opening it did not work out yet, so that nothing is known of those before
+            return {}
+        return {"active_seconds": round(self._earlier_s + max(0.0, now - self._opened), 3)}
 
     def _process(self, now: float) -> dict[str, Any]:
         moment = timestamp(now)
@@ -128,6 +137,21 @@ def merge_opening(found: dict[str, Any], opening: dict[str, Any], now: float) ->
         fresh |= {"prefix": opening["prefix"], "metadata": None, "created_at": moment, "write_protected": False}
         return found | fresh | _given(opening)
     return found | _given(opening) | {"updated_at": moment}
+
+
+def seconds_so_far(found: dict[str, Any]) -> float:
+    """How long the run of an experiment.json was open, until it was last heard of.
+
+    Of a document without ``active_seconds`` only the last opening is known.
+    """
+    seconds = found.get("active_seconds")
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
+        return float(seconds)
+    try:
+        start = parse_timestamp(found["started_at"])
+        return max(0.0, parse_timestamp(found.get("ended_at") or found["heartbeat_at"]) - start)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def _given(opening: dict[str, Any]) -> dict[str, Any]:

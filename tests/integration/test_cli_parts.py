@@ -244,7 +244,7 @@ def test_the_last_values_are_those_of_the_newest_points_of_every_writer(tmp_path
     folder = tmp_path / "metrics" / "train"
     folder.mkdir(parents=True)
     (folder / "data.jsonl").write_text(
-        '{"data": {"loss": 9, "lr": 0.1, "_ts": 1}}\n{"data": {"loss": "NaN", "_ts": 3}}\nbroken\n{"data": 5}\n'
+        '{"data":{"loss":9,"lr":0.1,"_ts":1}}\n{"data":{"loss":"NaN","_ts":3}}\nbroken\n{"data":5}\n'
     )
     (folder / "data.other.jsonl").write_text('{"data": {"loss": 7, "n": {"a": 1}, "_ts": 2}}\n{"data": {"loss": 8, "_t')
 

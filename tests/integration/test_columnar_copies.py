@@ -129,10 +129,15 @@ def test_points_and_rows_come_back_as_columns_while_the_run_is_open(tmp_path):
         assert ["_index", "_ts", "step"] == sorted(frame.columns)
         assert [[4, 0.5], [3, 0.5]] == track.numpy(end_timestamp=-3)["q"].tolist()
         assert [-4.0, -3.0] == track.dataframe(end_timestamp=-3)["timestamp"].tolist()
-        assert 0 == len(exp.metrics("nothing").table())
+        assert ["_index", "_ts", "_createdAt"] == exp.metrics("nothing").table().schema.names
         assert ["timestamp"] == exp.tracks("nothing").table().schema.names
+        assert [None] == metric.table(["note"], end_timestamp=0)["note"].to_pylist()
         with pytest.raises(ValueError, match="list of names"):
             metric.table([1])
+        with pytest.raises(ValueError, match="did you mean 'loss'"):
+            metric.numpy(["los"])
+        with pytest.raises(ValueError, match="no values of the name 'e'; there are q, timestamp"):
+            track.dataframe(columns=["e"])
         with pytest.raises(ValueError, match="no number"):
             metric.table(start_timestamp="soon")
 
@@ -150,3 +155,4 @@ def test_points_of_several_writers_are_one_table_in_the_order_of_time(tmp_path):
 
         assert list(range(6)) == table["step"].to_pylist()
         assert list(range(6)) == table["_index"].to_pylist()
+        assert [4, 5] == exp.metrics("train").table(start_timestamp=4)["_index"].to_pylist()

@@ -39,6 +39,11 @@ exp = Experiment({PREFIX!r}, dash_root="runs", echo=False).run.start()
 WHOLE = OPENED + "wait_for_the_record(exp); exp.run.complete()"
 
 
+@pytest.fixture(autouse=True)
+def _recorded(monkeypatch):
+    monkeypatch.setenv("ML_DASH_RECORD_ENVIRONMENT", "1")
+
+
 @pytest.fixture
 def project(tmp_path):
     """A repository with one commit and one change, to run programs in."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ml_dash
-from ml_dash import Experiment, InvalidTypeError, InvalidValueError, MissingFileError
+from ml_dash import Experiment, InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError
 from tests.support import run_python
 
 
@@ -115,7 +115,8 @@ class TestRuns:
 
     def test_a_folder_without_runs_or_none_at_all_has_none(self, tmp_path):
         assert 0 == len(ml_dash.runs(tmp_path))
-        assert 0 == len(ml_dash.runs(tmp_path / "missing"))
+        with pytest.raises(MissingFileError, match="no folder"):
+            ml_dash.runs(tmp_path / "missing")
 
     @pytest.mark.parametrize(
         ("filters", "expected"),
@@ -147,6 +148,9 @@ class TestRuns:
             ({"tags": 3}, InvalidTypeError),
             ({"params": ["lr"]}, InvalidTypeError),
             ({"since": "soon"}, InvalidValueError),
+            ({"since": float("nan")}, InvalidValueError),
+            ({"until": 1e300}, InvalidValueError),
+            ({"status": "done"}, InvalidValueError),
             ({"until": None, "since": [1]}, InvalidValueError),
         ],
     )
@@ -162,3 +166,24 @@ class TestRuns:
         assert [0, 1, 2] * 2 == table["step"].to_pylist()
         assert 0 == len(ml_dash.runs(tree).metric("nothing"))
         assert ["run", "_index", "_ts"] == ml_dash.runs(tree).metric("nothing").schema.names
+
+    def test_a_value_that_is_called_run_stands_beside_the_run(self, tmp_path):
+        with Experiment("a/b/c", dash_root=str(tmp_path), echo=False).run as exp:
+            exp.metrics("train").log(run=7, loss=0.5)
+
+        found = ml_dash.runs(tmp_path).metric("train").to_pydict()
+        assert (["a/b/c"], [7]) == (found["run"], found["data.run"])
+
+    def test_a_value_that_no_run_has_is_named(self, tree):
+        with pytest.raises(InvalidValueError, match="did you mean 'loss'"):
+            ml_dash.runs(tree).metric("train", "los")
+        with pytest.raises(InvalidNameError, match=r"\.\."):
+            ml_dash.runs(tree).metric("../train")
+
+    def test_a_run_with_damaged_tags_costs_itself(self, tmp_path):
+        record(tmp_path, "a/b/good", tags=["x"])
+        record(tmp_path, "a/b/odd", tags=["x"])
+        path = tmp_path / "a/b/odd/experiment.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"tags": 5}))
+
+        assert ["a/b/good"] == ml_dash.runs(tmp_path, tags="x").prefixes()
