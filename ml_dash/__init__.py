@@ -95,10 +95,21 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'ml_dash' has no attribute {name!r}")
+        raise _missing(name)
     value = getattr(import_module(f"ml_dash.{home}"), name)
     globals()[name] = value
     return value
+
+
+def _missing(name: str) -> AttributeError:
+    import os
+
+    module = os.path.join(__path__[0], name)
+    if os.path.exists(module) or os.path.exists(f"{module}.py"):  # Python asks so before it imports a module of ours
+        return AttributeError(f"module 'ml_dash' has no attribute {name!r}")
+    from ml_dash.streams.hints import missing_attribute
+
+    return missing_attribute("module 'ml_dash'", name, __all__)
 
 
 def __dir__() -> list[str]:

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_dash.errors import ConfigurationError, InvalidTypeError
+from ml_dash.project import absolute_path
 from ml_dash.records.values import to_plain
-from ml_dash.run import RUN
-from ml_dash.storage.names import unknown_keyword
+from ml_dash.run_fields import SETTINGS
+from ml_dash.storage.names import closest, unknown_keyword
 
 _OLDER_NAMES = {"remote": "dash_url", "local_path": "dash_root"}
 _MANAGED = frozenset({"managed", "job_lifecycle"})
 _FROM_PREFIX = {"name": "last", "owner": "first"}
-_RUN_FIELDS = tuple(RUN.__annotations__)
+_PARAMETERS = frozenset({"params", "parameters", "config", "hparams", "hyperparameters"})
 
 
 def renamed(run_params: dict[str, Any], dash_url: Any, dash_root: Any, default_root: str) -> tuple[Any, Any]:
@@ -45,20 +46,23 @@ def check_url(dash_url: object) -> str | bool | None:
 
 
 def check_keywords(run_params: Mapping[str, Any], arguments: Iterable[str]) -> None:
-    """Refuse a keyword that is neither an argument nor a field of ``RUN``.
+    """Refuse a keyword that is neither an argument nor a setting of ``RUN``.
 
     Raises:
-        InvalidTypeError: there is one; the text names the closest that is known.
+        InvalidTypeError: there is one; the text names the closest that is known, or all arguments.
     """
-    unknown = next((name for name in run_params if name not in _RUN_FIELDS), None)
+    unknown = next((name for name in run_params if name not in SETTINGS), None)
     if unknown in _MANAGED and run_params[unknown] is not None:
         raise InvalidTypeError(f"{unknown}=: there are no managed jobs in this version; leave it out")
     part = next((name for name in run_params if name in _FROM_PREFIX), None)
     if part is not None:
         raise InvalidTypeError(f"{part}=: it is the {_FROM_PREFIX[part]} segment of the prefix; set it there")
+    if unknown in _PARAMETERS:
+        raise InvalidTypeError(f"{unknown}=: use exp.params.set(...) once the run is open")
     if unknown is not None:
-        known = [name for name in (*arguments, *_RUN_FIELDS) if name not in ("self", "run_params")]
-        raise unknown_keyword(unknown, known, "Experiment()")
+        own = {name for name in arguments if name not in ("self", "run_params")}
+        known = own.union(SETTINGS)
+        raise unknown_keyword(unknown, known if closest(unknown, known) else own, "Experiment()")
 
 
 def texts(what: str, values: Sequence[str] | None) -> list[str] | None:
@@ -93,10 +97,10 @@ def checked_root(dash_root: object) -> str:
     """The absolute path of the folder of all runs."""
     if not isinstance(dash_root, (str, bytes, os.PathLike)):
         raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
-    root = os.path.abspath(os.fsdecode(dash_root))
-    if "\0" in root:
+    text = os.fsdecode(dash_root)
+    if "\0" in text:
         raise ConfigurationError(f"dash_root={dash_root!r:.80} has a NUL character; no folder can have that name")
-    return root
+    return absolute_path(text, "dash_root")
 
 
 def with_project(prefix: str | None, run_params: dict[str, Any]) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from ml_dash.ipc import fork
 from ml_dash.ipc.channel import Channel
 from ml_dash.lifecycle import CloseHooks, ExperimentRun
 from ml_dash.opening import Detached, NotOpen, Opening, open_channel
+from ml_dash.project import current_folder
 from ml_dash.provenance.process import observe
 from ml_dash.query.environment import read_environment
-from ml_dash.storage.names import closest
 from ml_dash.streams import console
 from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
+from ml_dash.streams.hints import missing_attribute
 from ml_dash.streams.logs import MISSING, LogBuilder, Logs, Missing
 from ml_dash.streams.metrics import Metrics
 from ml_dash.streams.owner import Clock
@@ -30,6 +31,18 @@ from ml_dash.streams.tracks import TimedTrack, Tracks
 
 DEFAULT_ROOT = ".dash"
 STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
+
+_INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "tag"})
+"""What the streams and the fork handler need of an experiment, and a user does not."""
+
+_INSTEAD = {
+    **{name: f"exp.logs.{name}(...)" for name in ("debug", "info", "warn", "warning", "error", "fatal", "critical")},
+    **dict.fromkeys(("close", "complete", "end", "finish", "stop"), "exp.run.complete()"),
+    "start": "exp.run.start()",
+    "fail": "exp.run.fail(reason)",
+    "cancel": "exp.run.cancel(reason)",
+}
+"""What is often written on an experiment and belongs elsewhere."""
 
 
 class OperationMode(enum.StrEnum):
@@ -213,7 +226,7 @@ class Experiment:
         """
         done = self.channel.flush(timeout)
         if not done:
-            self.warn("flush: not everything is on disk yet; see exp.health() for what waits and the last error")
+            self._warn_once("flush: not everything is on disk yet; see exp.health() for what waits and the last error")
         return done
 
     def health(self) -> dict[str, Any]:
@@ -235,11 +248,18 @@ class Experiment:
             self.flush()
         return read_environment(self.folder) if self.folder else {}
 
-    def warn(self, text: str) -> None:
+    def _warn_once(self, text: str) -> None:
         """Show a text on stderr, once for each run."""
+        self._say_once(f"{self.run.prefix}: {text}")
+
+    def _say_once(self, text: str) -> None:
         if text not in self._warned:
             self._warned.add(text)
-            console.write(2, f"ml_dash: {self.run.prefix}: {text}\n")
+            console.write(2, f"ml_dash: {text}\n")
+
+    def _tell_place(self) -> None:
+        """Say where the run is recorded, to whom a server was named or no place."""
+        self._say_once(f"recording to {self.folder}; nothing is sent to a server in this version")
 
     @overload
     def bindrs(self) -> list[str]: ...
@@ -268,7 +288,7 @@ class Experiment:
         self._hooks.disarm()
         self.channel = Detached(self._attach)  # type: ignore[assignment]  # becomes a channel at its first use
         for stream in self._streams.values():
-            if hasattr(stream, "after_fork_in_child"):
+            if hasattr(type(stream), "after_fork_in_child"):
                 stream.after_fork_in_child()
 
     if not TYPE_CHECKING:  # a name that is misspelt stays an error for type checkers
@@ -276,10 +296,10 @@ class Experiment:
         def __getattr__(self, name: str) -> Any:
             if name in Experiment.__annotations__ and "channel" in self.__dict__:
                 self.channel.require_open()
-            hint = closest(name, [other for other in dir(type(self)) + list(STREAMS) if not other.startswith("_")])
-            raise AttributeError(
-                f"Experiment has no attribute {name!r}" + (f"; did you mean {hint!r}?" if hint else "")
-            )
+            raise missing_attribute("Experiment", name, dir(self), _INSTEAD.get(name))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *STREAMS} - _INTERNAL)
 
     def __enter__(self) -> NoReturn:
         raise ExperimentError("an experiment is opened through its run: `with Experiment(...).run as exp:`")
@@ -291,7 +311,8 @@ class Experiment:
         return _restore, (self.run.prefix, self._root, self._config, self.is_open)
 
     def __repr__(self) -> str:
-        return f"Experiment({self.run.prefix!r}, {'open' if self.is_open else 'closed'})"
+        state = "open" if self.is_open else "closed" if self.folder else "not started"
+        return f"Experiment({self.run.prefix!r}, {state})"
 
     def _set_open(self) -> None:
         self.run._open = True
@@ -311,7 +332,7 @@ class Experiment:
                 from ml_dash.streams import capture
 
                 # First, while a standard stream that is closed cannot be taken for one of our own files.
-                with capture.starting(self._streams["logs"], self.warn):
+                with capture.starting(self._streams["logs"], self._warn_once):
                     self._open_first()
             else:
                 self._open_first()
@@ -320,7 +341,7 @@ class Experiment:
         self._open(attach=False)
         self._hooks.arm()
         if self.dash_url:
-            self.warn(f"recording to {self.folder}; this version sends runs nowhere else")
+            self._tell_place()
 
     def _open(self, *, attach: bool) -> None:
         opening = Opening(
@@ -334,7 +355,7 @@ class Experiment:
             metadata=self.metadata,
             environment=observe(self.run.entry) if self._config.record_environment and not attach else None,
         )
-        self.channel, self.folder, self.tag = open_channel(opening, self._config, self.warn, always_shard=attach)
+        self.channel, self.folder, self.tag = open_channel(opening, self._config, self._warn_once, always_shard=attach)
         self._set_open()
         fork.register(self)
 
@@ -358,22 +379,26 @@ class Experiment:
             fork.unregister(self)
             self._hooks.disarm()
             channel = self.channel
-            self.channel = NotOpen("closed; open it again to log to it or read from it", channel)  # type: ignore[assignment]  # stands in for a channel and raises
+            self.channel = NotOpen(self._how_to_go_on(), channel)  # type: ignore[assignment]  # stands in for a channel and raises
         try:
             self._before_end(channel)
         finally:
             channel.end(status, reason)
+
+    def _how_to_go_on(self) -> str:
+        place = "" if self._root == os.path.join(current_folder(), DEFAULT_ROOT) else f", dash_root={self._root!r}"
+        return f"closed; to read it: ml_dash.open_run({self.run.prefix!r}{place}); to log to it: open it again"
 
     def _before_end(self, channel: Channel | Detached) -> None:
         """Let the streams publish what they still hold. In a forked child that never logged there is nothing."""
         if isinstance(channel, Detached):
             return
         for stream in self._streams.values():
-            if hasattr(stream, "before_end"):
+            if hasattr(type(stream), "before_end"):
                 try:
                     stream.before_end(channel)
                 except Exception as error:  # noqa: BLE001 - ending a run never fails over what could not be logged
-                    self.warn(f"what waited for a summary could not be logged: {error}")
+                    self._warn_once(f"what waited for a summary could not be logged: {error}")
 
 
 def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Experiment:

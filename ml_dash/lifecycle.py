@@ -10,9 +10,13 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from ml_dash.errors import InvalidTypeError
 from ml_dash.run import RUN
+
+if TYPE_CHECKING:
+    from ml_dash.wrapping import Calls
 
 
 class Lived(Protocol):
@@ -30,6 +34,12 @@ KEYWORDS = ("experiment", "exp")
 """By which a function under ``@exp.run`` gets the experiment: the first that is one of its parameters."""
 
 
+_ENDINGS = frozenset({"stop", "finish", "end", "close", "done", "exit", "abort", "kill", "terminate"})
+"""What other libraries call the end of a run."""
+
+_NOTHING: Any = object()
+
+
 class ExperimentRun(RUN, Generic[E]):
     """The configuration of one run, and its life.
 
@@ -38,6 +48,7 @@ class ExperimentRun(RUN, Generic[E]):
     """
 
     _experiment: E
+    _calls: Calls[E] | None = None
 
     def __init__(self, experiment: E, **settings: Any) -> None:
         super().__init__(**settings)
@@ -72,21 +83,35 @@ class ExperimentRun(RUN, Generic[E]):
         """
         self._experiment._end("CANCELLED", _reason(reason))
 
-    def __call__(self, function: Callable[..., T]) -> Callable[..., T]:
+    if not TYPE_CHECKING:  # as in RUN
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _ENDINGS:
+                raise AttributeError(
+                    f"ExperimentRun has no attribute {name!r}; use complete(), fail(reason) or cancel(reason)",
+                    name=name,
+                )
+            return super().__getattr__(name)
+
+    def __call__(self, function: Callable[..., T] = _NOTHING) -> Callable[..., T]:
         """Run each call of a function within the run, as ``with exp.run:`` does for a block.
 
         A parameter named ``experiment``, or else ``exp``, is passed the experiment. A call while the run is open becomes
-        part of it, and leaves it open. The call of an ``async`` function lasts until it was awaited.
+        part of it, and leaves it open. The call of an ``async`` function lasts until it was awaited. Of several calls at
+        the same time the last to end closes the run: as FAILED if an exception has left any of them.
 
         Raises:
-            InvalidTypeError: it is no function, or is a generator.
+            InvalidTypeError: it is no function, or is a generator; or there is none.
         """
-        from ml_dash.wrapping import wrapped  # loads inspect, and most programs decorate nothing
+        if function is _NOTHING:
+            raise InvalidTypeError(
+                "leave the parentheses out: `with Experiment(...).run as exp:`; without a block, call run.start()"
+            )
+        from ml_dash.wrapping import Calls, wrapped  # loads inspect, and most programs decorate nothing
 
-        return wrapped(function, self._joined, KEYWORDS)
-
-    def _joined(self) -> contextlib.AbstractContextManager[E]:
-        return contextlib.nullcontext(self._experiment) if self._open else self
+        if self._calls is None:
+            self._calls = Calls(self)
+        return wrapped(function, self._calls.one, KEYWORDS)
 
     def __enter__(self) -> E:
         return self.start()

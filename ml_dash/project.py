@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from types import FrameType
 
+from ml_dash.errors import ConfigurationError
+
 UNNAMED = "scratch"
 """What has no name of its own: an entry at the root of the file system."""
 
@@ -32,12 +34,39 @@ def find_project_root(start: str | os.PathLike[str] | None = None, verbose: bool
         start: a file or a folder; default the current directory.
         verbose: say on stderr what was found.
     """
-    origin = os.getcwd() if start is None else os.path.abspath(start)
+    origin = current_folder() if start is None else os.path.abspath(start)
     root = marked_root(origin)
     if verbose:
         found = f"project root: {root}" if root else f"no project root above {origin}, using the current directory"
         sys.stderr.write(f"[ml-dash] {found}\n")
-    return root or os.getcwd()
+    return root or current_folder()
+
+
+def current_folder() -> str:
+    """The absolute path of the current folder; the root of the file system if it was removed, or may not be read."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep
+
+
+def absolute_path(path: str, what: str) -> str:
+    """The absolute path of a file or a folder.
+
+    Args:
+        path: absolute, or relative to the current folder.
+        what: names it in the error.
+
+    Raises:
+        ConfigurationError: it is relative, and the current folder was removed, or may not be read.
+    """
+    try:
+        return os.path.abspath(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{what}={path!r:.200} is relative, and there is no current folder ({error.strerror}); give an absolute "
+            "path, or change to a folder that exists"
+        ) from None
 
 
 def marked_root(start: str) -> str | None:
@@ -76,7 +105,7 @@ def find_entry() -> str:
         if not main_file and frame.f_globals.get("__name__") == "__main__":
             break  # a notebook's cell or a REPL's line: what lies behind it is the machinery that runs it
         frame = frame.f_back
-    return os.path.abspath(main_file) if _is_users(main_file) else os.getcwd()
+    return os.path.abspath(main_file) if _is_users(main_file) else current_folder()
 
 
 def _is_users(path: str) -> bool:

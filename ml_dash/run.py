@@ -199,7 +199,7 @@ class RUN(metaclass=_Namespace):
         def __getattr__(self, name: str) -> Any:
             if name in FIELDS and "_values" in self.__dict__:
                 return self._values[name]
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; {advice(name, FIELDS)}")
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; {advice(name, self._names())}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "prefix":
@@ -213,6 +213,10 @@ class RUN(metaclass=_Namespace):
             super().__setattr__(name, value)
         else:
             raise AttributeError(_cannot_set(name))
+
+    def _names(self) -> list[str]:
+        """What a name that is not there may have been meant as."""
+        return [*FIELDS, *(name for name in vars(type(self)) if not name.startswith("_"))]
 
     def _set_prefix(self, prefix: Any) -> None:
         if self._open:

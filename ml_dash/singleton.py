@@ -51,7 +51,7 @@ class Singleton(Experiment):
         super()._start()
         if not self._told:
             self._told = True
-            self.warn(f"recording to {self.folder}; this version sends runs nowhere else")
+            self._tell_place()
 
     @classmethod
     def _after_fork_in_child(cls) -> None:

@@ -2,18 +2,94 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar, cast
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from ml_dash.errors import InvalidTypeError
 
 T = TypeVar("T")
+E_co = TypeVar("E_co", covariant=True)
 
 OpenRun = Callable[[], AbstractContextManager[object]]
 """Called once for each call of the function; what it returns is entered and gives the experiment."""
+
+
+class Openable(Protocol[E_co]):
+    """A run that is open or closed: an ``ExperimentRun``."""
+
+    @property
+    def _open(self) -> bool: ...
+
+    def start(self) -> E_co:
+        """Open it; does nothing if it is open."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Calls(Generic[E_co]):
+    """The calls of one run's functions: the first opens the run, and the last of those at the same time closes it.
+
+    A run that was open before stays open. The first exception that leaves a call decides how the run ends; one that
+    leaves a call inside another, in the same thread or task, is left to the outer one.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Openable[E_co]) -> None:
+        self._run = run
+        self._lock = threading.RLock()
+        self._count = 0
+        self._opened = False
+        self._error: BaseException | None = None
+        self._inside: contextvars.ContextVar[bool] = contextvars.ContextVar("ml_dash_inside", default=False)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[E_co]:
+        """Around one call; gives the experiment."""
+        experiment = self._begin()
+        outer, error = not self._inside.get(), None
+        token = self._inside.set(True)
+        try:
+            yield experiment
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            with contextlib.suppress(ValueError):  # a coroutine that nobody awaited to its end is closed from anywhere
+                self._inside.reset(token)
+            self._end(error if outer else None)
+
+    def _begin(self) -> E_co:
+        with self._lock:
+            if not self._count:
+                self._opened, self._error = False, None
+            self._opened = self._opened or not self._run._open
+            experiment = self._run.start()
+            self._count += 1
+            return experiment
+
+    def _end(self, error: BaseException | None) -> None:
+        with self._lock:
+            self._count -= 1
+            if self._error is None:
+                self._error = error
+            if self._count or not self._opened:
+                return
+            first, self._error = self._error, None
+            if first is None:
+                self._run.__exit__(None, None, None)
+            else:
+                self._run.__exit__(type(first), first, first.__traceback__)
 
 
 def wrapped(

@@ -13,6 +13,10 @@ import psutil
 
 SHARED_MEMORY = Path("/dev/shm")
 
+# What `multiprocessing.shared_memory` calls a block, and so the only name that one of ours can have. Other programs of the
+# machine have theirs there too.
+PYTHONS_NAME = "psm_"
+
 # Every process that a test starts, directly or not, inherits this variable, also one whose parent has died.
 SESSION_VARIABLE = "ML_DASH_TEST_SESSION"
 
@@ -111,4 +115,5 @@ def _descriptors() -> dict[tuple[int, str], str]:
 def _shared_memory() -> dict[str, str]:
     if not SHARED_MEMORY.is_dir():
         return {}
-    return {entry.name: f"shared memory {entry}" for entry in SHARED_MEMORY.iterdir()}
+    names = [entry.name for entry in SHARED_MEMORY.iterdir()]
+    return {name: f"shared memory {SHARED_MEMORY / name}" for name in names if name.startswith(PYTHONS_NAME)}

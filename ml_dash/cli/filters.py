@@ -25,6 +25,8 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
 }
+_EQUALITY = frozenset({"=", "==", "!="})
+_SIGNS = ("=", "<", ">", "~", "!=")
 _WILDCARDS = frozenset("*?[")
 
 
@@ -43,7 +45,7 @@ def conditions(
     """
     found: list[Condition] = []
     if match is not None:
-        found.append(_by_prefix(match))
+        found.append(by_prefix(match))
     if tags:
         found.append(lambda row: set(tags) <= set(row.tags))
     if statuses:
@@ -76,7 +78,7 @@ def moment(option: str, text: str) -> float:
         ) from None
 
 
-def _by_prefix(match: str) -> Condition:
+def by_prefix(match: str) -> Condition:
     """As in ``ml_dash.runs``: a glob, or a prefix with everything below it."""
     if not _WILDCARDS.isdisjoint(match):
         return lambda row: fnmatch.fnmatchcase(row.prefix, match)
@@ -85,32 +87,51 @@ def _by_prefix(match: str) -> Condition:
 
 
 def _by_param(text: str) -> Condition:
-    parts = _COMPARISON.fullmatch(text)
-    if parts is None:
-        raise WrongCallError(
-            f"--param {text!r} is no condition; write lr=0.001, 'lr>1e-4', 'env!=Hopper' or 'env~walk'"
-        )
-    name, sign, wanted = parts["name"].strip(), parts["sign"], parts["value"].strip()
+    name, sign, wanted = comparison(text)
     return lambda row: name in row.params and fits(row.params[name], sign, wanted)
+
+
+def comparison(text: str) -> tuple[str, str, str]:
+    """The parameter, the sign and the value of a condition such as ``lr>1e-4``.
+
+    Raises:
+        WrongCallError: it is none.
+    """
+    parts = _COMPARISON.fullmatch(text)
+    name, sign, wanted = (parts[part].strip() for part in ("name", "sign", "value")) if parts else ("", "", "")
+    # Only text can be equal to nothing, and a value that begins with a sign is a slip unless it is in quotes.
+    if not name or (not wanted and sign not in _EQUALITY) or wanted.startswith(_SIGNS):
+        raise WrongCallError(
+            f"--param {text!r} is no condition; write lr=0.001, 'lr>1e-4', 'env!=Hopper' or 'env~walk', "
+            "and text that begins with a sign in quotes: 'name=\">x\"'"
+        )
+    return name, sign, wanted
 
 
 def fits(found: Any, sign: str, wanted: str) -> bool:
     """Whether a parameter's value meets a comparison with what a person wrote."""
     if sign == "~":
         return wanted.casefold() in value_text(found).casefold()
-    value = _parsed(wanted)
-    if sign in {"=", "==", "!="}:
-        same = _is_number(found) == _is_number(value) and (found == value or wanted in {found, value_text(found)})
+    value = _parsed(wanted, as_number=_is_number(found))
+    if sign in _EQUALITY:
+        same = _is_number(found) == _is_number(value) and (
+            found == value or value_text(found) in {wanted, value_text(value)}
+        )
         return same == (sign != "!=")
     if _is_number(found) and _is_number(value):
         return _ORDER[sign](found, value)
     return isinstance(found, str) and not _is_number(value) and _ORDER[sign](found, wanted)
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str, *, as_number: bool) -> Any:
+    """What a person's text means: as JSON; beside a number also what Python reads as one, such as ``.1``."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
+        pass
+    try:
+        return float(text) if as_number else text
+    except ValueError:
         return text
 
 

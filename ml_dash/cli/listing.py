@@ -31,7 +31,7 @@ def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
     chosen = list(names or BASE)
     if names is None and ((width or TAGS_FROM) < TAGS_FROM or not any(row.tags for row in rows)):
         chosen.remove("tags")
-    columns = [_column(name) for name in chosen]
+    columns = [_column(name, piped=width is None) for name in chosen]
     now = datetime.datetime.now(datetime.UTC) if width is not None else None
     lines = [[_cell(row, name, now) for name in chosen] for row in rows]
     if names is None and width is not None and 1 < len(rows) <= COMPARED_ROWS:
@@ -77,11 +77,17 @@ _VALUES: dict[str, Callable[[Row], Any]] = {
 }
 
 
-def _column(name: str) -> Column:
+COLUMNS = tuple(_VALUES)
+"""The columns that every run has; others are parameters, or values of metrics."""
+
+
+def _column(name: str, *, piped: bool) -> Column:
     if name in {"run", "folder"}:
         return Column(name.upper(), least=10, keep_end=True, style="bold" if name == "run" else "")
     if name in {"tags", "reason"}:
         return Column(name.upper(), least=8)
+    if name == "duration" and piped:
+        return Column("DURATION_S", right=True)
     if name in {"created", "duration", "ended"}:
         return Column(name.upper(), right=True)
     return Column(name.upper() if name in _VALUES else texts.clean(name), least=0 if name in _VALUES else 6)
@@ -92,7 +98,7 @@ def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
     if name == "status":
         return _status(row) if now else "live" if row.is_live else row.status or "-"
     if name == "duration":
-        return texts.duration(row.duration) if now else _plain(row.duration)
+        return texts.duration(row.duration) if now else "-" if row.duration is None else f"{row.duration:.3f}"
     if name == "tags":
         return ",".join(map(texts.clean, row.tags)) or "-"
     value = raw_value(row, name)

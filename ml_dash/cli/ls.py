@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ml_dash.cli.exits import CommandError
 from ml_dash.cli.output import write, write_json_lines
-from ml_dash.cli.picking import DEFAULT_ROOT, json_option, nothing_in, require_folder
+from ml_dash.cli.picking import json_option, nothing_in, require_folder, root_option
 
 if TYPE_CHECKING:
     from ml_dash.cli.rows import Row
@@ -19,7 +21,8 @@ SORTS = ("created", "name", "status", "duration")
 
 
 @click.command()
-@click.argument("root", type=click.Path(), default=DEFAULT_ROOT)
+@click.argument("place", type=click.Path(), required=False, metavar="[PLACE]")
+@root_option
 @click.option(
     "--match", metavar="GLOB", help="Only prefixes that match, or the runs below one: 'alice/*/seed-?', alice/walker."
 )
@@ -64,6 +67,7 @@ SORTS = ("created", "name", "status", "duration")
 )
 @json_option
 def ls(
+    place: str | None,
     root: str,
     match: str | None,
     tags: tuple[str, ...],
@@ -77,30 +81,57 @@ def ls(
     columns: str | None,
     as_json: bool,
 ) -> None:
-    """List the runs below ROOT, the newest last.
+    """List the runs below PLACE, the newest last: a folder of runs, or a prefix or a glob below --root.
+
+    Without PLACE it is all of --root.
 
     On a terminal, parameters that differ between the runs are shown as far as there is room. With --json there is one
     object on each line. The exit status is 1 if there is no run.
     """
     from ml_dash.cli import filters
-    from ml_dash.cli.rows import read_rows
 
     wanted = filters.conditions(match, tags, statuses, params, since, until)
-    everything = read_rows(require_folder(root))
+    root, everything = _below(place, root)
     rows = [row for row in everything if all(fits(row) for fits in wanted)]
     if not rows:
-        raise CommandError(nothing_in(root) if not everything else f"none of {len(everything):,} runs fits")
+        from ml_dash.cli.nearby import no_run_fits
+
+        raise CommandError(no_run_fits(everything, tags, params) if everything else nothing_in(root))
     rows.sort(key=_ORDERS[sort])
     rows = rows[-limit:] if limit else rows
     if reverse:
         rows.reverse()
     names = [name.strip() for name in columns.split(",") if name.strip()] if columns else None
+    if names:
+        from ml_dash.cli.nearby import require_columns
+
+        require_columns(names, rows, everything)
     if as_json:
         write_json_lines(_as_json(row, names) for row in rows)
     else:
         from ml_dash.cli.listing import listing
 
         write(listing(rows, names, len(everything)))
+
+
+def _below(place: str | None, root: str) -> tuple[str, list[Row]]:
+    """The folder that is looked at, and the runs of the place that is meant."""
+    from ml_dash.cli.filters import by_prefix
+    from ml_dash.cli.rows import read_rows
+
+    is_given = click.get_current_context().get_parameter_source("root") is not ParameterSource.DEFAULT
+    if place is None:
+        return root, read_rows(require_folder(root))
+    if not os.path.isdir(root) or (os.path.isdir(place) and not is_given):
+        folder = root if is_given else place
+        return folder, read_rows(require_folder(folder))
+    everything, is_below = read_rows(require_folder(root)), by_prefix(place)
+    rows = [row for row in everything if is_below(row)]
+    if everything and not rows:
+        from ml_dash.cli.nearby import not_below
+
+        raise not_below(place, root, everything)
+    return root, rows
 
 
 def _as_json(row: Row, names: list[str] | None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("ml_dash.cli.diff:diff", "Show how two runs differ: parameters, environment, code, metrics."),
     "plot": ("ml_dash.cli.plot:plot", "Draw a metric in the terminal, or into a PNG file."),
     "export": ("ml_dash.cli.export:export", "Copy a run into CSV or Parquet files, or into a zip archive."),
+    "video": ("ml_dash.cli.video:video", "Make a video of a frame stream."),
     "verify": ("ml_dash.cli.verify:verify", "Check every file, journal and checksum of runs, and repair them."),
     "rm": ("ml_dash.cli.rm:rm", "Remove runs."),
     "doctor": ("ml_dash.cli.doctor:doctor", "Check this machine: memory, disk, locks, packages, speed."),

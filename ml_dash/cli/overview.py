@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ml_dash.cli.rows import open_seconds
+
 if TYPE_CHECKING:
     from ml_dash.query.run import RunReader
 
@@ -30,7 +32,7 @@ def overview(run: RunReader, log_lines: int) -> dict[str, Any]:
         "status_reason": document.get("status_reason"),
         "live": run.is_live,
         **{name: document.get(name) for name in _TIMES},
-        "duration_s": _duration(document, live=run.is_live),
+        "duration_s": open_seconds(document, live=run.is_live),
         "host": document.get("host"),
         "pid": document.get("pid"),
         "tags": run.tags,
@@ -93,7 +95,7 @@ def streams(run: RunReader) -> list[dict[str, Any]]:
 
 def files(run: RunReader) -> dict[str, Any]:
     """How many files there are, how large, and the newest of them."""
-    from ml_dash.query.files import full_name
+    from ml_dash.query.file_lookup import full_name
 
     entries = run.files.list()
     newest = [
@@ -123,18 +125,6 @@ def count_lines(paths: list[str]) -> int:
             while block := file.read(1 << 20):
                 total += block.count(b"\n")
     return total
-
-
-def _duration(document: dict[str, Any], *, live: bool) -> float | None:
-    from ml_dash.query.run import to_datetime
-
-    start = to_datetime(document.get("started_at")) or to_datetime(document.get("created_at"))
-    end = to_datetime(document.get("ended_at")) or to_datetime(document.get("heartbeat_at"))
-    if live and start is not None:
-        import datetime
-
-        end = datetime.datetime.now(start.tzinfo)
-    return max(0.0, (end - start).total_seconds()) if start is not None and end is not None else None
 
 
 def _folder_bytes(folder: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,16 @@ def run_argument(name: str = "run", metavar: str = "RUN") -> Callable[[Callable[
     return click.argument(name, metavar=metavar, shell_complete=_complete)
 
 
+def metric_argument(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A metric and its field; shells complete it from what the run before it logged."""
+    return click.argument("metric", metavar=metavar, shell_complete=_complete_metric)
+
+
+def topic_argument(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A frame stream; shells complete it from those of the run before it."""
+    return click.argument("topic", metavar=metavar, shell_complete=_complete_topic)
+
+
 def root_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--root``, for commands that take the name of a run."""
     return click.option(
@@ -54,7 +65,8 @@ def pick(name: str, root: str) -> RunReader:
     """The run that is meant: a folder, a prefix below the root, or the end of one prefix.
 
     Raises:
-        CommandError: there is no such run, or several end in that.
+        CommandError: there is no such run.
+        ExperimentError: several end in that.
     """
     from ml_dash.errors import MissingFileError
     from ml_dash.query.run import open_run
@@ -63,13 +75,7 @@ def pick(name: str, root: str) -> RunReader:
     try:
         return open_run(wanted, root)
     except MissingFileError:
-        known = _known(root)
-    ending = [prefix for prefix in known if prefix.endswith(f"/{wanted}")]
-    if len(ending) == 1:
-        return open_run(ending[0], root)
-    if ending:
-        raise CommandError(f"{len(ending)} runs end in {wanted!r}: {_listed(ending)}; name one in full")
-    raise CommandError(_not_there(wanted, root, known))
+        raise CommandError(_not_there(wanted, root, _known(root))) from None
 
 
 def require_folder(root: str) -> str:
@@ -91,9 +97,55 @@ def nothing_in(root: str) -> str:
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
-    """The prefixes that begin with what was typed."""
-    found = (prefix for prefix in _prefixes(ctx.params.get("root") or DEFAULT_ROOT) if prefix.startswith(incomplete))
-    return [CompletionItem(prefix) for prefix in itertools.islice(found, OFFERED)]
+    """The prefixes that begin with what was typed, and the ends that do and that only one run has."""
+    known = list(itertools.islice(_prefixes(ctx.params.get("root") or DEFAULT_ROOT), SEARCHED_RUNS))
+    found = [prefix for prefix in known if prefix.startswith(incomplete)]
+    return [CompletionItem(name) for name in [*found, *_unique_ends(known, incomplete)][:OFFERED]]
+
+
+def _unique_ends(known: list[str], incomplete: str) -> list[str]:
+    if not incomplete:
+        return []
+    ends = Counter(end for prefix in known for end in _ends(prefix) if end.startswith(incomplete))
+    whole = set(known)
+    return [end for end, count in ends.items() if count == 1 and end not in whole]
+
+
+def _ends(prefix: str) -> Iterator[str]:
+    """``walker/seed-1`` and ``seed-1`` of ``alice/walker/seed-1``."""
+    _, slash, rest = prefix.partition("/")
+    while slash:
+        yield rest
+        _, slash, rest = rest.partition("/")
+
+
+def _complete_metric(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    """What ``plot`` can draw of the run."""
+    from ml_dash.cli.rows import last_values
+    from ml_dash.cli.series import label_of
+
+    run = _typed_run(ctx)
+    names = [None, *run.metrics.list()] if run is not None else []
+    fields = ((name, field) for name in dict.fromkeys(names) for field in last_values(run.folder, name)) if run else ()
+    found = [label_of(name, field) for name, field in fields if field != "_ts"]
+    return [CompletionItem(label) for label in found if label.startswith(incomplete)][:OFFERED]
+
+
+def _complete_topic(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
+    """The frame streams of the run."""
+    run = _typed_run(ctx)
+    topics = [about["topic"] for about in run.frames.list()] if run is not None else []
+    return [CompletionItem(topic) for topic in topics if topic.startswith(incomplete)][:OFFERED]
+
+
+def _typed_run(ctx: click.Context) -> RunReader | None:
+    """The run that stands before what is completed; None if it is none: a shell has nobody to tell why."""
+    from ml_dash.errors import MlDashError
+
+    try:
+        return pick(ctx.params["run"], ctx.params.get("root") or DEFAULT_ROOT)
+    except (CommandError, KeyError, MlDashError, OSError):
+        return None
 
 
 def _known(root: str) -> list[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ml_dash.cli import output
-from ml_dash.cli.exits import CommandError
-from ml_dash.cli.picking import json_option, pick, root_option, run_argument
+from ml_dash.cli.exits import CommandError, WrongCallError
+from ml_dash.cli.picking import json_option, metric_argument, pick, root_option, run_argument
 
 if TYPE_CHECKING:
     from ml_dash.cli.axes import Floats
@@ -27,7 +27,7 @@ PNG_WIDTH, PNG_HEIGHT = 960, 540
 
 @click.command()
 @run_argument()
-@click.argument("metric", metavar="METRIC[/FIELD]")
+@metric_argument("METRIC[/FIELD]")
 @root_option
 @click.option("--field", help="The field, where METRIC names the metric alone.")
 @click.option(
@@ -67,6 +67,8 @@ def plot(
     """
     from ml_dash.cli import series
 
+    if png is not None and not png.lower().endswith(".png"):
+        raise WrongCallError(f"--png {png!r}: it makes a PNG picture; let the name end in .png")
     found = pick(run, root)
     chosen = series.find_series(found, metric, field)
     x, label = chosen.x(axis)

@@ -53,7 +53,7 @@ class Row:
     @cached_property
     def created(self) -> float | None:
         """When the run was first opened, in seconds since 1970."""
-        return self._moment("created_at")
+        return _moment(self.document, "created_at")
 
     @property
     def tags(self) -> list[str]:
@@ -63,12 +63,8 @@ class Row:
 
     @cached_property
     def duration(self) -> float | None:
-        """Seconds from its last start to its end, to now if it is live, else to when it was last heard of."""
-        start = self._moment("started_at") or self.created
-        if start is None:
-            return None
-        end = time.time() if self.is_live else self._moment("ended_at") or self._moment("heartbeat_at")
-        return None if end is None else max(0.0, end - start)
+        """Seconds that it was open, all openings together."""
+        return open_seconds(self.document, live=self.is_live)
 
     @cached_property
     def params(self) -> dict[str, Any]:
@@ -92,12 +88,27 @@ class Row:
             **{name: self.document.get(name) for name in names},
         }
 
-    def _moment(self, name: str) -> float | None:
-        text = self.document.get(name)
-        try:
-            return parse_timestamp(text) if isinstance(text, str) else None
-        except ValueError:
-            return None
+
+def open_seconds(document: dict[str, Any], *, live: bool) -> float | None:
+    """How long a run was open: all its openings, a live one until now, one that broke off until it was last heard of.
+
+    Of a run that does not count ``active_seconds`` it is the last opening alone; None where there is nothing to go by.
+    """
+    heard, active = _moment(document, "heartbeat_at"), document.get("active_seconds")
+    if isinstance(active, (int, float)) and not isinstance(active, bool):
+        since = time.time() - heard if live and heard is not None else 0.0
+        return max(0.0, active) + max(0.0, since)  # another machine's clock may be ahead
+    start = _moment(document, "started_at") or _moment(document, "created_at")
+    end = time.time() if live else _moment(document, "ended_at") or heard
+    return None if start is None or end is None else max(0.0, end - start)
+
+
+def _moment(document: dict[str, Any], name: str) -> float | None:
+    text = document.get(name)
+    try:
+        return parse_timestamp(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 def read_rows(root: str) -> list[Row]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.cli import output, texts
 from ml_dash.cli.loglines import log_cells
 from ml_dash.cli.output import paint
+from ml_dash.cli.sections import INDENT, LEAST_LINES, Section, fitting
 from ml_dash.cli.table import GAP, Cell, Column, cells, clip, table
 from ml_dash.cli.terminal_plot import sparkline
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from ml_dash.cli.series import Series
     from ml_dash.query.run import RunReader
 
-LEAST_LINES = 2
-"""Lines that a section keeps however small the screen is, its heading not counted."""
-
-INDENT = "  "
 SPARK_WIDTH = 24
 NARROW_SPARK_WIDTH = 6
 """Letters of a curve; a seventh of a narrow terminal leaves room for the numbers beside it."""
+
+TIMES_INDENT = len(INDENT) + len("process") + len(GAP)
+"""Columns before the times: the longest of the words beside them."""
 
 _STATUS_STYLES = {"COMPLETED": "green", "FAILED": "bold red", "CANCELLED": "yellow", "RUNNING": "bold cyan"}
 
@@ -33,72 +32,36 @@ COUNTS_FROM = 60
 """Columns of a terminal from which on there is room for the number of points, which stands among the streams too."""
 
 
-@dataclass(slots=True)
-class Section:
-    """Some lines with a heading.
+FILES, LOG, STREAMS, DETAILS, NUMBERS = range(1, 6)
+"""What gives way on a small screen, the first one first."""
 
-    Attributes:
-        title: the heading; without one the lines are never cut.
-        lines: what stands below it.
-        counts: how many things each line is about, where that is not one.
-        note: what stands beside the heading.
-        keep_end: whether the last lines are the ones that count.
-    """
-
-    title: str
-    lines: list[str] = field(default_factory=list)
-    note: str = ""
-    keep_end: bool = False
-    counts: list[int] = field(default_factory=list)
-
-    def cut(self, count: int) -> list[str]:
-        """The lines with the heading, at most ``count`` of them below it."""
-        if not self.title:
-            return self.lines
-        heading = (paint(self.title, "bold") + INDENT + self.note).rstrip()
-        if len(self.lines) <= count:
-            return [heading, *self.lines]
-        if self.keep_end:
-            return [heading, *self.lines[-count:]]
-        left_out = sum(self.counts[count - 1 :]) if self.counts else len(self.lines) - count + 1
-        return [heading, *self.lines[: count - 1], INDENT + paint(f"... and {left_out} more; see --all", "dim")]
+_DETAILS = frozenset({"readme", "system"})
 
 
 def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[str]:
     """The lines for a terminal of this size, or all of them where there is none."""
     width, height = output.width(), output.height()
+    streams = Section("Streams", stream_lines(about["streams"], width), turn=STREAMS, least=0)
+    streams.bare = paint(f"{texts.plural(len(streams.lines), 'stream')}; see --all", "dim")
     sections = [
-        Section("", head(about, width)),
+        *head(about, width),
         params(about["params"], width),
-        Section("Metrics", metrics(run, width)),
-        Section("Streams", stream_lines(about["streams"], width)),
-        Section("Files", file_lines(about["files"], width), note=_files_note(about["files"])),
+        Section("Metrics", metrics(run, width), turn=NUMBERS),
+        streams,
+        _files(about["files"], width),
         Section("Tracker", note=tracker(about["tracker"], width)),
-        Section("Log", _log(about["log"], width), keep_end=True),
+        Section("Log", _log(about["log"], width), keep_end=True, turn=LOG, least=1),
     ]
     sections = [section for section in sections if section.lines or section.note]
-    limits = fitting([len(section.lines) for section in sections], None if everything else height)
+    limits = fitting(sections, None if everything else height)
     return [line for section, limit in zip(sections, limits, strict=True) for line in section.cut(limit)]
 
 
-def fitting(wanted: list[int], height: int | None) -> list[int]:
-    """How many lines each section gets so that all fit: the longest one gives up first. The first is never cut."""
-    limits = list(wanted)
-    if height is None:
-        return limits
-    room = height - 1 - (len(wanted) - 1)  # the shell's next line, and the headings
-    while sum(limits) > room:
-        longest = max(range(1, len(limits)), key=limits.__getitem__, default=0)
-        if not longest or limits[longest] <= LEAST_LINES:
-            break
-        limits[longest] -= 1
-    return limits
-
-
-def head(about: dict[str, Any], width: int | None) -> list[str]:
+def head(about: dict[str, Any], width: int | None) -> list[Section]:
     """The first lines: which run it is, how it ended, when, where and with which code."""
     rows = [("readme", _first_line(about["readme"])), ("tags", ", ".join(map(texts.clean, about["tags"])))]
-    rows += [("times", _times(about)), ("process", _process(about))]
+    rows += [("times" * (not place), line) for place, line in enumerate(times(about, width))]
+    rows += [("process", _process(about))]
     environment = about["environment"]
     if environment:
         rows += [
@@ -106,7 +69,8 @@ def head(about: dict[str, Any], width: int | None) -> list[str]:
             ("code", _code(environment["code"])),
             ("system", _system(environment)),
         ]
-    shown: list[list[Cell]] = [[(name, "dim"), text] for name, text in rows if text]
+    rows = [(name, text) for name, text in rows if text]
+    shown: list[list[Cell]] = [[(name, "dim"), text] for name, text in rows]
     lines = table(
         [Column(least=10, keep_end=True, style="bold"), Column()], [[texts.clean(about["run"]), _status(about)]], width
     )
@@ -114,7 +78,12 @@ def head(about: dict[str, Any], width: int | None) -> list[str]:
         lines += [
             INDENT + paint(clip(line, width or len(line)), "red") for line in texts.lines_of(about["status_reason"])[:3]
         ]
-    return [*lines, *table([Column(), Column(least=20)], shown, width, INDENT)]
+    facts = zip(rows, table([Column(), Column(least=20)], shown, width, INDENT), strict=True)
+    return [Section("", lines), *(_fact(name, line) for (name, _), line in facts)]
+
+
+def _fact(name: str, line: str) -> Section:
+    return Section("", [line], turn=DETAILS, least=0) if name in _DETAILS else Section("", [line])
 
 
 def params(found: dict[str, Any], width: int | None) -> Section:
@@ -127,7 +96,7 @@ def params(found: dict[str, Any], width: int | None) -> Section:
     joined = [[cell for row in group for cell in row] for group in groups]
     padded = [row + [""] * (len(columns) * beside - len(row)) for row in joined]
     lines = table(columns * beside, padded, width, INDENT)
-    return Section("Parameters", lines, counts=[len(group) for group in groups])
+    return Section("Parameters", lines, counts=[len(group) for group in groups], turn=NUMBERS)
 
 
 def _beside(rows: list[list[Cell]], width: int) -> int:
@@ -138,14 +107,23 @@ def _beside(rows: list[list[Cell]], width: int) -> int:
 
 
 def metrics(run: RunReader, width: int | None) -> list[str]:
-    """A line for each curve: its last value, how it went, its limits and the number of its points."""
+    """A line for each curve: its last value, how it went, its limits and the number of its points.
+
+    What was logged once comes after what has a curve.
+    """
     from ml_dash.cli.series import READ_BYTES, curves_of, journal_bytes
 
-    rows: list[list[Cell]] = []
+    curves: list[list[Cell]] = []
+    singles: list[list[Cell]] = []
     budget = READ_BYTES
     for name in run.metrics.list():
         budget -= journal_bytes(run, name)
-        rows += [_curve(series, width) for series in curves_of(run, name)] if budget >= 0 else _last_values(run, name)
+        if budget < 0:
+            curves += _last_values(run, name)
+            continue
+        for series in curves_of(run, name):
+            (curves if len(series.values) > 1 else singles).append(_curve(series, width))
+    rows = curves + singles
     columns = [Column(least=12), Column(right=True, style="bold"), Column(), Column(style="dim", least=8)]
     if (width or COUNTS_FROM) < COUNTS_FROM:
         return table(columns, [row[:-1] for row in rows], width, INDENT)
@@ -165,6 +143,15 @@ def stream_lines(found: list[dict[str, Any]], width: int | None) -> list[str]:
         for stream in found
     ]
     return table([Column(), Column(least=16), Column(right=True), Column(right=True)], rows, width, INDENT)
+
+
+def _files(found: dict[str, Any], width: int | None) -> Section:
+    if not found["count"]:
+        return Section("Files")
+    note = f"{texts.plural(found['count'], 'file')}, {texts.size(found['bytes'])}"
+    newest = ", the newest:" if found["count"] > len(found["newest"]) else ""
+    lines = file_lines(found, width)
+    return Section("Files", lines, paint(note + newest, "dim"), paint(f"{note}; see --all", "dim"), turn=FILES, least=0)
 
 
 def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
@@ -236,13 +223,31 @@ def _status(about: dict[str, Any]) -> Cell:
     return f"{word} {'for' if about['live'] else 'after'} {texts.duration(about['duration_s'])}", style
 
 
-def _times(about: dict[str, Any]) -> str:
-    created, ended = _moment(about["created_at"]), _moment(about["ended_at"])
-    started = _moment(about["started_at"])
-    text = f"{texts.local_time(created)} ({texts.age(created, datetime.datetime.now(datetime.UTC))})"
-    if started and created and started > created:
-        text += f", last started {texts.local_time(started)}"
-    return text + (f", ended {texts.local_time(ended)}" if ended else "")
+def times(about: dict[str, Any], width: int | None) -> list[str]:
+    """When it was created, started again and ended: on one line if that fits, the day only where it is another one."""
+    created, started, ended = (_moment(about[name]) for name in ("created_at", "started_at", "ended_at"))
+    moments = [("", created)]
+    moments += [("restarted ", started)] if started and created and started > created else []
+    moments += [("ended ", ended)] if ended else []
+    age = f" ({texts.age(created, datetime.datetime.now(datetime.UTC))})"
+    parts, day = [], ""
+    for what, moment in moments:
+        date, _, clock = texts.local_time(moment).partition(" ")
+        parts.append(what + (clock if date == day and width is not None else f"{date} {clock}".strip()))
+        day = date
+    return _joined([parts[0] + age, *parts[1:]], None if width is None else width - TIMES_INDENT)
+
+
+def _joined(parts: list[str], width: int | None) -> list[str]:
+    """Parts with commas between them, on as few lines as hold them whole."""
+    lines = [parts[0] + "," * (len(parts) > 1)]
+    for place, part in enumerate(parts[1:], 2):
+        comma = "," * (place < len(parts))
+        if width is not None and len(f"{lines[-1]} {part}{comma}") > width:
+            lines.append(part + comma)
+        else:
+            lines[-1] += f" {part}{comma}"
+    return lines
 
 
 def _process(about: dict[str, Any]) -> str:
@@ -282,13 +287,6 @@ def _gpu_names(gpus: Any) -> list[str]:
     cards = gpus.get("cards") if isinstance(gpus, dict) else None
     names = [card.get("name") for card in cards or [] if isinstance(card, dict)]
     return [f"{count} x {name}" for name, count in Counter(name for name in names if name).items()]
-
-
-def _files_note(found: dict[str, Any]) -> str:
-    if not found["count"]:
-        return ""
-    newest = ", the newest:" if found["count"] > len(found["newest"]) else ""
-    return paint(f"{texts.plural(found['count'], 'file')}, {texts.size(found['bytes'])}{newest}", "dim")
 
 
 def _first_line(text: Any) -> str:

@@ -9,10 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from ml_dash.ipc.slab import Slab
+from ml_dash.project import current_folder
 
 WRITER_ENTRY = "ml_dash.writer.main"
 """The module whose ``main(boot)`` runs in the writer process and whose ``run_on_thread`` is the way without one."""
@@ -132,7 +133,7 @@ def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
     try:
         inherited = [slab.fd, theirs.fileno(), *([lock_fd] if lock_fd >= 0 else [])]
         boot = asdict(assignment) | {
-            "path": [os.path.abspath(os.fsdecode(entry)) for entry in sys.path],
+            "path": _search_path(),
             "root": _ROOT,
             "entry": WRITER_ENTRY,
             "memory_fd": slab.fd,
@@ -150,18 +151,19 @@ def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
     return WriterProcess(process, ours)
 
 
-def start_helper(entry: str, boot: Mapping[str, object]) -> subprocess.Popen[bytes]:
-    """Run ``entry.main(boot)`` in a process of its own, which inherits nothing. For work that is not the writer's loop.
+def start_helper(entry: str, boot: Mapping[str, object], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Run ``entry.main(boot)`` in a process of its own. For work that is not the writer's loop.
 
     Args:
         entry: a module of ours.
         boot: what it needs to know; literals only.
+        inherited: descriptors that it gets under the same numbers; no others.
 
     Raises:
         OSError: the process could not be started.
     """
     paths = {"path": [os.path.abspath(os.fsdecode(path)) for path in sys.path], "root": _ROOT, "entry": entry}
-    return _popen(ascii({**boot, **paths}), [])
+    return _popen(ascii({**boot, **paths}), [*inherited])
 
 
 def run_on_thread(assignment: Assignment, slab: Slab) -> threading.Thread:
@@ -172,6 +174,12 @@ def run_on_thread(assignment: Assignment, slab: Slab) -> threading.Thread:
     )
     thread.start()
     return thread
+
+
+def _search_path() -> list[str]:
+    """Where modules are looked for, with absolute paths, also where the current folder was removed."""
+    here = current_folder()
+    return [os.path.normpath(os.path.join(here, os.fsdecode(entry))) for entry in sys.path]
 
 
 def _popen(boot: str, inherited: list[int]) -> subprocess.Popen[bytes]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ml_dash.manager.git import current_commit
+from ml_dash.project import current_folder
 
 WANDB_TABLE = "_wandb"
 META_TABLE = "_meta"
@@ -86,7 +87,7 @@ class About:
             project=getattr(wandb_run, "project", None) or project,
             url=None if wandb_run is None or is_offline else wandb_run.url,
             mode="local" if wandb_run is None else "offline" if is_offline else "online",
-            git_commit=current_commit(os.getcwd()),
+            git_commit=current_commit(current_folder()),
             meta=surroundings(),
         )
 

@@ -7,10 +7,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from ml_dash.arguments import text, texts
 from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
 from ml_dash.manager.about import RESERVED
 from ml_dash.manager.store import check_segment
-from ml_dash.manager.wandb_link import local_id
+from ml_dash.manager.wandb_link import check_options, local_id
+from ml_dash.project import absolute_path
 from ml_dash.records.toml_values import decode, encode
 
 ID_TRIES = 10
@@ -54,10 +56,31 @@ def checked_root(base_dir: object) -> str:
 
     Raises:
         InvalidTypeError: it is no path.
+        ConfigurationError: it is relative, and the current folder was removed.
     """
     if not isinstance(base_dir, (str, os.PathLike)):
         raise InvalidTypeError(f"base_dir={base_dir!r:.80} must be the path of a folder")
-    return os.path.abspath(os.fsdecode(base_dir))
+    return absolute_path(os.fsdecode(base_dir), "base_dir")
+
+
+def checked_options(mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run: those of wandb, of which some are also ours.
+
+    Args:
+        mode: of wandb; None is its own choice.
+        options: by name; ``tags``, ``name``, ``entity`` and ``id`` are checked here, others by wandb.
+
+    Raises:
+        InvalidTypeError: one has the wrong type, or there is none of that name.
+        InvalidNameError: the id cannot be that of a folder.
+    """
+    checked = {**options, "tags": texts("tags", options["tags"])}
+    for name in ("entity", "name"):
+        text(name, options[name])
+    if options.get("id") is not None:
+        check_segment(options["id"], "id")
+    check_options(mode, options)
+    return checked
 
 
 def make_folder(path: str) -> None:

@@ -36,7 +36,7 @@ def set_parameters(experiment: Experiment, config: Mapping[str, Any]) -> None:
     try:
         experiment.params.set(encode(config, "config", for_json=True))
     except MlDashError as error:  # they are in config.toml, so that it is no reason to end
-        experiment.warn(f"the configuration is not among the parameters: {error}")
+        experiment._warn_once(f"the configuration is not among the parameters: {error}")
 
 
 def attach(experiment: Experiment) -> None:

@@ -6,6 +6,7 @@ to a name has a backslash before it, so that every point can be nested again as 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
@@ -158,9 +159,12 @@ class Journal:
     def _take(self, line: bytes) -> None:
         try:
             point = decode_line(line)["data"]
-            record(self.state, from_point(point), float(point[TIME]))
-        except (ValueError, TypeError, KeyError):  # a damaged line costs itself
+            moment = float(point[TIME])
+            update = from_point(point)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # a damaged line costs itself
             return
+        if math.isfinite(moment):  # a value of no moment, or of the end of time, would stand for ever
+            record(self.state, update, moment)
 
 
 class History:

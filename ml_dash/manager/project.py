@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ml_dash.errors import InvalidValueError
+from ml_dash.errors import ExperimentError, InvalidValueError, MissingFileError
 from ml_dash.manager.arguments import checked_root
 from ml_dash.manager.run import MLRun
 from ml_dash.query import conditions, frame, row_columns
 from ml_dash.query.index import Index, Problem, read_index
-from ml_dash.query.run import RunReader
+from ml_dash.query.run import RunReader, ending_in, near_prefixes
 
 AnyRun = MLRun | RunReader
 
@@ -81,22 +81,30 @@ class MLProject:
         """One run.
 
         Args:
-            run_id: its id, as in the column ``run_id``.
+            run_id: its id, as in the column ``run_id``. That of an experiment is its prefix, ``alice/walker/seed-1``;
+                the end of it (``seed-1``) does if only one has it.
             project_name: its project; None searches all.
 
         Returns:
-            The ``MLRun``; for an experiment, whose id is its prefix, a read-only run as ``ml_dash.open_run`` gives.
+            The ``MLRun``; for an experiment a read-only run as ``ml_dash.open_run`` gives.
 
         Raises:
             MissingFileError: there is no such run; the text names the nearest ids.
-            ExperimentError: several projects have a run of that id; the text names them.
+            ExperimentError: several runs have that id, or end in it; the text names them.
+            InvalidNameError: it cannot be an id.
             StorageError: a file of the run is damaged.
         """
-        if isinstance(run_id, str):
-            for row, place in enumerate(self._index.places):
-                if place == run_id and not self._index.managed[row] and project_name in (None, self._project(row)):
-                    return self._open(row)
-        return MLRun.load(run_id, self.base_dir, project_name)
+        ids = self._ids(project_name)
+        named = [row for row, known in ids.items() if run_id in (known, self._index.places[row])]
+        if named and (run_id == self._index.places[named[0]] or not self._index.managed[named[0]]):
+            return self._open(named[0])
+        given: object = run_id  # whatever a caller without a type checker passes
+        if named or not isinstance(given, str) or "/" not in given:
+            try:  # also one that was made, or damaged, since the scan
+                return MLRun.load(run_id, self.base_dir, project_name)
+            except MissingFileError:
+                pass
+        return self._open(self._ending_in(run_id, ids, project_name))
 
     def __len__(self) -> int:
         return len(self._index.places)
@@ -120,5 +128,25 @@ class MLProject:
         project, run_id = place.split("/")
         return MLRun.load(run_id, self.base_dir, project)
 
-    def _project(self, row: int) -> Any:
-        return row_columns.to_list(self._index.rows.columns["f:project_name"])[row]
+    def _ids(self, project_name: str | None) -> dict[int, str]:
+        """The ids of the table's runs, by row: of one project, or of all."""
+        if not len(self):
+            return {}
+        columns = self._index.rows.columns
+        ids, projects = (row_columns.to_list(columns[f"f:{name}"]) for name in ("run_id", "project_name"))
+        return {row: run_id for row, run_id in enumerate(ids) if project_name in (None, projects[row])}
+
+    def _ending_in(self, run_id: str, ids: dict[int, str], project_name: str | None) -> int:
+        """The row of the only run whose prefix ends in that."""
+        rows = {self._index.places[row] or known: row for row, known in ids.items()}
+        found = ending_in(run_id, rows)
+        if len(found) == 1:
+            return rows[found[0]]
+        if found:
+            raise ExperimentError(
+                f"{len(found)} runs end in {run_id!r}: {', '.join(map(repr, found))}; give more of the prefix"
+            )
+        where = "" if project_name is None else f" of project {project_name!r}"
+        near = near_prefixes(run_id, list(dict.fromkeys(ids.values())))
+        known = f"the nearest ids are {', '.join(map(repr, near))}" if near else "there is none at all"
+        raise MissingFileError(f"no run {run_id!r}{where} below {self.base_dir!r}; {known}")

@@ -13,9 +13,8 @@ from ml_dash.errors import ExperimentError, StorageError
 from ml_dash.experiment import Experiment
 from ml_dash.ipc import fork
 from ml_dash.lifecycle import CloseHooks, _is_clean_exit, describe
-from ml_dash.manager import engine, wandb_link
+from ml_dash.manager import arguments, engine, wandb_link
 from ml_dash.manager.about import RESERVED, About, Described
-from ml_dash.manager.arguments import checked_config, checked_metrics, checked_root, make_folder, run_folder
 from ml_dash.manager.history import History, record, to_point, update_values
 from ml_dash.manager.saver import Saver
 from ml_dash.manager.store import RunFiles, check_segment, find_run
@@ -97,21 +96,22 @@ class MLRun(Described):
             InvalidNameError: the project's name or the id cannot be that of a folder.
             StorageError: the directory cannot be written.
         """
-        values = checked_config(config)
-        root = checked_root(base_dir)
+        values = arguments.checked_config(config)
+        root = arguments.checked_root(base_dir)
         check_segment(project_name, "project_name")
         mode = wandb_link.mode_of(wandb_mode)
-        make_folder(os.path.join(root, project_name))
-        options = {"project": project_name, "entity": entity, "name": name, "tags": tags, **wandb_options}
+        given = {"project": project_name, "entity": entity, "name": name, "tags": tags, **wandb_options}
+        options = arguments.checked_options(mode, given)
+        arguments.make_folder(os.path.join(root, project_name))
         wandb_run, reason = wandb_link.start(mode, {**options, "config": values})
         try:
             run_id = wandb_options.get("id") if wandb_run is None else wandb_run.id
-            folder = run_folder(os.path.join(root, project_name), run_id)
+            folder = arguments.run_folder(os.path.join(root, project_name), run_id)
             about = About.of_new_run(folder, wandb_run, entity)
             run = cls(folder, values, about, RunFiles(folder).open_history()[0])
             if reason:
                 run._warn(f"{reason}; the run is local, with the id {run.run_id}")
-            run._begin(root, wandb_run, tags)
+            run._begin(root, wandb_run, options["tags"])
         except BaseException:
             wandb_link.give_up(wandb_run)
             raise
@@ -131,7 +131,7 @@ class MLRun(Described):
             ExperimentError: several projects have a run of that id; the text names them.
             StorageError: a file of the run is damaged or cannot be read.
         """
-        folder = find_run(checked_root(base_dir), run_id, project_name)
+        folder = find_run(arguments.checked_root(base_dir), run_id, project_name)
         files = RunFiles(folder)
         files.wait_for_orphan()
         document = files.read_config()
@@ -158,7 +158,7 @@ class MLRun(Described):
             ExperimentError: the run is finished.
             StorageError: the directory of a loaded run cannot be written.
         """
-        update = checked_metrics(metrics)
+        update = arguments.checked_metrics(metrics)
         point = to_point(update)
         with self._lock:
             if self._finished:
@@ -217,12 +217,13 @@ class MLRun(Described):
     def _begin(self, root: str, wandb_run: Any, tags: Sequence[str] | None) -> None:
         self._is_creator = True
         self._files.hold()
-        self.experiment = engine.open_engine(root, self.project_name, self.run_id, tags)
         try:
+            self.experiment = engine.open_engine(root, self.project_name, self.run_id, tags)
             self._files.write_config({**self.config, **self._about.tables()})
             engine.set_parameters(self.experiment, self.config)
         except BaseException as error:
-            engine.end(self.experiment, "FAILED", describe(error))
+            if self.experiment is not None:
+                engine.end(self.experiment, "FAILED", describe(error))
             self._files.let_go()
             raise
         if wandb_run is not None:

@@ -150,7 +150,7 @@ class RunFiles:
             covered = orjson.loads(first.removeprefix(_COVERS)) if first.startswith(_COVERS) else {}
         except ValueError:
             covered = {}
-        return values, covered if isinstance(covered, dict) else {}
+        return values, _sizes(covered)
 
     def _write(self, name: str, text: str, *, sync: bool) -> None:
         path = os.path.join(self.folder, name)
@@ -194,7 +194,7 @@ def find_run(base_dir: str, run_id: str, project_name: str | None) -> str:
             f"{len(found)} projects have a run {run_id!r}: {', '.join(map(repr, found))}; give project_name="
         )
     if not found:
-        raise MissingFileError(2, _missing(base_dir, run_id, projects, project_name), base_dir)
+        raise MissingFileError(_missing(base_dir, run_id, projects, project_name))
     return os.path.join(base_dir, found[0], run_id)
 
 
@@ -215,7 +215,8 @@ def _missing(base_dir: str, run_id: str, projects: list[str], project_name: str 
     import difflib
 
     where = "" if project_name is None else f" of project {project_name!r}"
-    ids = {name for project in projects for name in _folders(os.path.join(base_dir, project))}
+    folders = [os.path.join(base_dir, project) for project in projects]
+    ids = {name for folder in folders for name in _folders(folder) if _is_run(os.path.join(folder, name))}
     near = difflib.get_close_matches(run_id, sorted(ids), n=SHOWN_IDS)
     hint = f"; the nearest ids are {', '.join(map(repr, near))}" if near else f"; {len(ids)} other runs are there"
     return f"no run {run_id!r}{where}{hint}"
@@ -242,6 +243,12 @@ def _parsed(path: str) -> tuple[dict[str, Any], str]:
         raise StorageError(error.errno, f"{name} cannot be read: {error.strerror}", path) from error
     except ValueError as error:
         raise StorageError(22, f"{name} is damaged: {error}; restore it, or move the run away", path) from error
+
+
+def _sizes(covered: Any) -> dict[str, int]:
+    """What a header says of the journals. One whose size somebody damaged is left out, and so read from its start."""
+    pairs = covered.items() if isinstance(covered, dict) else ()
+    return {name: size for name, size in pairs if type(size) is int and size >= 0}
 
 
 def _is_locked(path: str, *, exclusive: bool = False) -> bool:

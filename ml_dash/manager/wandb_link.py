@@ -17,6 +17,13 @@ from ml_dash.storage.names import unknown_keyword
 
 MODES = ("online", "offline", "disabled", "shared")
 
+OPTIONS = (
+    *("project", "entity", "name", "tags", "config", "dir", "id", "notes", "group", "job_type", "mode", "settings"),
+    *("config_exclude_keys", "config_include_keys", "allow_val_change", "force", "reinit", "resume", "resume_from"),
+    *("fork_from", "save_code", "tensorboard", "sync_tensorboard", "monitor_gym", "anonymous"),
+)
+"""What ``wandb.init`` documents, for where it is not installed or not wanted."""
+
 INIT_S = 15.0
 """What ``wandb.init`` is told to wait for the server; without a network it takes up to twice that."""
 
@@ -48,15 +55,42 @@ def mode_of(wandb_mode: str | None) -> str | None:
     return wandb_mode or os.environ.get("WANDB_MODE") or None
 
 
+def check_options(mode: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse an option that wandb does not have: by what ``wandb.init`` takes if it is installed, else by ``OPTIONS``.
+
+    Args:
+        mode: what ``mode_of`` returned. A run without wandb imports it only for an option that is not among ``OPTIONS``.
+        options: the options by name.
+
+    Raises:
+        InvalidTypeError: there is no option of that name; the text names the closest one.
+    """
+    if mode == "disabled" and all(name in OPTIONS for name in options):
+        return
+    known = _parameters() or OPTIONS
+    unknown = next((name for name in options if name not in known), None)
+    if unknown is not None:
+        raise unknown_keyword(unknown, [*known, "base_dir", "project_name", "wandb_mode"], "MLRun.create()")
+
+
+def _parameters() -> tuple[str, ...]:
+    """What ``wandb.init`` takes; nothing if wandb is not installed, or does not say."""
+    import inspect
+
+    try:
+        import wandb
+
+        return tuple(inspect.signature(wandb.init).parameters)
+    except Exception:  # noqa: BLE001 - one that cannot be imported is no wandb; the run says so when it starts
+        return ()
+
+
 def start(mode: str | None, options: Mapping[str, Any]) -> tuple[Any, str]:
     """A run of wandb, or None and why there is none.
 
     Args:
         mode: what ``mode_of`` returned.
         options: arguments of ``wandb.init``.
-
-    Raises:
-        InvalidTypeError: ``wandb.init`` has no argument of that name.
     """
     if mode == "disabled":
         return None, "wandb is disabled"
@@ -66,7 +100,6 @@ def start(mode: str | None, options: Mapping[str, Any]) -> tuple[Any, str]:
         init = wandb.init
     except (ImportError, AttributeError):  # the second: not installed, and a folder `wandb` of earlier runs is here
         return None, "wandb is not installed (pip install 'ml-dash[manager]')"
-    _check_options(init, options)
     try:
         run = init(**_with_defaults(wandb, mode, options))
     except Exception as error:  # noqa: BLE001 - no network, no login, a full disk, a version that changed
@@ -74,15 +107,6 @@ def start(mode: str | None, options: Mapping[str, Any]) -> tuple[Any, str]:
     if getattr(run, "disabled", False):  # by `wandb disabled` in this folder
         return None, "wandb is disabled"
     return run, ""
-
-
-def _check_options(init: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    import inspect
-
-    known = inspect.signature(init).parameters
-    unknown = next((name for name in options if name not in known), None)
-    if unknown is not None:
-        raise unknown_keyword(unknown, [*known, "base_dir", "project_name", "wandb_mode"], "MLRun.create()")
 
 
 def _with_defaults(wandb: Any, mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ floats, all finite ones in 0..1    times 255, rounded
 floats                             the range min..max of the finite values spread over 0..255, rounded
 =================================  =====================================================================
 
-Where there is no range to spread (one value everywhere), the result is 0. NaN and -inf become 0, +inf becomes 255.
+Where there is no range to spread (one value everywhere), the result is that value, clipped to 0..255 and rounded.
+NaN and -inf become 0, +inf becomes 255.
 The range is that of the whole frame, over all channels together.
 """
 
@@ -94,7 +95,7 @@ def _from_integers(pixels: np.ndarray[Any, Any]) -> npt.NDArray[np.uint8]:
     if low >= 0 and high <= 255:
         return pixels.astype(np.uint8)
     if low == high:
-        return np.zeros(pixels.shape, np.uint8)
+        return np.full(pixels.shape, min(max(low, 0), 255), np.uint8)
     # The difference modulo 2**64 is the true one even where int64 overflows, and keeps the digits floats would lose.
     above_low = pixels.astype(np.uint64) - np.uint64(low % 2**64)
     spread: npt.NDArray[np.uint8] = np.rint(above_low * (255 / (high - low))).astype(np.uint8)
@@ -125,16 +126,19 @@ def _finite_range(pixels: np.ndarray[Any, Any]) -> tuple[Any, Any, bool]:
 
 
 def _spread(pixels: np.ndarray[Any, Any], low: Any, high: Any) -> np.ndarray[Any, Any]:
-    """Map low..high to 0..255; finite values become 0 if the two are equal."""
+    """Map low..high to 0..255; if the two are equal, values stay as they are within 0..255."""
     with np.errstate(over="ignore"):
         span = high - low
     if not np.isfinite(span):
         # The range of huge values is itself too large for the type; halving is exact there.
         half = pixels.dtype.type(0.5)
         pixels, low, span = pixels * half, low * half, high * half - low * half
-    spread: np.ndarray[Any, Any] = pixels - low
-    if span > 0:
-        # In this order, since 255 / span overflows where the span is tiny.
-        spread /= span
-        spread *= 255
+    spread: np.ndarray[Any, Any]
+    if not span > 0:
+        spread = np.clip(pixels, 0, 255)
+        return spread
+    spread = pixels - low
+    # In this order, since 255 / span overflows where the span is tiny.
+    spread /= span
+    spread *= 255
     return spread

@@ -261,13 +261,13 @@ def _load_av(kind: str) -> Any:
         import av
         import av.codec
     except ImportError:
-        raise MissingExtraError('videos need PyAV: pip install "ml-dash[video]"') from None
+        raise MissingExtraError("videos need PyAV; run: pip install av") from None
     try:
         av.codec.Codec(_CODECS[kind], "w")
     except Exception as error:
         raise MissingExtraError(
             f"this PyAV has no encoder {_CODECS[kind]} for {kind}; its wheels from PyPI do: "
-            'pip install --force-reinstall "ml-dash[video]"'
+            "pip install --force-reinstall av"
         ) from error
     return av
 

@@ -142,8 +142,8 @@ def _to_eight_bit(pixels: _Pixels, ranges: dict[str, _Range]) -> RgbFrame:
 def _spread(pixels: npt.NDArray[np.float64], low: float, high: float) -> _Pixels:
     """Map low..high to 0..255. Halved before they are subtracted: the difference of huge values would overflow."""
     span = high / 2 - low / 2
-    if span <= 0:
-        return np.where(np.isposinf(pixels), np.inf, 0.0)
+    if span <= 0:  # one value everywhere: that level of gray, as in an image
+        return np.clip(pixels, 0, 255)
     spread = pixels / 2
     spread -= low / 2
     spread /= span

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ml_dash.provenance.programs import Answer, GaveNoAnswerError, ask
+from ml_dash.provenance.git import OUTPUT_LIMIT, Git
 from ml_dash.provenance.secrets import clean_address
 
-COMMAND_SECONDS = 5.0
-"""How long one question to git may take: a file system that does not answer is given up."""
-
-CODE_SECONDS = 10.0
-"""How long all of them may take."""
+if TYPE_CHECKING:
+    import re
 
 DIFF_LIMIT = 256 * 1024
 """Bytes of the difference that are kept: what people write fits, and a notebook full of pictures does not."""
 
-MOST_UNTRACKED = 100
-"""Untracked files whose names are listed."""
+MOST_NAMES = 100
+"""Files of a kind whose names are listed, and files that are left out of the difference one by one."""
 
-STATUS_LIMIT = 4 * 1024 * 1024
-"""Bytes of the list of changed and untracked files that are looked at."""
+MOST_SUBMODULES = 20
+"""Submodules that are asked, those of submodules included: each takes two questions."""
 
 SECRET_FILES = (
-    *(".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ed25519*", ".netrc", ".pypirc"),
+    *("*.env", "*.env.*", ".envrc", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "*.kdbx"),
+    *(
+        "id_rsa*",
+        "id_dsa*",
+        "id_ecdsa*",
+        "id_ed25519*",
+        ".netrc",
+        "_netrc",
+        ".pypirc",
+        ".npmrc",
+        ".pgpass",
+        ".htpasswd",
+    ),
+    *(".git-credentials", "credentials", "credentials.*", "secrets", "secrets.*", "token.json", "kubeconfig*"),
     *("*secret*.json", "*secret*.y*ml", "*secret*.toml", "*credential*.json", "*credential*.y*ml", "*credential*.toml"),
+    *("*service*account*.json", "*.tfvars"),
 )
-"""Files whose changes are left out of the difference: they are there for secrets."""
+"""Files whose changes are left out of the difference: they are there for secrets. In lower case."""
 
-# Nothing that a repository configures is run, and nothing is fetched or written.
-_SAFE = ("-c", "core.fsmonitor=false", "-c", "protocol.allow=never", "-c", "core.quotePath=false", "--no-pager")
-_MISLEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_EXTERNAL_DIFF", "GIT_PREFIX", "GIT_NAMESPACE")
-_QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+# Whatever the user's configuration says, the difference can be applied with `git apply`.
+_DIFF = (
+    *("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty", "--submodule=short"),
+    *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0"),
+)
+_STATUS = ("--porcelain=v2", "--branch", "-z", "--no-ahead-behind", "--find-renames", "--ignore-submodules=dirty")
 _NO_REPOSITORY = b"not a git repository"
 
 
@@ -63,106 +76,197 @@ def describe_code(folders: list[str], wanted: Callable[[], bool] = lambda: True)
     """
     import shutil
 
-    git = shutil.which("git")
-    if git is None or not os.path.isabs(git):  # one of the current folder is not git
+    program = shutil.which("git")
+    if program is None or not os.path.isabs(program):  # one of the current folder is not git
         return Code(problems=["code: git is not installed, or not on PATH"])
-    return _Repository(git, wanted).describe(folders)
+    git = Git(program, wanted)
+    code = Code(problems=git.problems)
+    root = _root(git, folders)
+    if root is not None:
+        code.facts["root"] = root
+        _Repository(git, root, code).describe()
+    return code
+
+
+def _root(git: Git, folders: list[str]) -> str | None:
+    """The root of the first repository that one of the folders is in."""
+    for folder in filter(os.path.isdir, dict.fromkeys(folders)):
+        answer = git.say(folder, "rev-parse", "--show-toplevel")
+        if answer is None:
+            return None
+        if answer.status == 0:
+            return os.fsdecode(answer.output).rstrip("\n")
+        if _NO_REPOSITORY not in answer.error:
+            git.note("rev-parse", answer)
+    return None
 
 
 class _Repository:
-    """One series of questions, within one deadline."""
+    """What is quick to say is asked first: it is kept when the rest gets no answer."""
 
-    def __init__(self, git: str, wanted: Callable[[], bool]) -> None:
+    def __init__(self, git: Git, root: str, code: Code) -> None:
         self._git = git
-        self._wanted = wanted
-        self._deadline = time.monotonic() + CODE_SECONDS
-        self._environment = {k: v for k, v in os.environ.items() if k not in _MISLEADING} | _QUIET
-        self._folder = ""
-        self._code = Code()
+        self._root = root
+        self._code = code
+        self._facts = code.facts
 
-    def describe(self, folders: list[str]) -> Code:
-        try:
-            if self._find(folders):
-                self._ask_status()
-                self._ask_remote()
-                if self._code.facts.get("dirty"):
-                    self._ask_difference()
-        except GaveNoAnswerError:
-            self._code.problems.append("code: git gave no answer in time; what is here is what it said before")
-        except OSError as error:
-            self._code.problems.append(f"code: git could not be run: {error}")
-        return self._code
+    def describe(self) -> None:
+        self._ask_head()
+        self._ask_remote()
+        options = self._git.options_without_filters(self._root)
+        if options is not None:
+            self._ask_status(options)
+            if self._facts.get("dirty", True):
+                self._ask_difference(options)
+        self._git.forget_place()
+        changed = list(_changed_submodules(self._git, self._root))
+        if changed:
+            self._facts |= {"dirty": True, "changed_submodules": changed}
 
-    def _find(self, folders: list[str]) -> bool:
-        """The repository's root, if one of the folders is in a repository."""
-        for folder in dict.fromkeys(folders):
-            if not os.path.isdir(folder):
-                continue
-            self._folder = folder
-            answer = self._say("rev-parse", "--show-toplevel")
-            if answer.status == 0:
-                self._folder = os.fsdecode(answer.output).rstrip("\n")
-                self._code.facts["root"] = self._folder
-                return True
-            if _NO_REPOSITORY not in answer.error:
-                self._note("rev-parse", answer)
-        return False
-
-    def _ask_status(self) -> None:
-        answer = self._say(
-            "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal", "--ignore-submodules=dirty"
-        )
-        if answer.status != 0:
-            self._note("status", answer)
-            return
-        self._code.facts |= read_status(os.fsdecode(answer.output))
-        if answer.truncated:
-            self._code.problems.append(f"code: more than {STATUS_LIMIT} bytes of changed files; the counts are too low")
+    def _ask_head(self) -> None:
+        commit = self._git.say(self._root, "rev-parse", "--quiet", "--verify", "HEAD")
+        if commit is not None:
+            self._facts["commit"] = commit.output.decode("ascii", "replace").strip() if commit.status == 0 else None
+        branch = self._git.say(self._root, "symbolic-ref", "--quiet", "HEAD")
+        if branch is not None:
+            name = os.fsdecode(branch.output).rstrip("\n").removeprefix("refs/heads/")
+            self._facts["branch"] = name if branch.status == 0 else None
 
     def _ask_remote(self) -> None:
-        answer = self._say("config", "-z", "--get-regexp", r"^remote\..*\.url$")
-        if answer.status != 0:  # also where there is none
+        pattern = r"^(remote\..*\.url|branch\..*\.remote)$"
+        answer = self._git.say(self._root, "config", "-z", "--get-regexp", pattern)
+        if answer is None or answer.status != 0:  # also where there is none
             return
         pairs = (entry.partition("\n")[::2] for entry in os.fsdecode(answer.output).split("\0") if entry)
-        remotes = {key.removeprefix("remote.").removesuffix(".url"): address for key, address in pairs}
-        upstream = str(self._code.facts.get("upstream", "")).partition("/")[0]
+        known = dict(pairs)
+        remotes = {key[len("remote.") : -len(".url")]: value for key, value in known.items() if key.endswith(".url")}
+        upstream = known.get(f"branch.{self._facts.get('branch')}.remote", "")
         chosen = next((name for name in (upstream, "origin", *remotes) if name in remotes), None)
         if chosen is not None:
-            self._code.facts["remote"] = clean_address(remotes[chosen])
+            self._facts["remote"] = clean_address(remotes[chosen])
 
-    def _ask_difference(self) -> None:
-        against = "HEAD" if self._code.facts.get("commit") else "--cached"
-        left_out = [f":(exclude,top,glob,icase)**/{pattern}" for pattern in SECRET_FILES]
-        options = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty")
-        answer = self._say("diff", against, *options, "--", ":/", *left_out, limit=DIFF_LIMIT)
-        if answer.status != 0:
-            self._note("diff", answer)
+    def _ask_status(self, options: tuple[str, ...]) -> None:
+        answer = self._git.expect(self._root, "status", *_STATUS, "--untracked-files=normal", options=options)
+        if answer is None:
             return
-        self._code.facts["diff_truncated"] = answer.truncated
-        self._code.diff = answer.output + (
-            b"\n\\ cut here: the difference is larger than %d bytes\n" % DIFF_LIMIT if answer.truncated else b""
-        )
+        self._facts |= read_status(os.fsdecode(answer.output))
+        if answer.truncated:
+            self._code.problems.append(f"code: more than {OUTPUT_LIMIT} bytes of changed files; the counts are too low")
 
-    def _say(self, *arguments: str, limit: int = STATUS_LIMIT) -> Answer:
-        deadline = min(self._deadline, time.monotonic() + COMMAND_SECONDS)
-        command = (self._git, *_SAFE, *arguments)
-        return ask(command, self._folder, self._environment, limit=limit, deadline=deadline, wanted=self._wanted)
+    def _ask_difference(self, options: tuple[str, ...]) -> None:
+        if "commit" not in self._facts:
+            return
+        against = "HEAD" if self._facts["commit"] else "--cached"
+        found = self._names_left_out(options)
+        if found is None:
+            return
+        secret, renamed = found
+        excluded = [f":(exclude,top,glob,icase)**/{pattern}" for pattern in SECRET_FILES]
+        excluded += [f":(exclude,top,literal){name}" for name in renamed]
+        arguments = (against, "--no-renames", "--patch", *_DIFF, "--", ":/", *excluded)
+        answer = self._git.expect(self._root, "diff", *arguments, options=options, limit=DIFF_LIMIT)
+        if answer is None:
+            return
+        if secret:
+            self._facts["diff_left_out"] = secret[:MOST_NAMES]
+        if answer.output or secret:
+            self._facts["dirty"] = True  # also where the status got no answer
+        self._facts["diff_truncated"] = answer.truncated
+        cut = b"\n\\ cut here: the difference is larger than %d bytes\n" % DIFF_LIMIT
+        self._code.diff = answer.output + (cut if answer.truncated else b"")
 
-    def _note(self, question: str, answer: Answer) -> None:
-        reason = answer.error.decode("utf-8", "replace").partition("\n")[0]
-        self._code.problems.append(f"code: git {question}: status {answer.status}: {reason}"[:500])
+    def _names_left_out(self, options: tuple[str, ...]) -> tuple[list[str], list[str]] | None:
+        """Changed files that are there for secrets, and those of them that were called so before; None if unknown.
+
+        A file that was renamed counts by both names. A small one that was changed since is no longer similar, so the
+        index is asked as well, which has it as it was when it was renamed.
+        """
+        places = [("--cached", "HEAD"), ("HEAD",)] if self._facts["commit"] else [("--cached",)]
+        secret, renamed = set(), set()
+        for place in places:
+            arguments = (*place, "--name-status", "-z", "--find-renames=1%", *_DIFF, "--", ":/")
+            answer = self._git.expect(self._root, "diff", *arguments, options=options)
+            if answer is None:
+                return None
+            if answer.truncated:
+                self._code.problems.append("code: too many files changed for a difference")
+                return None
+            for before, name in read_names(os.fsdecode(answer.output)):
+                if is_for_secrets(name) or is_for_secrets(before):
+                    secret.add(name)
+                    renamed |= set() if is_for_secrets(name) else {name}
+        if len(renamed) > MOST_NAMES:
+            self._code.problems.append("code: too many files for secrets were renamed for a difference")
+            return None
+        return sorted(secret), sorted(renamed)
+
+
+def _changed_submodules(git: Git, root: str) -> Iterator[str]:
+    """Paths of the submodules with changed files, of which the status of the repository around them says nothing."""
+    waiting, asked = [root], 0
+    while waiting:
+        around = waiting.pop(0)
+        for folder in _submodules(git, around):
+            asked += 1
+            if asked > MOST_SUBMODULES:
+                git.problems.append(
+                    f"code: more than {MOST_SUBMODULES} submodules; the others were not asked for changes"
+                )
+                return
+            options = git.options_without_filters(folder)
+            if options is None:
+                continue
+            answer = git.expect(folder, "status", *_STATUS, "--untracked-files=no", options=options)
+            if answer is not None and read_status(os.fsdecode(answer.output))["dirty"]:
+                yield os.path.relpath(folder, root)
+            waiting.append(folder)
+
+
+def _submodules(git: Git, folder: str) -> list[str]:
+    """Folders of the submodules that are checked out, within the folder they belong to."""
+    names = os.path.join(folder, ".gitmodules")
+    if not os.path.isfile(names):
+        return []
+    answer = git.say(folder, "config", "-z", "--file", names, "--get-regexp", r"^submodule\..*\.path$")
+    if answer is None or answer.status != 0:
+        return []
+    paths = (entry.partition("\n")[2] for entry in os.fsdecode(answer.output).split("\0") if entry)
+    top = os.path.realpath(folder)
+    places = (os.path.realpath(os.path.join(top, path)) for path in paths)
+    inside = (place for place in places if place.startswith(top + os.sep))
+    return [place for place in dict.fromkeys(inside) if os.path.exists(os.path.join(place, ".git"))]
+
+
+def is_for_secrets(path: str) -> bool:
+    """Whether a file, or a folder that it is in, has a name of ``SECRET_FILES``."""
+    return any(map(_secret_name().match, path.lower().split("/")))
+
+
+@functools.cache
+def _secret_name() -> re.Pattern[str]:
+    import fnmatch
+    import re
+
+    return re.compile("|".join(map(fnmatch.translate, SECRET_FILES)))
+
+
+def read_names(text: str) -> Iterator[tuple[str, str]]:
+    """What ``git diff --name-status -z`` says: the name before and the name of each file, mostly the same."""
+    entries = iter(text.split("\0"))
+    for kind in entries:
+        if kind:
+            before = next(entries, "")
+            yield before, next(entries, "") if kind[0] in "RC" else before
 
 
 def read_status(text: str) -> dict[str, Any]:
-    """What ``git status --porcelain=v2 --branch -z`` says, as facts."""
-    heads: dict[str, str] = {}
-    changed, untracked = 0, []
+    """What ``git status --porcelain=v2 --branch -z`` says of files, as facts; and the branch it follows."""
+    upstream, changed, untracked = None, 0, []
     entries = iter(text.split("\0"))
     for entry in entries:
         kind, _, rest = entry.partition(" ")
-        if kind == "#":
-            name, _, value = rest.partition(" ")
-            heads[name.removeprefix("branch.")] = value
+        if kind == "#" and rest.startswith("branch.upstream "):
+            upstream = rest.partition(" ")[2]
         elif kind == "?":
             untracked.append(rest)
         elif kind in {"1", "2", "u"}:
@@ -170,11 +274,9 @@ def read_status(text: str) -> dict[str, Any]:
             if kind == "2":
                 next(entries, None)  # the name before a rename
     return {
-        "commit": None if heads.get("oid", "(initial)") == "(initial)" else heads["oid"],
-        "branch": None if heads.get("head", "(detached)") == "(detached)" else heads["head"],
-        **({"upstream": heads["upstream"]} if "upstream" in heads else {}),
+        **({"upstream": upstream} if upstream else {}),
         "dirty": changed > 0,
         "changed_count": changed,
         "untracked_count": len(untracked),
-        "untracked": untracked[:MOST_UNTRACKED],
+        "untracked": untracked[:MOST_NAMES],
     }

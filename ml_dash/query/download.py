@@ -9,10 +9,24 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ml_dash.errors import MissingFileError, StorageError
+from ml_dash.errors import InvalidTypeError, MissingFileError, StorageError
 from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
 from ml_dash.storage.disk import copy_file
+
+Place = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""What a path on this machine may be given as."""
+
+
+def checked_place(place: object) -> str:
+    """A place that the user named, as text.
+
+    Raises:
+        InvalidTypeError: it is no path.
+    """
+    if not isinstance(place, (str, bytes, os.PathLike)):
+        raise InvalidTypeError(f"download: to={place!r:.80} is no path; pass the name of a file or a folder")
+    return os.fsdecode(place)
 
 
 def blob_path(run: str, entry: Mapping[str, Any]) -> str:
@@ -72,24 +86,38 @@ def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
 
 
 def target_of(filename: str, place: str) -> str:
-    """The absolute path that one file is copied to: a folder keeps the file's name."""
+    """The absolute path that one file is copied to: a folder keeps the file's name.
+
+    Raises:
+        StorageError: the place is relative, and the current folder was removed.
+    """
     name = os.path.basename(filename)
     if not place or place.endswith(os.sep) or os.path.isdir(place):
         place = os.path.join(place, name)
-    return os.path.abspath(place)
+    return _absolute(place)
 
 
 def target_below(path: str, place: str) -> str:
     """The absolute path of one of several files in a folder.
 
     Raises:
-        StorageError: the file's record leads out of the folder.
+        StorageError: the file's record leads out of the folder; or the place is relative, and the current folder was
+            removed.
     """
-    folder = os.path.abspath(place)
+    folder = _absolute(place)
     target = os.path.normpath(os.path.join(folder, path))
     if os.path.commonpath([folder, target]) != folder or target == folder:
         raise StorageError(errno.EINVAL, f"the record of {path!r} leads out of {folder!r}")
     return target
+
+
+def _absolute(place: str) -> str:
+    try:
+        return os.path.abspath(place)
+    except FileNotFoundError:
+        raise StorageError(
+            errno.ENOENT, f"the current folder was removed, so that {place!r} is nowhere; pass to= as an absolute path"
+        ) from None
 
 
 def _compare(entry: Mapping[str, Any], path: str, size: int, checksum: Callable[[], str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
-from ml_dash.query import download, globs
+from ml_dash.query import download, file_lookup, globs
+from ml_dash.query.file_about import check_about
+from ml_dash.query.file_catalog import catalog_of
+from ml_dash.query.file_lookup import Lookup, is_below
 from ml_dash.query.source import Source
 from ml_dash.storage import reading
 from ml_dash.storage.names import check_file_path, closest, unknown_keyword
@@ -21,9 +23,14 @@ path or the option ``file_id``."""
 
 ABOUT = ("description", "tags", "bindrs", "metadata")
 OPTIONS = (*ABOUT, "prefix", "file_id", "dest_path", "file_path")
-READ_ATTEMPTS = 3
-"""How often a file is looked for again when it was replaced by a later save just while it was read."""
+READ_ATTEMPTS = 10
+"""How often a file is looked for again when it was replaced by a later save just while it was read: another process
+may save it a thousand times a second, and a look takes a tenth of a millisecond."""
 
+CLOSE_NAMES = 1000
+"""Files that are compared with a name that is not there, to tell the closest: it takes some 10 ms."""
+
+full_name = file_lookup.full_name
 _T = TypeVar("_T")
 
 
@@ -86,7 +93,7 @@ class FolderReader:
 
         Args:
             path: its path below this folder, its bare name if only one file below the folder has it, its id, or any
-                record of it. Without one, the file is this folder's own path (``exp.files("models/best.pt")``) or
+                record of it: one of an earlier save gives the file that has its path and name by then. Without one, the file is this folder's own path (``exp.files("models/best.pt")``) or
                 the option ``file_id``.
 
         Raises:
@@ -136,7 +143,7 @@ class FolderReader:
         """
         return self.read_bytes(path).decode(encoding)
 
-    def download(self, pattern: Which = None, *, to: str | os.PathLike[str] | None = None) -> str | Paths:
+    def download(self, pattern: Which = None, *, to: download.Place | None = None) -> str | Paths:
         """Copy a file, or every file that a glob matches, out of the run. A file that is there is replaced, as by cp.
 
         The copy appears under its name when it is complete and its checksum is right. A large file of a run that is
@@ -153,10 +160,11 @@ class FolderReader:
 
         Raises:
             MissingFileError: there is no such file, or none matches.
+            InvalidTypeError: ``to`` is no path.
             StorageError: the copy is not what was saved (it is removed), or cannot be written.
         """
+        place = download.checked_place(to if to is not None else self._dest_path or "")
         found, one = self._select(pattern)
-        place = os.fspath(to if to is not None else self._dest_path or "")
         if one:
             return self._fetch(found[0], download.target_of(found[0]["filename"], place))
         targets = [download.target_below(self._below_fixed(entry, str(pattern)), place) for entry in found]
@@ -168,11 +176,11 @@ class FolderReader:
 
     def _below(self) -> Records:
         entries = self._entries()
-        if not self._folder:
-            return entries
-        top, inside = f"/{self._folder}", f"/{self._folder}/"
-        # Clients before this one wrote paths with and without the slash.
-        return [e for e in entries if (path := "/" + e["path"].lstrip("/")) == top or path.startswith(inside)]
+        return [entry for entry in entries if is_below(entry, self._folder)] if self._folder else entries
+
+    def _look(self) -> Lookup:
+        self._source.flush()
+        return catalog_of(self._source).look()
 
     def _filtered(self, entries: Records, pattern: str | None, wanted: Mapping[str, Any]) -> Records:
         for name in ("tags", "bindrs"):
@@ -193,28 +201,45 @@ class FolderReader:
 
     def _find(self, which: Which) -> Records:
         """The files that a call may mean: none, one, or several of one bare name."""
-        if isinstance(which, Mapping) or (which is None and self._file_id):
-            wanted = which.get("id") if isinstance(which, Mapping) else self._file_id
-            return [entry for entry in self._entries() if entry["id"] == wanted]
+        if isinstance(which, Mapping):
+            look = self._look()
+            return look.by_id(which.get("id")) or _of_record(look, which)
         if which is None:
-            if not self._folder:
-                raise InvalidValueError("no file was named; pass its path, or get it as exp.files('models/best.pt')")
-            return _named(self._entries(), self._folder, self._folder)
+            return self._own()
         path = check_file_path(_without_slash(which))
-        full = "/".join([self._folder, *path] if self._folder else path)
-        found = _named(self._below(), full, "/".join(path))
-        return found or [entry for entry in self._entries() if which.isdecimal() and entry["id"] == which]
+        look = self._look()
+        found = look.by_path("/".join([self._folder, *path] if self._folder else path))
+        if not found and len(path) == 1:
+            found = look.by_name(path[0], self._folder)
+        return found or (look.by_id(which) if which.isdecimal() else [])
 
-    def _select(self, which: Which) -> tuple[Records, bool]:
-        """The files that a call is about, and whether it named one of them rather than a pattern."""
+    def _own(self) -> Records:
+        """The file that this object itself stands for."""
+        if self._file_id:
+            return self._look().by_id(self._file_id)
+        if not self._folder:
+            raise InvalidValueError("no file was named; pass its path, or get it as exp.files('models/best.pt')")
+        look = self._look()
+        return look.by_path(self._folder) or look.by_name(self._folder, "")
+
+    def _select(self, which: Which, *, exact_first: bool = True) -> tuple[Records, bool]:
+        """The files that a call is about, and whether it named one of them rather than a pattern.
+
+        Args:
+            which: a file or a pattern.
+            exact_first: whether a file that is named as the pattern reads is the only one meant.
+        """
         if not isinstance(which, str) or not globs.has_magic(which):
             return [self.record(which)], True
         below, pattern = self._below(), which.lstrip("/")
         exact = [entry for entry in below if self._relative(entry) == pattern]
-        found = exact or self._filtered(below, pattern, self._options)
+        if exact and exact_first:
+            return exact, True
+        matching = self._filtered(below, pattern, self._options)
+        found = matching + [entry for entry in exact if entry not in matching]
         if not found:
             raise self._missing(which)
-        return found, bool(exact)
+        return found, False
 
     def _relative(self, entry: Record) -> str:
         return full_name(entry)[len(self._folder) + 1 if self._folder else 0 :]
@@ -234,8 +259,7 @@ class FolderReader:
             try:
                 return use(entry)
             except FileNotFoundError:
-                name = full_name(entry)
-                later = [found for found in self._entries() if full_name(found) == name and found["id"] != entry["id"]]
+                later = [found for found in self._look().by_path(full_name(entry)) if found["id"] != entry["id"]]
                 if not later:
                     raise
                 entry = later[0]
@@ -243,9 +267,14 @@ class FolderReader:
 
     def _missing(self, which: Which) -> MissingFileError:
         if isinstance(which, Mapping):
-            return MissingFileError(f"the run has no file with the id {which.get('id')!r:.80}; it may be deleted")
+            named = f"{_record_name(which)!r:.200}, nor one " if _record_name(which) else ""
+            return MissingFileError(
+                f"the run has no file {named}with the id {which.get('id')!r:.80}; it may be deleted"
+            )
         text = which if which is not None else self._file_id or self._folder
-        near = closest(text, [self._relative(entry) for entry in self._below()[:1000]])
+        cut = len(self._folder) + 1 if self._folder else 0
+        names = catalog_of(self._source).look().names_below(self._folder, CLOSE_NAMES)
+        near = closest(text, [name[cut:] for name in names])
         where = f"the folder {self._folder!r}" if self._folder and which is not None else "the run"
         return MissingFileError(f"{where} has no file {text!r:.200}" + (f"; did you mean {near!r}?" if near else ""))
 
@@ -261,33 +290,17 @@ class FilesReader(FolderReader):
         return FolderReader(self._source, folder, **options)
 
 
-def full_name(entry: Mapping[str, Any]) -> str:
-    """A file's path from the root of the run's files, without a leading slash."""
-    path = entry["path"].strip("/")
-    return f"{path}/{entry['filename']}" if path else str(entry["filename"])
-
-
-def check_about(about: Mapping[str, object]) -> None:
-    """Check what is to be stored about a file.
-
-    Raises:
-        InvalidTypeError: ``tags`` or ``bindrs`` is no list of strings, or ``metadata`` no dict.
-    """
-    for name in ("tags", "bindrs"):
-        texts = about.get(name, ())
-        if isinstance(texts, str) or not isinstance(texts, Sequence):
-            raise InvalidTypeError(f"{name}={texts!r:.80} must be a list of strings")
-    metadata = about.get("metadata", {})
-    if not isinstance(metadata, Mapping):
-        raise InvalidTypeError(f"metadata={metadata!r:.80} must be a dict; pass names and values")
-
-
 def _without_slash(path: object) -> object:
     # The path of a record begins with a slash, and what a record says is a way to name a file.
     return path.lstrip("/") if isinstance(path, str) else path
 
 
-def _named(entries: Records, full: str, name: str) -> Records:
-    """The file with that path; if there is none, those with that bare name."""
-    exact = [entry for entry in entries if full_name(entry) == full]
-    return exact or [entry for entry in entries if entry["filename"] == name]
+def _record_name(record: Mapping[str, Any]) -> str | None:
+    path, filename = record.get("path"), record.get("filename")
+    return full_name(record) if isinstance(path, str) and isinstance(filename, str) else None
+
+
+def _of_record(look: Lookup, record: Mapping[str, Any]) -> Records:
+    """The file that has the path and name of a record by now."""
+    name = _record_name(record)
+    return look.by_path(name) if name is not None else []

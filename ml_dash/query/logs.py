@@ -6,6 +6,7 @@ import datetime
 import enum
 import operator
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -37,9 +38,9 @@ class LogLevel(enum.StrEnum):
         """
         known = LEVELS.get(level.lower()) if isinstance(level, str) else None
         if known is None:
-            hint = closest(str(level).lower(), LEVELS)
+            hint = closest(level.lower(), LEVELS) if isinstance(level, str) else None
             advice = f"did you mean {hint!r}?" if hint else f"use one of {', '.join(cls)}"
-            raise InvalidValueError(f"level={level!r} is not a log level; {advice}")
+            raise InvalidValueError(f"level={level!r:.80} is not a log level; {advice}")
         return known
 
 
@@ -180,4 +181,4 @@ def _checked_limit(limit: object) -> int | None:
         raise InvalidTypeError(f"limit={limit!r:.80} must be a whole number, or None for all lines")
     if last < 0:
         raise InvalidValueError(f"limit={last} must be 0 or more, or None for all lines")
-    return last
+    return last if last <= sys.maxsize else None  # no log has so many lines, and no deque counts so far

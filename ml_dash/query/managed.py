@@ -67,7 +67,8 @@ def _read_document(folder: str, cells: dict[str, Any], prefix: str) -> dict[str,
         covered = orjson.loads(text.partition("\n")[0].removeprefix(_COVERS))
     except ValueError:
         return {}
-    return covered if isinstance(covered, dict) else {}
+    sizes = covered.items() if isinstance(covered, dict) else ()
+    return {name: size for name, size in sizes if type(size) is int and size >= 0}
 
 
 def _starts(folder: str, journals: dict[str, str], covered: dict[str, Any]) -> dict[str, int]:

@@ -2,6 +2,10 @@
 
 An entry has every key of a file's record. A change has an id and the keys that changed; it may stand in the journal of
 another writer than the entry does, so what counts never depends on which journal is read first.
+
+Of two changes of one file in the same journal, the one that stands behind the other counts, whatever the clock said:
+it may be set back while a run goes on. Of changes in two journals, the one with the later time does, and a journal's
+time never goes back: a change counts as made no earlier than those before it.
 """
 
 from __future__ import annotations
@@ -9,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any, TypeGuard, TypeVar
 
 from ml_dash._json import orjson
 from ml_dash.records.values import escaped, parse, revive
@@ -45,22 +50,38 @@ def merge(shards: Iterable[Iterable[Entry]]) -> list[Entry]:
     """The newest version of every file, deleted ones too, in the order of saving. The entries are changed in place."""
     entries: dict[str, Entry] = {}
     newest: dict[tuple[str, str], int] = {}
-    changes: list[Entry] = []
+    journals: list[list[Entry]] = []
     for shard in shards:
         ours: dict[tuple[str, str], int] = {}
+        changes: list[Entry] = []
         for entry in shard:
             if "filename" in entry and "path" in entry:
                 entries[entry["id"]] = entry
                 ours[entry["path"], entry["filename"]] = age(entry["id"])
             else:
                 changes.append(entry)
+        journals.append(changes)
         keep_newest(newest, ours)
-    for change in sorted(changes, key=moment):
+    for change in in_order(journals):
         entry = entries.get(change["id"], {})
         entry.update(change)
     if len(newest) == len(entries):
         return list(entries.values())
     return [entry for entry in entries.values() if newest[entry["path"], entry["filename"]] == age(entry["id"])]
+
+
+def in_order(journals: Iterable[Iterable[Entry]]) -> list[Entry]:
+    """The changes that stand in every journal, in the order in which they are to be made."""
+    found: list[tuple[str, Entry]] = []
+    for changes in journals:
+        latest = ""
+        for change in changes:
+            when = moment(change)
+            if when:
+                latest = when = max(latest, when)
+            found.append((when, change))
+    found.sort(key=itemgetter(0))
+    return [change for _, change in found]
 
 
 def keep_newest(newest: dict[_Name, int], ours: dict[_Name, int]) -> None:
@@ -76,7 +97,7 @@ def keep_newest(newest: dict[_Name, int], ours: dict[_Name, int]) -> None:
         newest[name] = max(newest.get(name, number), number)
 
 
-def is_entry(value: object) -> bool:
+def is_entry(value: object) -> TypeGuard[Entry]:
     """Whether a line of an index is an entry or a change."""
     return type(value) is dict and type(value.get("id")) is str
 
@@ -86,6 +107,32 @@ def revive_values(entry: Entry) -> None:
     for name in _VALUES:
         if entry.get(name) is not None:
             entry[name] = revive(entry[name])
+
+
+def values_of(block: bytes) -> list[Any]:
+    """What stands in each of some lines, as it stands; None for a broken one.
+
+    Args:
+        block: the lines, without the last newline.
+    """
+    digits = block.translate(_DIGITS)
+    if not any(text in digits for text in _LONG_INTEGERS):
+        try:
+            values: list[Any] = orjson.loads(b"[%b]" % block.replace(b"\n", b","))
+            if len(values) == block.count(b"\n") + 1:  # else two halves of broken lines made a whole one
+                return values
+        except ValueError:
+            pass  # a broken line, or one of a client that wrote bare NaN tokens
+    return [_value_of(line) for line in block.split(b"\n")]
+
+
+def entry_of(line: bytes) -> Entry | None:
+    """The entry or change of one line; None if it is neither."""
+    found = _parsed(line)
+    if not found:
+        return None
+    revive_values(found[0])
+    return found[0]
 
 
 def escape_values(entry: Entry) -> Entry:
@@ -134,21 +181,11 @@ def _blocks(path: str) -> Iterator[bytes]:
 
 
 def _parsed(block: bytes) -> list[Entry]:
-    digits = block.translate(_DIGITS)
-    if not any(text in digits for text in _LONG_INTEGERS):
-        try:
-            values = orjson.loads(b"[%b]" % block.replace(b"\n", b","))
-            if len(values) == block.count(b"\n") + 1:  # else two halves of broken lines made a whole one
-                return [
-                    value for value in values if type(value) is dict and type(value.get("id")) is str
-                ]  # as is_entry
-        except ValueError:
-            pass  # a broken line, or one of a client that wrote bare NaN tokens
-    return [value for line in block.split(b"\n") for value in _parsed_line(line) if is_entry(value)]
+    return [value for value in values_of(block) if type(value) is dict and type(value.get("id")) is str]  # as is_entry
 
 
-def _parsed_line(line: bytes) -> Iterator[Any]:
+def _value_of(line: bytes) -> Any:
     try:
-        yield parse(line)
+        return parse(line)
     except ValueError:
-        return
+        return None

@@ -16,6 +16,7 @@ from ml_dash.streams.tap import NAMES
 
 _now: Capture | None = None
 _lock = threading.RLock()
+_watching = False
 
 
 def start(sink: Sink, warn: Callable[[str], None]) -> None:
@@ -30,6 +31,7 @@ def start(sink: Sink, warn: Callable[[str], None]) -> None:
         flush_streams()
         try:
             _now = _now or Capture(warn)
+            _watch_exec()
         except OSError as error:  # no more descriptors are to be had
             warn(f"capture_output: what is printed is not captured: {error.strerror}")
             return
@@ -69,6 +71,25 @@ def stop(sink: Sink, *, failed: bool = False) -> None:
     error = sys.exception()
     if failed and error is not None and not isinstance(error, SystemExit):
         sink._keep_exception(error)
+
+
+def _watch_exec() -> None:
+    """See to it that a program that replaces itself goes on with the descriptors that it had before the capture.
+
+    Nothing else tells of that beforehand. The hook stays for good, and is called at each audited event.
+    """
+    global _watching  # noqa: PLW0603 - hooks are the process's
+    if not _watching:
+        _watching = True
+        with contextlib.suppress(RuntimeError):  # a hook of somebody else's forbids it
+            sys.addaudithook(_on_audit)
+
+
+def _on_audit(event: str, _arguments: object) -> None:
+    if event == "os.exec":
+        with contextlib.suppress(Exception):  # it would be the program's exec that fails
+            for sink in _now.sinks if _now is not None else ():
+                stop(sink)
 
 
 def flush_streams() -> None:

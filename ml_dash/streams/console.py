@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-Mark = Callable[[int, str], str | None]
+Mark = Callable[[int, str], str]
 
 _mark: Mark | None = None
 
@@ -15,8 +15,7 @@ def set_mark(mark: Mark) -> None:
     """From now on text for a descriptor is passed through ``mark``.
 
     Args:
-        mark: takes 1 or 2 and the text, and returns the text with marks by which the capture knows it again. None
-            says that it has written the text itself.
+        mark: takes 1 or 2 and the text, and returns the text with marks by which the capture knows it again.
     """
     global _mark  # noqa: PLW0603 - one console for each process
     _mark = mark
@@ -37,9 +36,7 @@ def write(fd: int, text: str) -> None:
             stream.write(text)
             return
         stream = getattr(stream, "ml_dash_original", stream)
-        marked = _mark(fd, text) if writes_to(stream, fd) else text
-        if marked is not None:
-            stream.write(marked)
+        stream.write(_mark(fd, text) if writes_to(stream, fd) else text)
     except Exception:  # noqa: BLE001 - a closed pipe, no stream, whatever stands in for one
         return
 

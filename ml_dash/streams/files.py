@@ -14,6 +14,7 @@ from ml_dash.records.values import revive
 from ml_dash.storage.disk import copy_file
 from ml_dash.storage.documents import timestamp, to_json
 from ml_dash.storage.names import check_file_path
+from ml_dash.streams.hints import OfRun
 from ml_dash.streams.kinds import KindSaver
 from ml_dash.streams.owner import Owner
 
@@ -33,13 +34,17 @@ class Folder(KindSaver):
     saved is seen once its writer has written it, some milliseconds later.
     """
 
+    def __repr__(self) -> str:
+        return f"<files {self._folder!r} of {self._owner.prefix!r}>"
+
     def delete(self, pattern: Which = None) -> Record | Records:
         """Delete a file, or every file that a glob matches. Its name is free then, and its content stays on disk.
 
         The content goes when another file is saved under the same name.
 
         Args:
-            pattern: which file; see ``record``. Or a glob; see ``list``.
+            pattern: which file; see ``record``. Or a glob; see ``list``. A text with ``*``, ``?`` or ``[`` always is
+                one here, and also means the file that is named just so; to delete only that, pass its record.
 
         Returns:
             ``id`` and ``deletedAt`` of the file; for a glob, a list of them.
@@ -49,7 +54,7 @@ class Folder(KindSaver):
             ExperimentError: the experiment is not open.
         """
         self._owner.channel.require_open()
-        found, one = self._select(pattern)
+        found, one = self._select(pattern, exact_first=False)
         deleted = [self._change(entry["id"], "deletedAt", {}) for entry in found]
         return deleted[0] if one else deleted
 
@@ -121,7 +126,7 @@ class Folder(KindSaver):
         return change if published else {**change, when: None}
 
 
-class Files(Folder):
+class Files(OfRun, Folder):
     """Every file of a run. ``exp.files(folder)`` is one folder of it; without one it is the root."""
 
     def __init__(self, owner: Owner) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.media.frames import check_frame, check_quality
@@ -13,6 +13,7 @@ from ml_dash.records.record import Kind
 from ml_dash.records.values import to_plain
 from ml_dash.storage import reading
 from ml_dash.storage.names import check_topic
+from ml_dash.streams.hints import Hinted, OfRun, check_time_name
 from ml_dash.streams.owner import Owner, to_timestamp
 from ml_dash.streams.pixels import publish_frame
 
@@ -21,8 +22,10 @@ _OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size",
 _FORMATS = {"jpeg": "jpeg", "jpg": "jpeg", "png": "png"}
 
 
-class FrameStream(FrameReader):
+class FrameStream(Hinted, FrameReader):
     """One frame stream. Get it as ``exp.frames("camera/front")``; it may be kept and used from any thread."""
+
+    _instead: ClassVar[dict[str, str]] = dict.fromkeys(("log", "save"), "append(frame)")
 
     def __init__(self, owner: Owner, topic: str) -> None:
         super().__init__(owner, topic)
@@ -45,7 +48,7 @@ class FrameStream(FrameReader):
         Raises:
             InvalidValueError: the shape, format, quality or ``_ts`` is wrong.
             InvalidTypeError: it is no array of numbers, or a field cannot be stored.
-            InvalidNameError: a field has the name of one of our own, such as ``seq``.
+            InvalidNameError: a field has the name of one of our own, such as ``seq``; or ``ts``, and there is no ``_ts``.
             ExperimentError: the experiment is not open.
         """
         started = time.perf_counter_ns()
@@ -58,7 +61,7 @@ class FrameStream(FrameReader):
         about: dict[str, Any] = {
             "timestamp": when if _ts is None else to_timestamp(_ts, self._what),
             "shape": list(pixels.shape),
-            **(self._checked(fields) if fields else {}),
+            **(self._checked(fields, timed=_ts is not None) if fields else {}),
             "seq": self._next_number(),  # last, so that a wrong call takes no number
         }
         publish_frame(self._owner, _FRAME, self._key, about, pixels, spec, suffix, quality, when, started)
@@ -69,10 +72,13 @@ class FrameStream(FrameReader):
         self._owner.flush()
         return self
 
-    def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, fields: dict[str, Any], *, timed: bool) -> dict[str, Any]:
         taken = next((name for name in fields if name in _OWN_FIELDS), None)
         if taken is not None:
-            raise InvalidNameError(f"{self._what}: the field {taken!r} is the index line's own; choose another name")
+            advice = "did you mean _ts=...?" if taken == "timestamp" else "choose another name"
+            raise InvalidNameError(f"{self._what}: the field {taken!r} is the index line's own; {advice}")
+        if not timed:
+            check_time_name(fields, self._what)
         plain: dict[str, Any] = to_plain(fields, self._what)
         return plain
 
@@ -86,8 +92,10 @@ class FrameStream(FrameReader):
         return next(numbers)
 
 
-class Frames(FramesReader):
+class Frames(OfRun, FramesReader):
     """Every frame stream of a run: ``exp.frames(topic)`` is one of them."""
+
+    _instead: ClassVar[dict[str, str]] = dict.fromkeys(("append", "log", "save"), "exp.frames(topic).append(frame)")
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)

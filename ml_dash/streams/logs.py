@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
-from ml_dash.errors import InvalidTypeError
+from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.logs import LEVELS, LogLevel, LogReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
 from ml_dash.streams import console
+from ml_dash.streams.hints import OfRun
 from ml_dash.streams.owner import Owner
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ _LOG = int(Kind.LOG)
 _PRINTED_AS = {"stdout": "info", "stderr": "warn"}
 
 
+_BY_NAME = "format the message yourself, f'...', and pass values as keywords, such as lr=0.1"
+
+
 class Missing:
     """What a message is that was not given: None is one that was, by mistake."""
 
@@ -30,7 +34,7 @@ class Missing:
 MISSING = Missing()
 
 
-class Logs(LogReader):
+class Logs(OfRun, LogReader):
     """The log of a run. Lines are numbered in the order of calls.
 
     Attributes:
@@ -41,6 +45,8 @@ class Logs(LogReader):
         owner: the experiment.
         echo: the attribute's first value.
     """
+
+    _instead: ClassVar[dict[str, str]] = {"append": "log(text)", "write": "log(text)"}
 
     def __init__(self, owner: Owner, *, echo: bool) -> None:
         super().__init__(owner)
@@ -87,8 +93,8 @@ class Logs(LogReader):
         started = time.perf_counter_ns()
         if level is None:
             level = "info"
-        elif level not in LEVELS or level != LEVELS[level]:
-            level = LogLevel.validate(level)
+        elif type(level) is not str or level != LEVELS.get(level):  # one that is unhashable has no place in a dict
+            level = _level(level, message)
         if not isinstance(message, str):
             return self._builder(message, level, metadata, extra)
         line: dict[str, object] = {"level": level, "message": message}
@@ -239,7 +245,17 @@ def _short(value: object) -> str:
     return repr(value) if isinstance(value, str) and (" " in value or not value) else str(value)
 
 
+def _level(level: object, message: object) -> str:
+    """The level as it is stored; what is no level may be a value for a message in the style of ``logging``."""
+    try:
+        return LogLevel.validate(level)
+    except InvalidValueError as error:
+        if isinstance(message, str) and "%" in message:
+            raise InvalidValueError(f"{error}. The message has a '%': {_BY_NAME}") from None
+        raise
+
+
 def _checked(metadata: object) -> Mapping[str, object]:
     if not isinstance(metadata, Mapping):
-        raise InvalidTypeError(f"metadata must be a dict, not {type(metadata).__name__}; pass names and values")
+        raise InvalidTypeError(f"metadata must be a dict, not {type(metadata).__name__} ({metadata!r:.80}); {_BY_NAME}")
     return metadata

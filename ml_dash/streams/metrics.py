@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from ml_dash.errors import ConfigurationError, InvalidTypeError
 from ml_dash.ipc.channel import Channel
 from ml_dash.query.metrics import MetricReader, MetricsReader, canonical_name
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
+from ml_dash.streams.hints import Hinted, OfRun
 from ml_dash.streams.owner import Owner, to_timestamp
 from ml_dash.streams.summaries import Buffer, SummaryCache
 from ml_dash.streams.window import Window, merged
@@ -20,13 +21,15 @@ _perf = time.perf_counter_ns
 _now = time.time
 
 
-class Metric(MetricReader):
+class Metric(Hinted, MetricReader):
     """One metric. Get it as ``exp.metrics("train")``; it may be kept and used from any thread.
 
     Attributes:
         name: its name, None for the unnamed one.
         summary_cache: values that become a point of their mean, min, max, count and std.
     """
+
+    _instead: ClassVar[dict[str, str]] = {"append": "log(...)"}
 
     def __init__(self, owner: Owner, name: str | None) -> None:
         super().__init__(owner, name)
@@ -47,6 +50,7 @@ class Metric(MetricReader):
         Raises:
             InvalidTypeError: a value cannot be stored; the text names its key.
             InvalidValueError: ``_ts`` is not numeric.
+            InvalidNameError: a value is named ``ts``, and there is no ``_ts``.
             ConfigurationError: ``_ts=-1`` and this thread has used none yet.
             ExperimentError: the experiment is not open.
         """
@@ -96,12 +100,14 @@ class Metric(MetricReader):
         channel.publish(_METRIC, self._key, encode(point, self._what), now)
 
 
-class Metrics(MetricsReader):
+class Metrics(OfRun, MetricsReader):
     """Every metric of a run: ``exp.metrics(name)`` is one of them.
 
     Attributes:
         buffer: what ``exp.metrics(name).buffer(...)`` collected, to be summarised.
     """
+
+    _instead: ClassVar[dict[str, str]] = {"append": "log(...)"}
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
@@ -144,7 +150,7 @@ class Metrics(MetricsReader):
         dict. All points of a call have the same ``_ts``.
 
         Raises:
-            InvalidNameError: a key that holds a dict cannot be a metric's name.
+            InvalidNameError: a key that holds a dict cannot be a metric's name, or is ``ts`` and there is no ``_ts``.
             InvalidTypeError: a value cannot be stored; nothing of the call is written.
             ExperimentError: the experiment is not open.
         """
@@ -188,7 +194,9 @@ class Metrics(MetricsReader):
         return self(None)._timestamp(value)
 
     def _shared_timestamp(self, fields: dict[str, Any]) -> float:
-        return self._seconds(fields["_ts"]) if "_ts" in fields else time.time()
+        if "_ts" in fields:
+            return self._seconds(fields["_ts"])
+        return time.time()
 
     def _describe(self, metric: Metric, **about: object) -> None:
         given = {key: value for key, value in about.items() if value is not None}

@@ -1,7 +1,7 @@
-"""What a process prints while at least one run wants it: descriptors 1 and 2, and the thread that reads them.
+"""What a process prints while at least one run wants it: descriptors 1 and 2, the relay that reads them, and a thread.
 
-The thread shows the output where it went before, and hands whole lines to the runs. It lives in the process that
-started it: forked children go on writing into the same descriptors.
+The relay shows the output where it went before; the thread takes it from the relay and hands whole lines to the runs.
+It lives in the process that started it: forked children go on writing into the same descriptors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import select
 import sys
 import threading
 import time
@@ -19,9 +18,13 @@ from typing import Any, Protocol
 
 from ml_dash.ipc import fork
 from ml_dash.streams import console
+from ml_dash.streams.relay import END, SYNC
+from ml_dash.streams.relay_link import RelayLink
 from ml_dash.streams.stream_tee import StreamTee
-from ml_dash.streams.tap import NAMES, Tap, open_pipe
-from ml_dash.streams.terminal_text import BEGIN, END
+from ml_dash.streams.tap import NAMES, Tap
+from ml_dash.streams.terminal_text import BEGIN as MARK_BEGIN
+from ml_dash.streams.terminal_text import END as MARK_END
+from ml_dash.streams.terminal_text import LineFolder
 
 NAP_S = 0.005
 """Between two reads: output comes in groups, and each wake-up takes the interpreter from training for a moment."""
@@ -29,7 +32,8 @@ NAP_S = 0.005
 STOP_TIMEOUT_S = 2.0
 """How long a run that begins or ends waits for earlier output while none of it is taken: a terminal may be held up."""
 
-_WAKE_BYTES = 512
+START_TIMEOUT_S = 20.0
+"""The same until the relay has begun: a busy machine starts an interpreter in seconds, and nothing is shown before."""
 
 
 class Sink(Protocol):
@@ -65,12 +69,13 @@ class Capture:
         self._asked: deque[_Request] = deque()
         self._lock = threading.RLock()
         self._ended = False
+        self._received = 0
         self._buffered: list[io.TextIOWrapper[Any]] = []
-        self._wake_reader, self._wake_end = _wake_pipe()
-        self._taps = _open_taps(warn) if self._wake_reader >= 0 else []
-        self._all_taps = tuple(self._taps)
+        self._taps = tuple(_open_taps(warn)) if os.name == "posix" else ()
+        self._folders = {tap.fd: LineFolder() for tap in self._taps}
         self._tees = self._place_tees()
         self._thread = threading.Thread(target=self._run, name="ml_dash-capture", daemon=True)
+        self._link: RelayLink | None = None
         self._start_thread(warn)
         self._buffer_lines()
         console.set_mark(self._mark)
@@ -83,7 +88,7 @@ class Capture:
         self._add(sink)
 
     def leave(self, sink: Sink) -> bool:
-        """Give ``sink`` what was printed so far, and nothing after that. Returns whether the thread has seen the end."""
+        """Give ``sink`` what was printed so far, and nothing after that. Returns whether the relay has seen the end."""
         request = _Request(sink, joins=False)
         self._ask(request)
         self._remove(sink)
@@ -94,7 +99,7 @@ class Capture:
     def stop(self, last: Sink) -> None:
         """Put the descriptors back and let the last run go.
 
-        Where a subprocess still holds one, the thread goes on showing what it prints, until that one ends.
+        Where a subprocess still holds one, the relay goes on showing what it prints, until that one ends.
         """
         self._restore()
         if self.leave(last) and self._thread.ident is not None:
@@ -104,11 +109,12 @@ class Capture:
         """The parent goes on reading; what this process prints goes there."""
         self.sinks = ()
         self._lock = threading.RLock()
-        for tap in self._all_taps:
+        for tap in self._taps:
             tap.close()
         for tee in self._tees:
             tee.after_fork_in_child()
-        self._close_wake()
+        if self._link is not None:
+            self._link.after_fork_in_child()
 
     def keep(self, stream: str, lines: list[str]) -> None:
         """Hand lines to every run."""
@@ -117,16 +123,17 @@ class Capture:
                 sink._keep_printed(stream, line)
 
     def _run(self) -> None:
+        link = self._link
         try:
-            poller = select.poll()
-            poller.register(self._wake_reader, select.POLLIN)
-            for tap in self._taps:
-                poller.register(tap.reader, select.POLLIN)
-            while self._taps:
-                poller.poll()
-                self._round(poller)
-                if self._taps:
-                    time.sleep(NAP_S)
+            while link is not None:
+                messages = link.receive()
+                if messages is None and link.on_thread:
+                    break
+                if messages is None:
+                    self._replace_relay(link)
+                elif self._take(messages):
+                    break
+                time.sleep(NAP_S)
         finally:  # whatever went wrong, nobody may write into a pipe that is not read
             self._restore()
             self._close()
@@ -134,46 +141,56 @@ class Capture:
                 self._ended = True
                 self._answer_all()
 
-    def _round(self, poller: select.poll) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_reader, _WAKE_BYTES)
-        waiting = len(self._asked)
-        for tap in list(self._taps):
-            reader = tap.reader
-            self.keep(tap.name, tap.pump())
-            if tap.reader < 0:
-                poller.unregister(reader)
-                self._taps.remove(tap)
-        self._answer_all(waiting)
+    def _take(self, messages: list[tuple[int, bytes]]) -> bool:
+        """Keep what came, and answer. Returns whether it was the last."""
+        self._received += len(messages)
+        for kind, data in messages:
+            if kind == SYNC:
+                self._answer_all(1, ended=data == b"\1")
+            elif kind == END:
+                return True
+            elif kind in NAMES:
+                self.keep(NAMES[kind], self._folders[kind].feed(data))
+        return False
 
-    def _answer_all(self, count: int | None = None) -> None:
+    def _replace_relay(self, link: RelayLink) -> None:
+        """Somebody has killed it: the output is read here from now on."""
+        with self._lock:
+            link.start_thread()
+            for _ in self._asked:
+                link.ask()
+
+    def _answer_all(self, count: int | None = None, *, ended: bool = True) -> None:
         """Answer those who asked first; all if no number is given."""
-        for _ in range(len(self._asked) if count is None else count):
-            self._answer(self._asked.popleft())
+        waiting = len(self._asked)
+        for _ in range(waiting if count is None else min(count, waiting)):
+            self._answer(self._asked.popleft(), ended=ended)
 
-    def _answer(self, request: _Request) -> None:
+    def _answer(self, request: _Request, *, ended: bool) -> None:
         if request.given_up:
             return
         if request.joins:
             self._add(request.sink)
         else:
-            for tap in self._all_taps:
-                _keep_rest(request.sink, tap.name, tap.folder.pending())
+            for fd, folder in self._folders.items():
+                _keep_rest(request.sink, NAMES[fd], folder.pending())
             self._remove(request.sink)
-        request.ended = not self._taps
+        request.ended = ended
         request.done.set()
 
     def _ask(self, request: _Request) -> None:
         """Wait for the thread's answer, or until nothing moves."""
         with self._lock:
             if self._ended:
-                self._answer(request)
+                self._answer(request, ended=True)
                 return
             self._asked.append(request)
-        self._wake()
-        shown = -1
+            if self._link is not None:
+                self._link.ask()
+        received = -1
+        patience = time.monotonic() + START_TIMEOUT_S
         while not request.done.wait(STOP_TIMEOUT_S):
-            if shown == (shown := sum(tap.shown for tap in self._all_taps)):
+            if received == (received := self._received) and (received or time.monotonic() > patience):
                 request.given_up = True
                 return
 
@@ -186,36 +203,28 @@ class Capture:
         with self._lock:
             self.sinks = tuple(other for other in self.sinks if other is not sink)
 
-    def _mark(self, fd: int, text: str) -> str | None:
-        tap = next((tap for tap in self._all_taps if tap.fd == fd), None)
+    def _mark(self, fd: int, text: str) -> str:
+        tap = next((tap for tap in self._taps if tap.fd == fd), None)
         if tap is None or not tap.in_place():
             return text
-        if threading.current_thread() is self._thread:  # it would wait for itself if the pipe were full
-            tap.show(text.encode("utf-8", "replace"))
-            return None
-        return f"{BEGIN.decode()}{text}{END.decode()}"
-
-    def _wake(self) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            if self._wake_end >= 0:
-                os.write(self._wake_end, b"!")
+        return f"{MARK_BEGIN.decode()}{text}{MARK_END.decode()}"
 
     def _start_thread(self, warn: Callable[[str], None]) -> None:
         if not self._taps:
             self._ended = True
-            self._close()
             return
         try:
+            self._link = RelayLink(self._taps)
             self._thread.start()
-        except RuntimeError:  # no more threads are to be had
+        except (OSError, RuntimeError):  # no more descriptors, processes or threads are to be had
             self._ended = True
             self._restore()
             self._close()
-            warn("capture_output: no thread could be started; what is printed is not captured")
+            warn("capture_output: no process or thread could be started; what is printed is not captured")
 
     def _restore(self) -> None:
         """Everything as it was before. Idempotent."""
-        for tap in self._all_taps:
+        for tap in self._taps:
             with contextlib.suppress(OSError):
                 tap.restore()
         for tee in self._tees:
@@ -227,22 +236,16 @@ class Capture:
         console.clear_mark(self._mark)
 
     def _close(self) -> None:
-        for tap in self._all_taps:
+        if self._link is not None:
+            self._link.close()
+        for tap in self._taps:
             tap.close()
-        self._close_wake()
         fork.unregister(self)
-
-    def _close_wake(self) -> None:
-        with self._lock:
-            for fd in (self._wake_reader, self._wake_end):
-                if fd >= 0:
-                    os.close(fd)
-            self._wake_reader = self._wake_end = -1
 
     def _place_tees(self) -> list[StreamTee]:
         """Stand in for the streams of Python that do not end in a captured descriptor."""
         tees = []
-        tapped = {tap.fd for tap in self._all_taps}
+        tapped = {tap.fd for tap in self._taps}
         for fd, name in NAMES.items():
             stream = getattr(sys, name)
             if stream is not None and not (fd in tapped and console.writes_to(stream, fd)):
@@ -252,7 +255,7 @@ class Capture:
 
     def _buffer_lines(self) -> None:
         """Python keeps what it prints to a file or pipe back for a while; then the times of the lines are wrong."""
-        for tap in self._all_taps:
+        for tap in self._taps:
             stream = getattr(sys, tap.name)
             if isinstance(stream, io.TextIOWrapper) and not stream.line_buffering and console.writes_to(stream, tap.fd):
                 with contextlib.suppress(ValueError, OSError):
@@ -275,13 +278,3 @@ def _open_taps(warn: Callable[[str], None]) -> list[Tap]:
     if missing:
         warn(f"capture_output: not captured, since it is not open: {', '.join(missing)}")
     return taps
-
-
-def _wake_pipe() -> tuple[int, int]:
-    """A pipe that ends the thread's sleep; -1, -1 where descriptors cannot be waited for."""
-    if os.name != "posix":
-        return -1, -1
-    reader, end = open_pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(end, False)
-    return reader, end

@@ -21,8 +21,12 @@ class Owner(Protocol):
     tag: str
     clock: Clock
 
-    def warn(self, text: str) -> None:
-        """Show a text once."""
+    @property
+    def prefix(self) -> str:
+        """Where the run is, for people."""
+
+    def _warn_once(self, text: str) -> None:
+        """Show a text, once for each run."""
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything published so far is on disk."""

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
 from ml_dash.query.params import ParamsReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import flatten, to_plain, unflatten
 from ml_dash.storage.documents import to_json
+from ml_dash.storage.names import closest
 from ml_dash.streams.adapters import as_mapping
+from ml_dash.streams.hints import OfRun, missing_attribute
 from ml_dash.streams.owner import Owner
 
 _PARAMS = int(Kind.PARAMS)
 
 
-class Params(ParamsReader):
-    """The parameters of a run."""
+class Params(OfRun, ParamsReader):
+    """The parameters of a run, set by ``exp.params.set(lr=3e-4)`` and read by ``exp.params.get()``."""
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
         self._owner = owner
+
+    if not TYPE_CHECKING:  # type checkers refuse both by themselves
+
+        def __getattr__(self, name: str) -> Any:
+            instead = (
+                None
+                if name.startswith("_") or closest(name, ("get", "log", "set", "update"))
+                else f"exp.params.get()[{name!r}]"
+            )
+            raise missing_attribute("Params", name, dir(Params), instead)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not name.startswith("_"):
+                raise AttributeError(f"Params: {name!r} cannot be assigned; use exp.params.set({name}={value!r:.40})")
+            super().__setattr__(name, value)
 
     def set(self, /, *given: object, **params: object) -> Params:
         """Merge parameters into those of before; the last value of a key counts.

@@ -6,11 +6,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Never
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError, StorageError
 from ml_dash.media.frames import FORMAT_OF_SUFFIX, check_frame, check_quality, check_suffix
-from ml_dash.query.files import FolderReader, Record, check_about
+from ml_dash.query.file_about import check_about
+from ml_dash.query.files import FolderReader, Record
 from ml_dash.records.record import Kind
 from ml_dash.records.values import to_plain
 from ml_dash.snowflake import file_id
@@ -18,6 +19,7 @@ from ml_dash.storage import layout
 from ml_dash.storage.disk import ChangedError, copy_file
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_file_path
+from ml_dash.streams.hints import Hinted
 from ml_dash.streams.owner import Owner
 from ml_dash.streams.pixels import publish_frame
 
@@ -27,11 +29,18 @@ MAX_FILE_BYTES = 100_000_000_000
 _FILE = int(Kind.FILE)
 _IMAGE = int(Kind.IMAGE)
 _perf = time.perf_counter_ns
+_NO_NAME: Any = None
 _CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
-class FolderSaver(FolderReader):
+class FolderSaver(Hinted, FolderReader):
     """A folder that can be saved to; see ``Folder``, which is the whole of it."""
+
+    _instead: ClassVar[dict[str, str]] = {
+        "read_json": "json.loads(exp.files.read_text(path))",
+        "log": "save(content, to=...)",
+        "write": "save(content, to=...)",
+    }
 
     def __init__(self, owner: Owner, folder: str | None = None, **options: Any) -> None:
         super().__init__(owner, folder, **options)
@@ -41,8 +50,8 @@ class FolderSaver(FolderReader):
     def save_image(
         self,
         image: object,
-        *,
-        to: str,
+        *misplaced: Never,
+        to: str = _NO_NAME,
         quality: int = 95,
         description: str | None = None,
         tags: Sequence[str] | None = None,
@@ -54,7 +63,8 @@ class FolderSaver(FolderReader):
         Args:
             image: an array of shape HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA) with any strides: uint8 as it is; uint16
                 (16 bits in PNG); bool; float in [0, 1]; any other range is stretched from its minimum to its maximum,
-                with NaN as black. Torch tensors and Pillow images are taken too.
+                with NaN as black, and one value everywhere is that gray level, clipped to 0..255. Torch tensors and Pillow images are taken too.
+            *misplaced: nothing; a name that is given without ``to=`` is refused.
             to: the file's name, ending in ``.jpg``, ``.jpeg`` or ``.png``; it may begin with folders.
             quality: of JPEG, 1 to 100.
             description: what it is.
@@ -64,12 +74,14 @@ class FolderSaver(FolderReader):
 
         Raises:
             InvalidValueError: the shape, suffix or quality is wrong.
-            InvalidTypeError: it is no array, or has a dtype that is no number.
+            InvalidTypeError: it is no array, or has a dtype that is no number; or ``to`` is missing.
             InvalidNameError: ``to`` cannot be a place on disk.
             ExperimentError: the experiment is not open.
         """
         started = _perf()
         when = time.time()
+        if misplaced or to is _NO_NAME:
+            raise _without_name("save_image", misplaced)
         folder, filename = self._split(to)
         # A dictionary for the usual endings: a name is new with each frame, and this is the path of every one.
         suffix = FORMAT_OF_SUFFIX.get(filename[filename.rfind(".") :]) or check_suffix(filename)
@@ -161,7 +173,7 @@ class FolderSaver(FolderReader):
                 ) from None
             if not isinstance(error, OSError) or isinstance(error, StorageError):
                 raise
-            channel.refuse(f"{entry['filename']!r} was not saved: {error}")
+            channel.refuse(f"{entry['filename']!r} was not saved: {without_id(error, entry)}")
             return {**entry, "status": "refused"}
         return self._publish(entry, to_json({**entry, "staged": staged}), b"", started)
 
@@ -207,6 +219,16 @@ class FolderSaver(FolderReader):
         return "/" + "/".join([self._folder, *folders] if self._folder else folders), filename
 
 
+def _without_name(call: str, misplaced: tuple[object, ...]) -> InvalidTypeError:
+    name = misplaced[0] if misplaced and isinstance(misplaced[0], (str, os.PathLike)) else "name.png"
+    return InvalidTypeError(f"{call}: the name is given by keyword: write to={os.fspath(name)!r}")
+
+
+def without_id(error: Exception, entry: Record) -> str:
+    """What went wrong, without the id in the name of the staged file: a text that is the same again is shown once."""
+    return str(error).replace(entry["id"], "...")
+
+
 def _checked_file(fpath: object) -> str:
     if not isinstance(fpath, (str, os.PathLike)):
         raise InvalidTypeError(
@@ -219,8 +241,15 @@ def _checked_file(fpath: object) -> str:
         if os.path.lexists(path) and os.path.exists(path):
             raise InvalidValueError(f"{path!r} is no regular file; read it and use save_blob")
         hint = "" if isinstance(fpath, os.PathLike) else "; to save the text itself, use save_text"
-        raise MissingFileError(f"there is no file {path!r:.200} (looked from {os.getcwd()!r}){hint}")
+        raise MissingFileError(f"there is no file {path!r:.200} (looked from {_current_folder()}){hint}")
     size = os.path.getsize(path)
     if size > MAX_FILE_BYTES:
         raise InvalidValueError(f"{path!r} has {size} bytes; at most {MAX_FILE_BYTES} are taken, so save it in parts")
     return path
+
+
+def _current_folder() -> str:
+    try:
+        return repr(os.getcwd())
+    except OSError:
+        return "the current folder, which was removed"

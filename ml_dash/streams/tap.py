@@ -1,23 +1,13 @@
-"""One captured descriptor: what programs write to it is read here, shown where it went before, and cut into lines."""
+"""One captured descriptor: something else takes its place, and gives it back."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import select
 import struct
-
-from ml_dash.streams.terminal_text import LineFolder, MarkFilter
-
-READ_BYTES = 64 * 1024
-"""One read: a pipe of the usual size."""
 
 PIPE_BYTES = 1024 * 1024
 """Asked for as the size of a pipe, the most that is allowed to everybody: a burst of output waits for nobody."""
-
-ROUND_BYTES = 2 * PIPE_BYTES
-"""Read before others get their turn: more than a pipe holds, so that one round takes all that was there before it."""
 
 FIRST_FREE_FD = 3
 """Descriptors of ours never become stdin, stdout or stderr, also where these are closed."""
@@ -26,13 +16,14 @@ NAMES = {1: "stdout", 2: "stderr"}
 
 
 class Tap:
-    """Takes the place of a descriptor at once. Everything but ``restore`` belongs to the reading thread.
+    """Takes the place of a descriptor at once.
 
     Attributes:
         name: ``stdout`` or ``stderr``.
-        reader: where to read; non-blocking, -1 once everybody who could write is gone.
-        folder: the lines so far.
-        shown: bytes written to where the output went before.
+        reader: where to read what is written; non-blocking. Kept open here although another process reads: should
+            that one be killed, nobody may write into a pipe without a reader.
+        saved: where the output went before.
+        on_terminal: whether that is a terminal.
 
     Args:
         fd: 1 or 2.
@@ -44,17 +35,12 @@ class Tap:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.name = NAMES[fd]
-        self.folder = LineFolder()
-        self._marks = MarkFilter()
-        self.shown = 0
-        self._can_show = True
-        self._size = b""
-        self._saved = _safe_copy(fd)
-        self._on_terminal = os.isatty(fd)
+        self.saved = _safe_copy(fd)
+        self.on_terminal = os.isatty(fd)
         try:
-            self.reader, end = _open_pair(self._saved, self._on_terminal)
+            self.reader, end = _open_pair(self.saved, self.on_terminal)
         except OSError:
-            os.close(self._saved)
+            os.close(self.saved)
             raise
         self._identity = _identity(end)
         os.set_blocking(self.reader, False)
@@ -69,86 +55,16 @@ class Tap:
     def restore(self) -> None:
         """Put back what was there before, unless the program has put something there itself. Idempotent."""
         if self.in_place():
-            os.dup2(self._saved, self.fd)
+            os.dup2(self.saved, self.fd)
         self._restored = True  # what leads here later has only the same number
-
-    def pump(self) -> list[str]:
-        """Show everything that waits, and return the lines that are whole."""
-        lines: list[str] = []
-        taken = 0
-        if self._on_terminal:
-            self._copy_window_size()
-        while taken < ROUND_BYTES and self.reader >= 0:
-            data = self._read()
-            if data is None:
-                break
-            taken += len(data)
-            for piece, ours in self._marks.feed(data):
-                self.show(piece)
-                if not ours:
-                    lines += self.folder.feed(piece)
-        return lines
-
-    def show(self, data: bytes) -> None:
-        """Write to where the output went before. If that is gone, the output is kept in the log alone."""
-        while data and self._can_show:
-            try:
-                written = os.write(self._saved, data)
-                self.shown += written
-                data = data[written:]
-            except BlockingIOError:
-                poller = select.poll()
-                poller.register(self._saved, select.POLLOUT)
-                poller.poll()
-            except OSError:
-                self._can_show = False
 
     def close(self) -> None:
         """Let go of every descriptor. Idempotent."""
-        for fd in (self.reader, self._saved):
+        for fd in (self.reader, self.saved):
             if fd >= 0:
                 with contextlib.suppress(OSError):
                     os.close(fd)
-        self.reader = self._saved = -1
-        self._can_show = False
-
-    def _read(self) -> bytes | None:
-        """What waits, or None for nothing."""
-        try:
-            data = os.read(self.reader, READ_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError as error:  # a terminal that nobody has open any longer says EIO
-            data = b""
-            if error.errno not in (errno.EIO, errno.EBADF):
-                raise
-        if not data:
-            self.show(self._marks.rest())
-            with contextlib.suppress(OSError):
-                os.close(self.reader)
-            self.reader = -1
-            return None
-        return data
-
-    def _copy_window_size(self) -> None:
-        """A program that asks how wide the terminal is, is told what the real one says."""
-        import fcntl
-        import termios
-
-        with contextlib.suppress(OSError):
-            size = fcntl.ioctl(self._saved, termios.TIOCGWINSZ, bytes(struct.calcsize("4H")))
-            if size != self._size:
-                self._size = size
-                fcntl.ioctl(self.reader, termios.TIOCSWINSZ, size)
-
-
-def open_pipe() -> tuple[int, int]:
-    """A pipe whose ends are neither stdin, stdout nor stderr, and which no child inherits.
-
-    Raises:
-        OSError: no more descriptors are to be had.
-    """
-    return _out_of_the_way(*os.pipe())
+        self.reader = self.saved = -1
 
 
 def _open_pair(original: int, on_terminal: bool) -> tuple[int, int]:
@@ -156,7 +72,7 @@ def _open_pair(original: int, on_terminal: bool) -> tuple[int, int]:
     if on_terminal:
         with contextlib.suppress(OSError):  # no pseudo-terminal is to be had
             return _open_terminal(original)
-    reader, end = open_pipe()
+    reader, end = _out_of_the_way(*os.pipe())
     _widen(end)
     return reader, end
 

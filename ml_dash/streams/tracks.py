@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError
 from ml_dash.query.tracks import TrackReader, TracksReader
@@ -14,6 +14,7 @@ from ml_dash.records.record import Kind
 from ml_dash.records.values import encode, flatten, to_plain
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
+from ml_dash.streams.hints import Hinted, OfRun, check_time_name
 from ml_dash.streams.owner import Owner, to_timestamp
 
 TICK_S = 1e-6
@@ -24,8 +25,10 @@ _perf = time.perf_counter_ns
 _MISSING: Any = object()
 
 
-class Track(TrackReader):
+class Track(Hinted, TrackReader):
     """One track. Get it as ``exp.tracks("robot/pose")``; it may be kept and used from any thread."""
+
+    _instead: ClassVar[dict[str, str]] = {"log": "append(..., _ts=t)"}
 
     def __init__(self, owner: Owner, topic: str) -> None:
         super().__init__(owner, topic)
@@ -48,7 +51,7 @@ class Track(TrackReader):
 
         Raises:
             InvalidValueError: ``_ts`` is missing or not a finite number.
-            InvalidNameError: a field is named ``timestamp``, which is the row's own.
+            InvalidNameError: a field is named ``timestamp``, which is the row's own; or ``ts``, and there is no ``_ts``.
             InvalidTypeError: a value cannot be stored; the text names its field.
             ExperimentError: the experiment is not open.
         """
@@ -57,10 +60,12 @@ class Track(TrackReader):
             fields = _merged(values, fields, self._what)
             inside = fields.pop("_ts", _MISSING)
             _ts = inside if _ts is _MISSING else _ts
-        if type(_ts) is not float or _ts - _ts != 0.0:
-            _ts = self._timestamp(_ts)
         if "timestamp" in fields:
-            raise InvalidNameError(f"{self._what}: the field 'timestamp' is the row's own; pass the time as _ts")
+            raise InvalidNameError(f"{self._what}: the field 'timestamp' is the row's own; did you mean _ts=...?")
+        if type(_ts) is not float or _ts - _ts != 0.0:
+            if _ts is _MISSING:
+                check_time_name(fields, self._what)
+            _ts = self._timestamp(_ts)
         data = encode(fields, self._what)
         if b":{" in data:
             data = to_json(flatten(to_plain(fields, self._what)))
@@ -105,8 +110,10 @@ class TimedTrack(Track):
             return self._last
 
 
-class Tracks(TracksReader):
+class Tracks(OfRun, TracksReader):
     """Every track of a run: ``exp.tracks(topic)`` is one of them."""
+
+    _instead: ClassVar[dict[str, str]] = dict.fromkeys(("append", "log"), "exp.tracks(topic).append(..., _ts=t)")
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)

@@ -62,6 +62,7 @@ def save_video(
         Exception: whatever the iterator raises. Nothing is stored then.
     """
     from ml_dash.media.video import VideoFile, check_fps, check_video_name, check_video_quality
+    from ml_dash.streams.saving import without_id
 
     kind = check_video_name(to)
     rate, level = check_fps(fps, kind), check_video_quality(quality)
@@ -73,7 +74,7 @@ def save_video(
     with VideoFile(path, kind, rate, level) as video:
         problem = _encoded(video, path, frames)
     if problem is not None:
-        owner.channel.refuse(f"the video {to!r} was not saved: {problem}")
+        owner.channel.refuse(f"the video {to!r} was not saved: {without_id(problem, entry)}")
         return {**entry, "status": "refused"}
     return _handed_over(folder, entry, staged, path)
 

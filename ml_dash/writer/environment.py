@@ -76,7 +76,7 @@ class EnvironmentRecorder:
         """
         start = {"version": VERSION, "complete": False, "started_at": timestamp(when), **told}
         with locked(self._lock):
-            found = load_document(self._disk, self._path)
+            found = self._load()
             if found is None or not _is_same_start(found, start):
                 if found is not None:
                     self._keep(found)
@@ -136,10 +136,15 @@ class EnvironmentRecorder:
 
     def _unfinished(self) -> dict[str, Any] | None:
         """What was told of this start, if the rest is missing. Another start of the run is its own writer's."""
-        found = load_document(self._disk, self._path)
-        if found is None or found.get("complete", True) or found.get("process", {}).get("pid") != self._parent:
+        found = self._load()
+        if found is None or found.get("complete", True) or found["process"].get("pid") != self._parent:
             return None
         return found
+
+    def _load(self) -> dict[str, Any] | None:
+        """The document, or None if there is none. One that somebody damaged counts as none, and is replaced."""
+        found = load_document(self._disk, self._path)
+        return found if _is_whole(found) else None
 
     def _put_in_place(self, document: dict[str, Any], diff: bytes) -> None:
         """The difference first: a document that is complete has everything beside it."""
@@ -173,10 +178,10 @@ def find_out(start: dict[str, Any], may_ask: bool, wanted: Callable[[], bool]) -
     """
     from ml_dash.provenance import machine
 
-    problems = list(start.get("problems", []))
+    problems = list(start["problems"])
     diff = b""
     document = start | {
-        "process": start.get("process", {}) | _try("process", machine.who, problems, {}),
+        "process": start["process"] | _try("process", machine.who, problems, {}),
         "python": _try("python", machine.python_facts, problems, {}),
         "system": _try("system", machine.system_facts, problems, {}),
         "gpus": _try("gpus", machine.gpus, problems, {}),
@@ -218,16 +223,23 @@ def _try(name: str, find: Callable[[], Any], problems: list[str], otherwise: Any
 
 
 def _is_same_start(found: dict[str, Any], start: dict[str, Any]) -> bool:
-    pids = {document.get("process", {}).get("pid") for document in (found, start)}
-    return len(pids) == 1 and bool(found.get("started_at") == start["started_at"])
+    is_same_process = found["process"].get("pid") == start["process"].get("pid")
+    return bool(is_same_process and found.get("started_at") == start["started_at"])
+
+
+def _is_whole(document: Any) -> bool:
+    """Whether a document has the parts that others are found by; a writer leaves none without them."""
+    if not isinstance(document, dict):
+        return False
+    return isinstance(document.get("process"), dict) and isinstance(document.get("problems"), list)
 
 
 def _is_same_environment(one: Any, other: dict[str, Any]) -> bool:
-    return isinstance(one, dict) and _lasting(one) == _lasting(other)
+    return _is_whole(one) and _lasting(one) == _lasting(other)
 
 
 def _lasting(document: dict[str, Any]) -> dict[str, Any]:
-    process = {key: value for key, value in document.get("process", {}).items() if key != "pid"}
+    process = {key: value for key, value in document["process"].items() if key != "pid"}
     return {key: value for key, value in document.items() if key not in _OF_ONE_START} | {"process": process}
 
 

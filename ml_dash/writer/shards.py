@@ -21,6 +21,9 @@ from ml_dash.writer.encode import EncodeJob
 SHARD_BYTES = 256 * 1024 * 1024
 """A shard that has reached this size is ended and the next one begun."""
 
+MAX_TAR_TIME = 8**11 - 1
+"""The latest second that a tar header holds; the earliest is 0, in 1970. A clock may be set to any."""
+
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
 
@@ -90,7 +93,7 @@ class FrameShards:
 
 
 def tar_member(name: str, size: int, when: float) -> bytes:
-    """The header block of a regular file in a ustar archive."""
+    """The header block of a regular file in a ustar archive. A time that it cannot hold becomes the closest."""
     info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = size, int(when), 0o644
+    info.size, info.mtime, info.mode = size, min(max(int(when), 0), MAX_TAR_TIME), 0o644
     return info.tobuf(tarfile.USTAR_FORMAT)

@@ -20,6 +20,9 @@ CAPTURED = f"""
 import ctypes, subprocess
 def captured(name="{PREFIX}", **options):
     return Experiment(name, dash_root="root", capture_output=True, **{{"echo": False, **options}})
+def at_once(text):  # a signal may cut a large write short, and an unbuffered stream does not write the rest
+    with open(1, "w", closefd=False) as stream:
+        print(text, file=stream)
 """
 
 
@@ -222,8 +225,8 @@ for fd in (1, 2):
         os.write(fd, b"line of %d\\n" % fd)
 exp.log("works")
 exp.run.complete()
-left = [fd for fd in {closed} if os.path.exists(f"/proc/self/fd/{{fd}}")]
-open("left", "w").write(repr(left))
+left = {{os.readlink(f"/proc/self/fd/{{fd}}") for fd in {closed} if os.path.exists(f"/proc/self/fd/{{fd}}")}}
+open("left", "w").write(repr(left - {{os.devnull}}))
 os._exit(0)
 """
     with running(CAPTURED + code, tmp_path) as program:
@@ -237,7 +240,7 @@ os._exit(0)
         text for text in printed(tmp_path) if "capture_output" not in text
     ]
     assert "works" in [line["message"] for line in reading.read_logs(run_folder(tmp_path))]
-    assert "[]" == (tmp_path / "left").read_text()
+    assert "set()" == (tmp_path / "left").read_text()
 
 
 def test_a_run_that_cannot_start_leaves_the_descriptors_alone(tmp_path):
@@ -378,3 +381,140 @@ def test_nothing_is_left_behind_in_a_process_that_goes_on(tmp_path):
     assert os.path.samestat(before[2], os.fstat(1))
     assert os.path.samestat(before[3], os.fstat(2))
     assert "ml_dash-capture" not in [thread.name for thread in threading.enumerate()]
+
+
+HOLDS_THE_LOCK = """
+exp = captured().run.start()
+data = b"".join(b"line %d\\n" % i for i in range(150_000))
+written = ctypes.PyDLL(None).write(2, data, len(data))
+assert written == len(data)
+exp.run.complete()
+say("closed")
+"""
+
+
+def expected_lines():
+    return [f"line {i}" for i in range(150_000)]
+
+
+def test_c_code_that_holds_the_lock_of_the_interpreter_prints_more_than_a_pipe_holds(tmp_path):
+    with running(CAPTURED + HOLDS_THE_LOCK, tmp_path) as program:
+        assert [] == program.expect("closed")
+        program.release()
+        assert 0 == program.wait(), program.errors()
+        assert expected_lines() == program.errors().splitlines()
+
+    assert expected_lines() == printed(tmp_path, "stderr")
+
+
+def test_the_same_on_a_terminal(tmp_path):
+    screen = bytearray()
+    with terminal(CAPTURED + HOLDS_THE_LOCK, tmp_path) as program:
+
+        def read():
+            while not screen.endswith(b"line 149999\r\n"):
+                screen.extend(os.read(program._screen, 65536))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert [] == program.expect("closed")
+        reader.join()
+
+    assert expected_lines() == screen.decode().split("\r\n")[:-1]
+    assert expected_lines() == printed(tmp_path, "stderr")
+
+
+def test_what_was_printed_before_a_kill_is_shown(tmp_path):
+    code = """
+exp = captured().run.start()
+for i in range(5000):
+    print("line", i)
+os.kill(os.getpid(), 9)
+"""
+    assert [f"line {i}" for i in range(5000)] == run(CAPTURED + code, tmp_path, status=-signal.SIGKILL)
+
+
+def test_a_subprocess_that_outlives_the_program_is_still_shown(tmp_path):
+    code = """
+captured().run.start()
+subprocess.Popen("read line; echo last words", shell=True, stdin=0)
+os._exit(0)
+"""
+    with running(CAPTURED + code, tmp_path) as program:
+        assert 0 == program.wait()
+        program.release()
+        assert ["last words"] == program.remaining()
+
+
+RELAY_IS_KILLED = """
+exp = captured().run.start()
+print("first", flush=True)
+while not any(line["message"] == "first" for line in exp.logs.read()):
+    time.sleep(0.01)
+import psutil
+[relay] = [child for child in psutil.Process().children() if "ml_dash.streams.relay" in " ".join(child.cmdline())]
+relay.kill()
+for i in range(1000):
+    print("line", i)
+at_once("x" * 3_000_000)
+print("last")
+exp.run.complete()
+print("after", *[thread.name for thread in threading.enumerate()])
+"""
+
+
+def test_a_relay_that_somebody_kills_is_replaced(tmp_path):
+    expected = ["first", *(f"line {i}" for i in range(1000)), "x" * 3_000_000, "last"]
+
+    assert [*expected, "after MainThread"] == run(CAPTURED + RELAY_IS_KILLED, tmp_path)
+    logged = printed(tmp_path)
+    assert [*expected[:-2], "last"] == [text for text in logged if "x" not in text]
+    assert 3_000_000 == sum(map(len, logged)) - sum(map(len, (*expected[:-2], "last")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "import ml_dash.streams.relay_link as link; link.can_launch = lambda: False",
+        "sys.executable = '/bin/false/python'",
+        "import ml_dash.ipc.launch as launch; launch._ROOT = '/nowhere'",
+    ],
+)
+def test_where_no_process_can_be_had_a_thread_reads(tmp_path, change):
+    code = f"""
+{change}
+exp = captured().run.start()
+for i in range(1000):
+    print("line", i)
+at_once("y" * 3_000_000)
+exp.run.complete()
+print("after", *[thread.name for thread in threading.enumerate()])
+"""
+    expected = [f"line {i}" for i in range(1000)]
+
+    assert [*expected, "y" * 3_000_000, "after MainThread"] == run(CAPTURED + code, tmp_path)
+    assert expected == [text for text in printed(tmp_path) if "y" not in text]
+
+
+def test_a_program_that_replaces_itself_has_its_own_output_again(tmp_path):
+    code = """
+original = os.fstat(1).st_ino
+exp = captured().run.start()
+print("before")
+os.execv(sys.executable, [sys.executable, "-c", f"import os; print('after', os.fstat(1).st_ino == {original})"])
+"""
+    assert ["before", "after True"] == run(CAPTURED + code, tmp_path)
+    wait_until(lambda: ["before"] == printed(tmp_path), message="the line is in the log")
+
+
+def test_a_forked_child_that_becomes_another_program_is_captured_on(tmp_path):
+    code = """
+exp = captured().run.start()
+if os.fork() == 0:
+    os.execvp("echo", ["echo", "of the child"])
+os.wait()
+print("parent")
+exp.run.complete()
+"""
+    assert ["of the child", "parent"] == run(CAPTURED + code, tmp_path)
+    assert ["of the child", "parent"] == printed(tmp_path)

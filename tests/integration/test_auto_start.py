@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -120,7 +123,7 @@ class TestDxp:
         assert 0 == status
         place = run.relative_to(tmp_path / ".dash").parts
         assert ("alice", tmp_path.name, "vision", "resnet", "000") == (*place[:2], *place[4:6], place[-1])
-        assert f"ml_dash: {'/'.join(place)}: recording to {run}; this version sends runs nowhere else\n" == said
+        assert f"ml_dash: recording to {run}; nothing is sent to a server in this version\n" == said
         assert ("COMPLETED", {"lr": 0.1}) == (
             document(run)["status"],
             json.loads((run / "parameters.json").read_text())["data"],
@@ -279,6 +282,49 @@ class TestRunAsADecorator:
             assert exp.is_open
         assert ("COMPLETED", None) == status(tmp_path)
 
+    def test_an_exception_that_the_outer_call_handles_fails_nothing(self, exp, tmp_path):
+        @exp.run
+        def part(depth):
+            if not depth:
+                raise ValueError("tried in vain")
+            with contextlib.suppress(ValueError):
+                part(depth - 1)
+            exp.log("still open")
+
+        part(1)
+        assert ("COMPLETED", None) == status(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("failing", "expected"), [((), ("COMPLETED", None)), (("first", "last"), ("FAILED", "ValueError: first"))]
+    )
+    def test_of_calls_in_several_threads_the_last_closes_the_run(self, exp, tmp_path, failing, expected):
+        """Two functions of one run, of which the first ends while the last is at work."""
+        begun, ended = threading.Event(), threading.Event()
+
+        def end(name):
+            exp.log(name)
+            if name in failing:
+                raise ValueError(name)
+
+        @exp.run
+        def first():
+            assert begun.wait(30)
+            end("first")
+
+        @exp.run
+        def last():
+            begun.set()
+            assert ended.wait(30)
+            end("last")
+
+        with ThreadPoolExecutor() as pool:
+            calls = pool.submit(first), pool.submit(last)
+            errors = [repr(calls[0].exception()), ended.set(), repr(calls[1].exception())]
+
+        assert [repr(ValueError(name)) if name in failing else "None" for name in ("first", "last")] == errors[::2]
+        assert expected == status(tmp_path)
+        assert ["first", "last"] == [line["message"] for line in lines(tmp_path / PREFIX / "logs/logs.jsonl")]
+
     def test_a_method(self, exp):
         class Trainer:
             lr = 0.1
@@ -347,6 +393,23 @@ class TestAsynchronousFunctions:
         with pytest.raises(ValueError, match="nan"):
             asyncio.run(train())
         assert ("FAILED", "ValueError: nan") == status(tmp_path)
+
+    @pytest.mark.parametrize("order", [(1, 3), (3, 1)])
+    def test_of_calls_that_are_gathered_the_last_closes_the_run(self, exp, tmp_path, order):
+        @exp.run
+        async def train(steps, experiment):
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            experiment.log(str(steps))
+            if steps == 1:
+                raise ValueError("nan")
+
+        async def both():
+            return await asyncio.gather(*map(train, order), return_exceptions=True)
+
+        assert ["None", "ValueError('nan')"] == sorted(map(repr, asyncio.run(both())))
+        assert ("FAILED", "ValueError: nan") == status(tmp_path)
+        assert not exp.is_open
 
     def test_an_object_whose_call_is_asynchronous(self, decorate):
         class Trainer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,8 @@ from ml_dash.cli.differences import changes, same
 from ml_dash.cli.exits import WrongCallError
 from ml_dash.cli.follow import BLOCK_BYTES, Follower, last_lines
 from ml_dash.cli.rows import Row, last_values, read_rows
-from ml_dash.cli.screen import fitting, metrics
+from ml_dash.cli.screen import metrics, times
+from ml_dash.cli.sections import Section, fitting
 from ml_dash.cli.table import Column, cells, clip, table
 from ml_dash.query import scan
 from ml_dash.query.run import RunReader
@@ -109,13 +111,57 @@ def test_a_table_cuts_its_widest_column_first_and_at_the_end_that_is_wanted() ->
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(10, 80))
 def test_sections_are_cut_until_they_fit_or_cannot_be_cut(wanted: list[int], height: int) -> None:
-    limits = fitting(wanted, height)
+    first, *others = [["x"] * count for count in wanted]
+    sections = [Section("", first), *(Section("title", lines, turn=place % 3) for place, lines in enumerate(others))]
 
-    assert wanted[0] == limits[0]
-    assert all(1 <= limit <= lines for limit, lines in zip(limits, wanted, strict=True))
-    fits = sum(limits) + len(limits) - 1 < height
-    assert fits or all(limit <= 2 for limit in limits[1:])
-    assert wanted == fitting(wanted, None)
+    limits = fitting(sections, height)
+
+    assert all(1 <= limit <= count for limit, count in zip(limits, wanted, strict=True))
+    assert all(limit == len(section.lines) for limit, section in zip(limits, sections, strict=True) if not section.turn)
+    fits = sum(limits) + len(others) < height
+    assert fits or all(limit <= 2 for limit, section in zip(limits, sections, strict=True) if section.turn)
+    assert wanted == fitting(sections, None)
+
+
+def test_what_counts_least_gives_way_first() -> None:
+    first = Section("", ["a", "b"])
+    numbers = Section("Metrics", ["x"] * 10, turn=2)
+    files = Section("Files", ["y"] * 5, note="5 files:", bare="5 files", turn=1, least=0)
+    log = Section("Log", ["old", "new"], turn=1, least=1, keep_end=True)
+    sections = [first, numbers, files, log]
+
+    assert [2, 10, 5, 2] == fitting(sections, 23)
+    assert [2, 10, 2, 2] == fitting(sections, 20)
+    assert [2, 10, 0, 1] == fitting(sections, 17)
+    assert [2, 4, 0, 1] == fitting(sections, 11)
+    assert [2, 2, 0, 1] == fitting(sections, 5)
+    assert (["Files  5 files"], ["Log", "new"]) == (files.cut(0), log.cut(1))
+    assert ["Metrics", "x", "  ... and 9 more; see --all"] == numbers.cut(2)
+
+
+def test_the_times_of_a_run_are_never_cut_within_a_word() -> None:
+    day = {"created_at": "2026-03-01T12:00:00Z", "started_at": None, "ended_at": "2026-03-01T12:30:00Z"}
+    resumed = day | {"started_at": "2026-04-01T12:00:00Z", "ended_at": "2026-04-03T12:30:00Z"}
+
+    [one] = times(day, 80)
+    found = times(resumed, 80)
+
+    assert re.fullmatch(r"2026-03-01 \S+ \(.* ago\), ended \d\d:30:00", one)
+    assert [re.sub(r" \d.*$", "", line) for line in found] == ["2026-03-01", "ended"]
+    assert found[0].endswith(":00:00,")
+    assert ", restarted 2026-04-01 " in found[0]
+    assert all(len(line) <= 69 for line in found)
+    assert 1 == len(times(resumed, None))
+
+
+def test_curves_come_before_what_was_logged_once(tmp_path: Path) -> None:
+    for name, count in (("a_final", 1), ("train", 3), ("b_final", 1)):
+        (tmp_path / "metrics" / name).mkdir(parents=True)
+        (tmp_path / "metrics" / name / "data.jsonl").write_text('{"data": {"loss": 1, "_ts": 3}}\n' * count)
+
+    assert ["train/loss", "a_final/loss", "b_final/loss"] == [
+        line.split()[0] for line in metrics(RunReader(str(tmp_path), "run"), None)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +169,14 @@ def test_sections_are_cut_until_they_fit_or_cannot_be_cut(wanted: list[int], hei
     [
         (0.1, "=", "0.1", True),
         (0.1, "=", "1e-1", True),
+        (0.1, "=", ".1", True),
+        (0.1, "!=", ".1", False),
+        (0.2, ">", ".1", True),
+        (5, "=", "5.", True),
+        (".1", "=", ".1", True),
+        (float("nan"), "=", "nan", True),
+        (float("inf"), "=", "inf", True),
+        ([1, 2], "=", "5", False),
         (1, "=", "true", False),
         (True, "=", "true", True),
         (None, "=", "null", True),

@@ -160,7 +160,7 @@ def test_a_git_that_hangs_delays_nobody_and_is_stopped(project, tmp_path):
     wait_until(lambda: read_environment(run).get("complete"), 30)
     found = read_environment(run)
 
-    assert ["code: git gave no answer in time; what is here is what it said before"] == found["problems"]
+    assert ["code: git rev-parse gave no answer in time; what else is here is what it said"] == found["problems"]
     assert numpy.__version__ == found["packages"]["numpy"]
     assert "COMPLETED" == json.loads(Path(run, "experiment.json").read_bytes())["status"]
     wait_until(lambda: not psutil.pid_exists(int((place / "pid").read_text())))
@@ -226,6 +226,7 @@ def test_earlier_starts_are_kept_where_they_differ(project):
 
 def test_a_second_writer_of_a_run_leaves_the_record_of_the_first(tmp_path):
     with Experiment(PREFIX, dash_root=tmp_path, echo=False, entry="/first.py").run as first:
+        first.flush()
         with Experiment(PREFIX, dash_root=tmp_path, echo=False, entry="/second.py").run as second:
             assert "/first.py" == second.environment()["process"]["entry"]
         assert "/first.py" == first.environment()["process"]["entry"]
@@ -240,6 +241,63 @@ def test_a_writer_on_a_thread_asks_no_git(tmp_path, monkeypatch):
 
     assert "packages" in found
     assert ["code: git was not asked, since the writer runs within the training process"] == found["problems"]
+
+
+@pytest.mark.parametrize(
+    "damaged", ['{"process":5}', '{"process":{"pid":[1]}}', '{"process":{},"problems":7}', "[]", "{"]
+)
+def test_a_record_that_was_damaged_by_hand_is_replaced(tmp_path, damaged):
+    run = tmp_path / PREFIX
+    run.mkdir(parents=True)
+    (run / "environment.json").write_text(damaged)
+    (run / "environment.history.jsonl").write_text(damaged + "\n")
+    with Experiment(PREFIX, dash_root=tmp_path, echo=False).run as exp:
+        exp.log("x")
+        exp.flush()
+        wait_until(lambda: exp.environment().get("complete"))
+        health = exp.health()
+
+    assert os.getpid() == read_environment(str(run))["process"]["pid"]
+    assert (0, 0) == (health["records_refused"], health["errors"])
+    assert not (run / "quarantine").exists()
+
+
+def test_a_run_that_follows_a_damaged_history(project):
+    for job in ("1", "2"):
+        run = run_in(project, WHOLE, SLURM_JOB_ID=job)
+        (run / "environment.history.jsonl").write_text('{"process":5}\n')
+    run = run_in(project, WHOLE, SLURM_JOB_ID="3")
+
+    assert 2 == len((run / "environment.history.jsonl").read_bytes().splitlines())
+    assert "3" == read_environment(str(run))["slurm"]["SLURM_JOB_ID"]
+
+
+def test_a_run_can_start_where_the_current_folder_is_gone(tmp_path):
+    printed = run_python(
+        f"""
+import os
+os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+from ml_dash import ConfigurationError, Experiment, MLRun
+from ml_dash.project import find_project_root
+exp = Experiment({PREFIX!r}, dash_root={str(tmp_path)!r}, echo=False).run.start()
+exp.log("x")
+exp.flush()
+print(find_project_root())
+try:
+    MLRun.create({{}}, "relative", "p", wandb_mode="disabled")
+except ConfigurationError as error:
+    print(error)
+os.chdir("/")
+exp.run.complete()
+""",
+        tmp_path,
+    )
+
+    assert [
+        "/",
+        "base_dir='relative' is relative, and there is no current folder (No such file or directory); give an absolute "
+        "path, or change to a folder that exists",
+    ] == printed.splitlines()
 
 
 class RefusingDisk(Disk):

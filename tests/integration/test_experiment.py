@@ -17,7 +17,7 @@ PREFIX = "alice/walker/run-1"
 
 EXPERIMENT_KEYS = {
     "name", "project", "description", "tags", "bindrs", "prefix", "metadata", "created_at", "write_protected",
-    "host", "pid", "writer_pid", "started_at", "heartbeat_at", "status", "status_reason", "ended_at",
+    "host", "pid", "writer_pid", "started_at", "heartbeat_at", "status", "status_reason", "ended_at", "active_seconds",
     "frames_written", "frames_dropped", "records_refused", "tracker_errors",
 }  # fmt: skip
 
@@ -89,6 +89,9 @@ def test_what_an_experiment_says_of_itself(make):
     assert ["team"] == experiment.bindrs()
     assert OperationMode.LOCAL == experiment.mode
     assert isinstance(experiment.id, int)
+    assert "Experiment('alice/walker/seeds/run-7', not started)" == repr(experiment)
+    with experiment.run:
+        assert "Experiment('alice/walker/seeds/run-7', open)" == repr(experiment)
     assert "Experiment('alice/walker/seeds/run-7', closed)" == repr(experiment)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from ml_dash.errors import (
 )
 from ml_dash.query.files import FilesReader
 from ml_dash.storage import reading
+from tests.support import run_python, wait_until
 
 PREFIX = "alice/walker/run-1"
 
@@ -113,6 +117,39 @@ class TestReading:
         with pytest.raises(InvalidValueError, match=r"2 files are named 'best\.pt': models/best\.pt, others/best\.pt"):
             exp.files.read_text("best.pt")
 
+    def test_a_record_of_an_earlier_save_gives_the_file_as_it_is(self, exp):
+        first = exp.files("x").save_text("1", to="latest.txt")
+        listed = exp.files.record(first)
+        exp.files("x").save_text("2", to="latest.txt")
+
+        assert "2" == exp.files.read_text(first) == exp.files("x").read_text(listed)
+        assert exp.files.exists(first)
+        exp.files.delete("x/latest.txt")
+        with pytest.raises(MissingFileError, match=r"no file 'x/latest\.txt', nor one with the id"):
+            exp.files.read_text(first)
+
+    def test_a_list_is_read_while_another_process_saves_its_files_again(self, exp, root, tmp_path):
+        code = f"""
+            from ml_dash import Experiment
+
+            with Experiment({PREFIX!r}, dash_root={str(root)!r}, echo=False).run as exp:
+                assert exp.tag
+                for number in range(400):
+                    exp.files.save_text(f"{{number}}", to=f"{{number % 3}}.txt")
+                print("done")
+        """
+        for name in range(3):
+            exp.files.save_text("0", to=f"{name}.txt")
+        exp.flush()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(run_python, textwrap.dedent(code), tmp_path)
+            while not other.done():
+                for entry in exp.files.list():
+                    assert exp.files.read_text(entry).isdecimal()
+
+        assert "done" in other.result()
+        assert ["399", "397", "398"] == [exp.files.read_text(f"{name}.txt") for name in range(3)]
+
     def test_a_run_that_is_only_read(self, root, run):
         with Experiment(PREFIX, dash_root=root, echo=False).run as exp:
             exp.files("models").save_text("1", to="a.txt", tags=["x"])
@@ -163,6 +200,9 @@ class TestListing:
             lambda: exp.files.list(tags="best"),
             lambda: exp.files(tags="best"),
             lambda: exp.files.list(3),
+            lambda: exp.files.list(tags=[[1]]),
+            lambda: exp.files.list(bindrs=[1]),
+            lambda: exp.files(description=5),
             lambda: exp.bindrs(3),
         ):
             with pytest.raises(InvalidTypeError):
@@ -192,6 +232,30 @@ class TestDownload:
             assert "1" == expected.read_text()
         assert str(tmp_path / "cwd/c.txt") == exp.files("models/a.txt", dest_path="c.txt").download()
         assert [] == list(tmp_path.rglob("*.part"))
+
+    def test_a_place_in_bytes_and_one_that_is_none(self, exp, tmp_path):
+        exp.files.save_text("1", to="a.txt")
+
+        assert str(tmp_path / "cwd/b.txt") == exp.files.download("a.txt", to=b"b.txt")
+        for to in (3, ["b.txt"]):
+            with pytest.raises(InvalidTypeError, match="is no path"):
+                exp.files.download("a.txt", to=to)
+        with pytest.raises(InvalidTypeError, match="is no path"):
+            exp.files("a.txt", dest_path=3).download()
+
+    def test_a_current_folder_that_was_removed(self, exp, tmp_path, monkeypatch):
+        exp.files.save_text("1", to="a.txt")
+        (tmp_path / "cwd").rmdir()
+
+        with pytest.raises(
+            MissingFileError, match=r"no file 'missing' \(looked from the current folder, which was rem"
+        ):
+            exp.files.save("missing")
+        for pattern in ("a.txt", "*.txt"):
+            with pytest.raises(StorageError, match="pass to= as an absolute path"):
+                exp.files.download(pattern)
+        assert "1" == Path(exp.files.download("a.txt", to=tmp_path / "b.txt")).read_text()
+        monkeypatch.chdir(tmp_path)
 
     def test_many_files_keep_their_folders(self, exp, tmp_path):
         for name in ("x/1.png", "x/deep/1.png", "y/1.png"):
@@ -277,6 +341,8 @@ class TestDownload:
         old = exp.files.record("latest.txt")
         exp.files.save_text("2", to="latest.txt")
         assert exp.flush()
+        # The older version goes once the newer one is committed, which flush does not wait for.
+        wait_until(lambda: not Path(exp.folder, "files", old["id"]).exists())
         monkeypatch.setattr(type(exp.files), "record", lambda self, path: old)  # as found a moment before
 
         assert "2" == exp.files.read_text("latest.txt")
@@ -297,6 +363,20 @@ class TestDelete:
         assert [["deletedAt", "id"]] * 2 == [sorted(gone) for gone in exp.files.delete("x/*.png")]
         assert [] == exp.files.list()
         assert not exp.files.exists("x/a.png")
+
+    def test_a_text_with_wildcards_is_a_pattern_and_means_its_own_name_too(self, exp):
+        for name in ("*.txt", "[1].md", "1.md", "a.txt", "b.png"):
+            exp.files.save_text(name, to=name)
+
+        assert 2 == len(exp.files.delete("*.txt"))
+        with pytest.raises(MissingFileError):
+            exp.files.delete("*.txt")
+        assert ["[1].md", "1.md", "b.png"] == names(exp.files.list())
+        exp.files.delete(exp.files.record("[1].md"))
+        assert ["1.md", "b.png"] == names(exp.files.list())
+        exp.files.save_text("again", to="[1].md")
+        assert 2 == len(exp.files.delete("[1].md"))
+        assert ["b.png"] == names(exp.files.list())
 
     def test_the_name_is_free_again(self, exp):
         for version in ("1", "2", "3"):
@@ -349,6 +429,18 @@ class TestUpdate:
         assert "new" == exp.files("a", description="new").update()["description"]
         assert ("new", [], ["b"]) == tuple(exp.files.record("a")[key] for key in ("description", "tags", "bindrs"))
 
+    def test_a_clock_that_is_set_back_loses_none(self, exp, run, monkeypatch):
+        real = time.time
+        exp.files.save_text("1", to="a")
+        exp.files.update("a", description="first", tags=["x"])
+        monkeypatch.setattr(time, "time", lambda: real() - 3600)
+        exp.files.update("a", description="second")
+
+        assert ("second", ["x"]) == tuple(exp.files.record("a")[key] for key in ("description", "tags"))
+        assert "second" == exp.files.list()[0]["description"] == FilesReader(Past(run)).record("a")["description"]
+        exp.files.delete("a")
+        assert not exp.files.exists("a")
+
     def test_it_stands_in_the_document(self, root, run):
         with Experiment(PREFIX, dash_root=root, echo=False).run as exp:
             exp.files.save_text("1", to="a", tags=["x"])
@@ -365,6 +457,9 @@ class TestUpdate:
         for call, error in (
             (lambda: exp.files.update("a"), InvalidValueError),
             (lambda: exp.files.update("a", tags="x"), InvalidTypeError),
+            (lambda: exp.files.update("a", tags=[1, 2]), InvalidTypeError),
+            (lambda: exp.files.update("a", bindrs=["b", None]), InvalidTypeError),
+            (lambda: exp.files.update("a", description=5), InvalidTypeError),
             (lambda: exp.files.update("a", metadata={"k": object()}), InvalidTypeError),
             (lambda: exp.files.update("b", tags=["x"]), MissingFileError),
         ):

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -48,7 +49,8 @@ def blob(run, entry):
 
 def blobs(run):
     """Every stored file below `files/`, without the files of the index."""
-    paths = [path for path in (run / "files").rglob("*") if path.is_file()]
+    # Not rglob, which raises if a folder goes while it looks.
+    paths = [Path(folder, name) for folder, _, names in os.walk(run / "files") for name in names]
     return sorted(path for path in paths if path.parent != run / "files")
 
 
@@ -411,6 +413,22 @@ class TestDocument:
 
 
 class TestRefused:
+    def test_what_the_disk_refuses_again_and_again_is_said_once(self, exp, run, tmp_path, capfd):
+        pytest.importorskip("av")
+        (tmp_path / "model.pth").write_bytes(b"weights")
+        exp.flush()
+        (run / "files").mkdir(exist_ok=True)
+        (run / "files/.staging").symlink_to("/proc/self/fdinfo")  # a folder in which nobody can make a file
+        records = [exp.files.save(tmp_path / "model.pth") for _ in range(3)]
+        records += [exp.files.save_video(np.zeros((2, 16, 16), np.uint8), to="a.mp4") for _ in range(3)]
+        (run / "files/.staging").unlink()
+
+        assert ["refused"] * 6 == [record["status"] for record in records]
+        assert 6 == exp.health()["records_refused"]
+        shown = [line for line in capfd.readouterr().err.splitlines() if "was not saved" in line]
+        assert [1, 1] == [sum(name in line for line in shown) for name in ("'model.pth'", "'a.mp4'")]
+        assert [] == exp.files.list()
+
     def test_a_file_that_is_not_there(self, exp):
         with pytest.raises(MissingFileError, match=r"no file 'missing\.pth'"):
             exp.files.save("missing.pth")

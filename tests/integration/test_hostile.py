@@ -242,7 +242,7 @@ class TestHints:
         with Experiment("a/b/c", dash_url="http://localhost", dash_root=str(tmp_path), echo=False).run as exp:
             assert "http://localhost" == exp.dash_url
 
-        assert f"recording to {tmp_path}/a/b/c; this version sends runs nowhere else" in capfd.readouterr().err
+        assert f"recording to {tmp_path}/a/b/c; nothing is sent to a server in this version" in capfd.readouterr().err
 
     def test_the_older_names_of_arguments_still_work(self, tmp_path):
         with pytest.warns(DeprecationWarning, match="local_path= is now called dash_root="):

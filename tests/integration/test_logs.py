@@ -91,6 +91,13 @@ class TestBuilders:
 
         assert [] == log[1]()
 
+    @pytest.mark.parametrize("level", [["info"], {}, 3, b"info"])
+    def test_a_level_that_is_no_text_is_refused(self, shared, log, level):
+        with pytest.raises(InvalidValueError, match=re.escape(f"level={level!r} is not a log level; use one of debug")):
+            shared.log("text", level=level)
+
+        assert [] == log[1]()
+
     @pytest.mark.parametrize("metadata", [[1], "text", 3])
     def test_metadata_of_a_builder_that_is_no_dict_is_refused(self, shared, metadata):
         with pytest.raises(InvalidTypeError, match="metadata must be a dict"):
@@ -157,6 +164,7 @@ class TestReading:
             ({"limit": 2}, [3, 4]),
             ({"limit": 0}, []),
             ({"limit": 99}, [0, 1, 2, 3, 4]),
+            ({"limit": 10**30}, [0, 1, 2, 3, 4]),
             ({"contains": "epoch", "limit": 2}, [2, 4]),
             ({"contains": "epoch", "min_level": "info", "end": "2026-03-01T09:00:03Z", "limit": 1}, [2]),
         ],

@@ -304,3 +304,32 @@ def test_a_scan_that_is_killed_leaves_an_index_that_is_right(base, monkeypatch):
     MLProject(base)
 
     assert ["index"] == [path.name for path in Path(index_file.folder_of(str(base))).iterdir()]
+
+
+def test_an_experiment_is_found_by_its_prefix_or_the_end_of_it(base):
+    managed(base, "abc", "lr = 1", "")
+    for prefix in ("alice/walker/job_0", "alice/walker/job_1", "bob/walker/job_1"):
+        (base / prefix).mkdir(parents=True)
+        (base / prefix / "experiment.json").write_text('{"project": "walker"}')
+
+    project = MLProject(base)
+
+    assert "alice/walker/job_0" == project.get_run("alice/walker/job_0").prefix
+    assert "alice/walker/job_0" == project.get_run("job_0").prefix
+    assert "alice/walker/job_0" == project.get_run("walker/job_0", "walker").prefix
+    assert "abc" == project.get_run("demo/abc").run_id
+    with pytest.raises(ExperimentError, match="2 runs end in 'job_1': 'alice/walker/job_1', 'bob/walker/job_1'"):
+        project.get_run("job_1")
+    with pytest.raises(MissingFileError) as missing:
+        project.get_run("walker/job_9")
+    assert "'alice/walker/job_0'" in str(missing.value)
+    assert "Errno" not in str(missing.value)
+    with pytest.raises(
+        MissingFileError, match=r"^no run 'job_0' of project 'demo' below .*; the nearest ids are 'abc'$"
+    ):
+        project.get_run("job_0", "demo")
+
+
+def test_a_project_without_runs_says_so(base):
+    with pytest.raises(MissingFileError, match=r"^no run 'abc' below .*; there is none at all$"):
+        MLProject(base).get_run("abc")

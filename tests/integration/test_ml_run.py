@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import inspect
 import json
 import math
 import multiprocessing
 import pickle
 import re
+import shutil
 import struct
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ import pytest
 from ml_dash import ExperimentError, InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, MLRun
 from ml_dash.errors import StorageError
 from ml_dash.manager.about import About
-from ml_dash.manager.wandb_link import WAITING_CALLS, WandbLink
+from ml_dash.manager.wandb_link import OPTIONS, WAITING_CALLS, WandbLink
 from tests.support import python_environment, run_python, wait_until
 
 CONFIG = {"lr": 1e-3, "seed": None, "model": {"name": "CNN", "layers": 5}}
@@ -157,13 +160,20 @@ def test_a_name_with_braces_is_a_name(tmp_path):
         ({"project": 3}, InvalidTypeError, "project_name must be a str"),
         ({"base": 3}, InvalidTypeError, "base_dir=3 must be the path of a folder"),
         ({"wandb_mode": "onlin"}, InvalidValueError, "wandb_mode='onlin' is none of online, offline"),
+        ({"tags": "abc"}, InvalidTypeError, "tags='abc' must be a list of strings"),
+        ({"tags": [1]}, InvalidTypeError, r"tags=\[1\] must be a list of strings"),
+        ({"name": 5}, InvalidTypeError, "name=5 must be text, not int"),
+        ({"entity": 5}, InvalidTypeError, "entity=5 must be text, not int"),
+        ({"id": "a/b"}, InvalidNameError, "id 'a/b' has a slash"),
+        ({"grup": "typo"}, InvalidTypeError, "has no keyword 'grup'; did you mean 'group'"),
     ],
 )
 def test_bad_arguments_raise_and_write_nothing(tmp_path, arguments, error, text):
-    given = {"config": {}, "base": tmp_path / "base", "project": "demo", "wandb_mode": "disabled", **arguments}
+    options = {"wandb_mode": "disabled", **arguments}
+    first = options.pop("config", {}), options.pop("base", tmp_path / "base"), options.pop("project", "demo")
 
     with pytest.raises(error, match=text):
-        MLRun.create(given["config"], given["base"], given["project"], wandb_mode=given["wandb_mode"])
+        MLRun.create(*first, **options)
 
     assert [] == list(tmp_path.iterdir())
 
@@ -243,6 +253,51 @@ def test_files_of_the_original_and_damaged_ones(tmp_path):
     (folder / "config.toml").write_text("lr = ")
     with pytest.raises(StorageError, match=r"config\.toml is damaged: .*restore it"):
         MLRun.load("run1", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"data":5}',
+        "5",
+        "{}",
+        '{"data":{"v":9,"_ts":null}}',
+        '{"data":{"v":9,"_ts":"NaN"}}',
+        '{"data":{"v":9,"_ts":{}}}',
+    ],
+)
+def test_a_damaged_line_of_the_journal_costs_itself(finished, line):
+    folder = Path(finished.run_dir)
+    journal = folder / "metrics/None/data.jsonl"
+    first, second = journal.read_text().splitlines()
+    journal.write_text(f"{first}\n{line}\n{second}\n")
+    (folder / "metrics.toml").unlink()
+
+    assert {"v": 1, "w": 2} == MLRun.load(finished.run_id, folder.parents[1]).metrics
+
+
+@pytest.mark.parametrize("size", ["null", '"x"', "-5", "1e400", "true", "[1]", "99999"])
+def test_a_damaged_size_in_the_header_of_metrics_toml_costs_itself(finished, size):
+    folder = Path(finished.run_dir)
+    header = f'# The last value of each metric. Journals up to: {{"data.jsonl":{size}}}'
+    (folder / "metrics.toml").write_text(f"{header}\nv = 1\nhand = 3\n")
+
+    assert {"v": 1, "w": 2, "hand": 3} == MLRun.load(finished.run_id, folder.parents[1]).metrics
+
+
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory):
+    with create(tmp_path_factory.mktemp("finished")) as run:
+        run.add_metrics({"v": 1})
+        run.add_metrics({"w": 2})
+    return run
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path):
+    """A copy of a run whose journal has two lines, to damage."""
+    copied = shutil.copytree(finished_once.run_dir, tmp_path / "demo" / finished_once.run_id)
+    return SimpleNamespace(run_id=finished_once.run_id, run_dir=str(copied))
 
 
 def test_the_address_of_a_run_that_was_not_sent_is_composed():
@@ -464,6 +519,37 @@ def test_without_wandb_the_run_is_local(tmp_path, before, text):
     assert f"demo/{run_id}: {text}" in ours[0]
     assert ours[0].endswith(f"the run is local, with the id {run_id}")
     assert {"a": 1} == MLRun.load(run_id, tmp_path / "base").metrics
+
+
+def test_an_option_is_checked_where_wandb_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+
+    with pytest.raises(InvalidTypeError, match=r"has no keyword 'grup'; did you mean 'group'\?"):
+        create(tmp_path / "base", grup="a")
+    assert [] == list(tmp_path.iterdir())
+    with create(tmp_path / "base", group="a", job_type="test", notes="n") as run:
+        assert "local" == toml(run, "config.toml")["_wandb"]["mode"]
+
+
+def test_the_named_options_are_those_that_wandb_has():
+    wandb = pytest.importorskip("wandb")
+
+    # Those that every version has; a newer one may have more, or have dropped some of the rest.
+    usual = {
+        "config",
+        "dir",
+        "entity",
+        "group",
+        "id",
+        "job_type",
+        "mode",
+        "name",
+        "notes",
+        "project",
+        "settings",
+        "tags",
+    }
+    assert usual <= set(OPTIONS) & set(inspect.signature(wandb.init).parameters)
 
 
 def test_an_option_that_wandb_does_not_have_is_named(tmp_path):

@@ -359,5 +359,5 @@ def test_an_example_that_names_a_server_records_here_and_says_so_once(play, dash
     """Nobody is to believe that the run is elsewhere."""
     said = play(block, IMPORT)
 
-    assert 1 == said.count("this version sends runs nowhere else")
+    assert 1 == said.count("nothing is sent to a server in this version")
     assert dash.exists()

@@ -116,7 +116,7 @@ class TestAppend:
             track.append(3, _ts=0)
         with pytest.raises(InvalidTypeError, match="the key 3 is no text"):
             track.append({3: 1}, _ts=0)
-        with pytest.raises(InvalidNameError, match="pass the time as _ts"):
+        with pytest.raises(InvalidNameError, match="the row's own; did you mean _ts="):
             track.append({"timestamp": 1.0}, _ts=0)
         with pytest.raises(InvalidValueError, match="_ts='soon'"):
             track.append({"_ts": "soon"})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ml_dash.provenance import code, machine, packages, process, programs, secrets, variables
+from ml_dash.provenance import git as git_module
 from tests.support import run_python
 
 SECRET = "hunter2-hunter2"
@@ -34,7 +35,28 @@ class TestSecrets:
             (["--config", f'{{"lr": 1, "password": "{SECRET}"}}'], ["--config", '{"lr": 1, "password": ***}']),
             (["-c", f"api_key='{SECRET}'; main()"], ["-c", "api_key=***"]),
             (["-c", f"n = 1; api_key = '{SECRET}'; main()"], ["-c", "n = 1; api_key = ***; main()"]),
-            ([f"a:b,token:{SECRET},c:d"], ["a:b,token:***,c:d"]),
+            ([f"a:b,token:{SECRET},c:d"], ["a:b,token:***"]),
+            ([f"--cfg=db.password=a,{SECRET}"], ["--cfg=db.password=***"]),
+            (["--c", f'{{"password": "a\\"{SECRET}"}}'], ["--c", '{"password": ***}']),
+            (["--c", f'{{"password":["{SECRET}"]}}'], ["--c", '{"password":***']),
+            (["--c", f"{{'token': {{'value': '{SECRET}'}}}}"], ["--c", "{'token': ***"]),
+            (["--c", f"password='a' '{SECRET}'"], ["--c", "password=***"]),
+            (["--tokens", SECRET, SECRET, "--lr", "1"], ["--tokens", "***", "***", "--lr", "1"]),
+            (["--passwords", SECRET], ["--passwords", "***"]),
+            (["--openai_key", SECRET], ["--openai_key", "***"]),
+            (["password:", SECRET], ["password:", "***"]),
+            ([f"--creds={SECRET}"], ["--creds=***"]),
+            ([f"--key={SECRET.replace('-', '')}1234567890"], ["--key=***"]),
+            (["-H", f"Authorization: Custom {SECRET}"], ["-H", "Authorization: ***"]),
+            ([f"password: a b {SECRET}"], ["password: ***"]),
+            ([f"https://host/x?a=1&X-Amz-Signature={SECRET}&b=2"], ["https://host/x?a=1&X-Amz-Signature=***&b=2"]),
+            ([f"https://host/x?sig={SECRET}&b=2"], ["https://host/x?sig=***&b=2"]),
+            (["-c", f'os.environ["API_TOKEN"] = "{SECRET}"'], ["-c", 'os.environ["API_TOKEN"] = ***']),
+            (["-c", f"os.environ.setdefault('TOKEN', '{SECRET}')"], ["-c", "os.environ.setdefault('TOKEN', ***)"]),
+            ([f"postgres://me:a/{SECRET}@host/db"], ["postgres://***@host/db"]),
+            ([f"--url=http://me:1/{SECRET}@host/db next"], ["--url=http://***@host/db next"]),
+            ([f"http://me:a#{SECRET}?@host/db"], ["http://***@host/db"]),
+            ([f"https://proxy/?to=https://me:{SECRET}@host/"], ["https://proxy/?to=https://***@host/"]),
             ([f"--data=https://me:{SECRET}@host/x"], ["--data=https://***@host/x"]),
             ([f"https://host/x?access_token={SECRET}&page=2"], ["https://host/x?access_token=***&page=2"]),
             ([f"postgres://me:{SECRET}@host/db"], ["postgres://***@host/db"]),
@@ -47,6 +69,14 @@ class TestSecrets:
         "argument",
         [
             *("--tokenizer=gpt2", "--max_tokens=100", "--token-limit=3", "--key=value", "--keys=a,b", "--monkey=1"),
+            *(
+                "--tokens=1_000",
+                "--num-tokens=2.5e9",
+                "n_tokens: 100B",
+                "--special-tokens=<pad>",
+                "https://host:80/x@v2",
+            ),
+            *("signature=a", "--sig=0.5", "--obs-key=pixels", "('image_key', 'a')"),
             *("--password-file=/run/x", "--author=me", "--pass-rate=0.5", "task-with-a-very-long-name-indeed"),
             *(
                 "data@v2",
@@ -73,6 +103,15 @@ class TestSecrets:
             (f"https://user:{SECRET}@host:8443/x.git", "https://host:8443/x.git"),
             (f"https://user:a/{SECRET}@host/x.git", "https://host/x.git"),
             (f"https://user:{SECRET}@me@host/x.git", "https://host/x.git"),
+            (f"https://user:pa#{SECRET}@host/x.git", "https://host/x.git"),
+            (f"https://user:{SECRET}#a?b@host/x.git", "https://host/x.git"),
+            (f"https://user:12/{SECRET}@host/x.git", "https://host/x.git"),
+            (f"https://user:12?{SECRET}@host/x.git?q", "https://host/x.git"),
+            (f"https://user:a@b/{SECRET}@host/x.git", "https://host/x.git"),
+            (f"https://user:{SECRET}", "https://user:***"),
+            (f"//user:{SECRET}@host/x.git", "***@host/x.git"),
+            (f"https://me:{SECRET}@host/x@v2.git", "https://host/x@v2.git"),
+            ("https://[::1]/x.git", "https://[::1]/x.git"),
             (f"http://host/x.git?token={SECRET}#{SECRET}", "http://host/x.git"),
             ("https://host/x@v2.git", "https://host/x@v2.git"),
             ("https://host:8443/x@v2.git", "https://host:8443/x@v2.git"),
@@ -217,6 +256,20 @@ def test_packages_by_the_names_of_their_folders(tmp_path, monkeypatch):
     assert ({"linked": "0.3"}, 3) == packages.installed(paths)
 
 
+SETTINGS = {
+    "prefix": {"diff.noprefix": "true"},
+    "mnemonic": {"diff.mnemonicPrefix": "true"},
+    "context": {"diff.context": "0", "diff.interHunkContext": "9"},
+    "color": {"color.ui": "always", "color.diff": "always"},
+    "order": {"diff.orderFile": "missing"},
+    "renames": {"diff.renames": "copies", "status.renames": "copies"},
+    "relative": {"diff.relative": "true", "diff.submodule": "diff"},
+    "words": {"diff.wordRegex": ".", "diff.wsErrorHighlight": "all", "diff.suppressBlankEmpty": "true"},
+    "pathspecs": {"GIT_LITERAL_PATHSPECS": "1"},
+    "options": {"GIT_DIFF_OPTS": "-u0", "GIT_TRACE": "2", "GIT_EXTERNAL_DIFF": "false", "GIT_TRACE2": "2"},
+}
+
+
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A repository with one commit, whatever the machine's git is set to."""
@@ -275,7 +328,7 @@ class TestCode:
         found = code.describe_code([str(repository)])
 
         assert (2, 0) == (found.facts["changed_count"], found.facts["untracked_count"])
-        assert b"rename to run.py" in found.diff
+        assert b"+++ b/run.py" in found.diff
         assert b"+x = 1" in found.diff
 
     def test_before_the_first_commit_and_off_every_branch(self, repository):
@@ -316,7 +369,7 @@ class TestCode:
             (repository / f"{number:03d}.txt").touch()
         facts = code.describe_code([str(repository)]).facts
 
-        assert (150, code.MOST_UNTRACKED, "000.txt") == (
+        assert (150, code.MOST_NAMES, "000.txt") == (
             facts["untracked_count"], len(facts["untracked"]), facts["untracked"][0],
         )  # fmt: skip
 
@@ -331,14 +384,16 @@ class TestCode:
 
         assert ({}, b"", []) == (found.facts, found.diff, found.problems)
 
-    def test_nothing_that_a_repository_names_is_run(self, repository, tmp_path):
-        """A hook of the file system monitor, a text converter and an external diff would all leave a file."""
+    @pytest.mark.parametrize("filters", [["filter.a.trap.clean", "filter.a.trap.smudge"], ["filter.a.trap.process"]])
+    def test_nothing_that_a_repository_names_is_run(self, repository, tmp_path, filters):
+        """A hook of the file system monitor, a converter, a filter and an external diff would all leave a file."""
         trap = tmp_path / "trap"
         trap.write_text(f"#!/bin/sh\ntouch {tmp_path}/caught\n")
         trap.chmod(0o755)
-        for key in ("core.fsmonitor", "diff.external", "diff.trap.textconv", "core.pager"):
+        for key in ("core.fsmonitor", "diff.external", "diff.trap.textconv", "core.pager", *filters):
             git(repository, "config", key, str(trap))
-        (repository / ".gitattributes").write_text("*.py diff=trap\n")
+        git(repository, "config", "filter.a.trap.required", "true")
+        (repository / ".gitattributes").write_text("*.py diff=trap filter=a.trap\n")
         (repository / "train.py").write_text("lr = 2\n")
         index = (repository / ".git/index").stat()
         found = code.describe_code([str(repository)])
@@ -348,6 +403,90 @@ class TestCode:
         assert (index.st_mtime_ns, index.st_ino) == (
             (repository / ".git/index").stat().st_mtime_ns, (repository / ".git/index").stat().st_ino,
         )  # fmt: skip
+
+    def test_filters_that_cannot_be_switched_off_are_not_met(self, repository, tmp_path):
+        git(repository, "config", "filter.a=b.clean", f"touch {tmp_path}/caught")
+        (repository / ".gitattributes").write_text("*.py filter=a=b\n")
+        (repository / "train.py").write_text("lr = 2\n")
+        found = code.describe_code([str(repository)])
+
+        assert [
+            "code: the configured filters cannot be switched off; changed files were not asked for"
+        ] == found.problems
+        assert (40, "main") == (len(found.facts["commit"]), found.facts["branch"])
+        assert not (tmp_path / "caught").exists()
+
+    def test_files_for_secrets_are_left_out_by_both_names(self, repository):
+        names = ["prod.env", "deep/.env.local", "My.PEM", "id_rsa", "Credentials.json", "secrets.yaml"]
+        for name in names:
+            (repository / name).parent.mkdir(exist_ok=True)
+            (repository / name).write_text("first\n")
+        git(repository, "add", "-f", ".")
+        git(repository, "commit", "-q", "-m", "second")
+        for name in (*names, ".env"):
+            (repository / name).write_text(f"{SECRET}\n")
+        git(repository, "mv", ".env", "re[n]amed*.txt")
+        git(repository, "mv", "train.py", "new.py")
+        found = code.describe_code([str(repository)])
+
+        assert sorted([*names, ".env", "re[n]amed*.txt"]) == found.facts["diff_left_out"]
+        assert SECRET.encode() not in found.diff
+        assert b"+++ b/new.py" in found.diff
+
+    @pytest.mark.parametrize("setting", [None, *SETTINGS])
+    def test_the_difference_can_be_applied_whatever_is_configured(self, repository, monkeypatch, setting):
+        """What the user's git shows differently, and variables of an environment that change what it says."""
+        (repository / "lines.txt").write_text("".join(f"{n}\n" for n in range(30)))
+        (repository / "gone.txt").write_text("x\n")
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", "second")
+        wanted = {"lines.txt": "".join(f"{n * (n != 9)}\n" for n in range(30)), "zwölf drei.txt": "new\n"}
+        for name, text in wanted.items():
+            (repository / name).write_text(text)
+        (repository / "gone.txt").unlink()
+        git(repository, "add", "-A")
+        for key, value in SETTINGS.get(setting, {}).items():
+            if key.startswith("GIT_"):
+                monkeypatch.setenv(key, value)
+            else:
+                git(repository, "config", key, value)
+        found = code.describe_code([str(repository)])
+        for key in (key for values in SETTINGS.values() for key in values if key.startswith("GIT_")):
+            monkeypatch.delenv(key, raising=False)
+        git(repository, "reset", "-q", "--hard")
+        subprocess.run(["git", "apply"], cwd=repository, input=found.diff, check=True)
+
+        assert ([], 3) == (found.problems, found.facts["changed_count"])
+        assert wanted == {name: (repository / name).read_text() for name in wanted}
+        assert not (repository / "gone.txt").exists()
+
+    def test_a_submodule_with_changed_files(self, repository, tmp_path):
+        inner = tmp_path / "inner"
+        git(tmp_path, "clone", "-q", str(repository), str(inner))
+        git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "deep/sub")
+        git(repository, "commit", "-q", "-m", "second")
+        clean = code.describe_code([str(repository)])
+        sub = repository / "deep/sub"
+        git(sub, "config", "filter.trap.clean", f"touch {tmp_path}/caught; cat")
+        (repository / ".git/modules/deep/sub/info").mkdir(exist_ok=True)
+        (repository / ".git/modules/deep/sub/info/attributes").write_text("*.py filter=trap\n")
+        (sub / "train.py").write_text("lr = 3\n")
+        changed = code.describe_code([str(repository)])
+
+        assert (False, None) == (clean.facts["dirty"], clean.facts.get("changed_submodules"))
+        assert (True, ["deep/sub"]) == (changed.facts["dirty"], changed.facts["changed_submodules"])
+        assert ([], []) == (clean.problems, changed.problems)
+        assert not (tmp_path / "caught").exists()
+
+    def test_variables_that_name_a_repository(self, repository, tmp_path, monkeypatch):
+        """Both of them name one; the one alone that a hook of git gets does not."""
+        monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+        alone = code.describe_code([str(tmp_path)])
+        monkeypatch.setenv("GIT_WORK_TREE", str(repository))
+        both = code.describe_code([str(tmp_path)])
+
+        assert {} == alone.facts
+        assert str(repository) == both.facts["root"]
 
     @pytest.mark.parametrize("path", ["", ".", "relative"])
     def test_git_is_missing(self, repository, monkeypatch, path):
@@ -360,11 +499,25 @@ class TestCode:
 
     def test_git_hangs(self, repository, tmp_path, monkeypatch):
         fake_git(tmp_path, monkeypatch, "sleep 600 & echo $! > {folder}/pid; wait")
-        monkeypatch.setattr(code, "COMMAND_SECONDS", 0.5)
+        monkeypatch.setattr(git_module, "COMMAND_SECONDS", 0.5)
         found = code.describe_code([str(repository)])
 
-        assert ["code: git gave no answer in time; what is here is what it said before"] == found.problems
+        assert ["code: git rev-parse gave no answer in time; what else is here is what it said"] == found.problems
         assert not running(int((tmp_path / "pid").read_text())), "what git started is still there"
+
+    def test_what_git_said_is_kept_when_one_question_has_no_answer(self, repository, tmp_path, monkeypatch):
+        git(repository, "remote", "add", "origin", "/srv/x.git")
+        (repository / "train.py").write_text("lr = 2\n")
+        real = shutil.which("git")
+        fake_git(tmp_path, monkeypatch, f'case "$*" in *" status "*) exec sleep 600;; esac; exec {real} "$@"')
+        monkeypatch.setattr(git_module, "COMMAND_SECONDS", 0.5)
+        found = code.describe_code([str(repository)])
+
+        assert ["code: git status gave no answer in time; what else is here is what it said"] == found.problems
+        assert (40, "main", "/srv/x.git", True) == (
+            len(found.facts["commit"]), found.facts["branch"], found.facts["remote"], found.facts["dirty"],
+        )  # fmt: skip
+        assert b"+lr = 2" in found.diff
 
     def test_git_hangs_and_nobody_wants_the_answer(self, repository, tmp_path, monkeypatch):
         fake_git(tmp_path, monkeypatch, "sleep 600")

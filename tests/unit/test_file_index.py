@@ -5,10 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import random
+import threading
+from types import SimpleNamespace
 
 import pytest
 
-from ml_dash.storage import file_index
+from ml_dash.query import file_catalog
+from ml_dash.query.file_catalog import Catalog, catalog_of
+from ml_dash.query.file_lookup import Listed, full_name
+from ml_dash.storage import file_index, reading
 
 
 def entry(number, name="a", **more):
@@ -90,3 +97,167 @@ def test_a_large_index_is_read_whole(tmp_path):
 
     assert lines == write(tmp_path / "index.jsonl", *lines)
     assert [] == file_index.read_entries(str(tmp_path / "none.jsonl"))
+
+
+def test_within_a_journal_the_change_behind_counts_whatever_the_clock_said():
+    def change(text, when):
+        return {"id": "1", "description": text, "updatedAt": f"2026-01-01T00:00:{when}Z"}
+
+    ours = [entry(1), change("first", "09"), {"id": "1", "checksum": "abc"}, change("second", "05")]
+    for shards, expected in (
+        ([ours], "second"),
+        ([ours, [change("later elsewhere", "10")]], "later elsewhere"),
+        ([[change("earlier elsewhere", "07")], ours], "second"),
+    ):
+        (found,) = file_index.merge([[dict(line) for line in shard] for shard in shards])
+        assert (expected, "abc") == (found["description"], found["checksum"])
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "files").mkdir()
+    return tmp_path
+
+
+def append(run, *found, tag="", ending=b"\n"):
+    path = run / f"files/index{tag and '.' + tag}.jsonl"
+    with path.open("ab") as file:
+        file.write(b"\n".join(json.dumps(line, separators=(",", ":")).encode() for line in found) + ending)
+    if tag:  # as every writer that is not the first does before
+        (run / ".writers").mkdir(exist_ok=True)
+        (run / f".writers/{tag}.json").write_text("{}")
+
+
+def everything(look, names):
+    """Whatever can be asked of some names, in a form that compares."""
+    by_path = {name: look.by_path(name) for name in names}
+    ids = sorted(str(number) for number in range(1, 60))
+    bare = {(name, folder): look.by_name(name, folder) for name in "ab" for folder in ("", "x")}
+    near = {folder: sorted(look.names_below(folder, 1000)) for folder in ("", "x", "none")}
+    order = {key: sorted(found, key=lambda line: line["id"]) for key, found in bare.items()}
+    return by_path, [look.by_id(number) for number in ids], order, near
+
+
+class TestCatalog:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_it_tells_what_the_whole_index_tells(self, run, seed):
+        """Entries, changes and deletions of several writers, clocks that go back, journals that are cut and removed."""
+        rng = random.Random(seed)
+        catalog, ids = Catalog(str(run)), iter(range(1, 60))
+        names = ["a", "b", "x/a", "x/b", "x/y/a", "xx/a"]
+        for _ in range(50):
+            tag = rng.choice(["", "", "w1", "w2"])
+            *folders, name = rng.choice(names).split("/")
+            when = f"2026-01-01T00:00:{rng.randrange(60):02d}Z"
+            target = str(rng.randrange(1, 30))
+            lines = {
+                "save": entry(next(ids), name, path="/" + "/".join(folders), checksum=None, description=None),
+                "update": {"id": target, "description": when, "updatedAt": when},
+                "retag": {"id": target, "tags": [when], "metadata": {"v": math.pi}, "updatedAt": when},
+                "delete": {"id": target, "deletedAt": when},
+                "hash": {"id": target, "checksum": when, "sizeBytes": 3},
+            }
+            what = rng.choice([*lines, "save", "cut", "remove", "half"])
+            path = run / f"files/index{tag and '.' + tag}.jsonl"
+            if what in lines:
+                append(run, lines[what], tag=tag)
+            elif what == "half":
+                append(run, lines["update"], tag=tag, ending=b"\n{broken\n")
+            elif path.exists() and what == "cut":
+                os.truncate(path, path.read_bytes().rfind(b"\n", 0, path.stat().st_size // 2) + 1)
+            elif path.exists() and rng.random() < 0.2:
+                path.unlink()
+            expected = Listed(reading.read_files(str(run)))
+            assert everything(expected, names) == everything(catalog.look(), names), what
+
+    def test_only_what_was_added_is_read(self, run, monkeypatch):
+        read = []
+        values_of = file_index.values_of
+
+        def counted(block):
+            read.append(block.count(b"\n") + 1)
+            return values_of(block)
+
+        append(run, *(entry(number, str(number)) for number in range(1, 2001)))
+        catalog = Catalog(str(run))
+        catalog.look()
+        monkeypatch.setattr(file_index, "values_of", counted)
+        append(run, entry(3000, "new"), {"id": "3000", "deletedAt": "2026-01-01T00:00:01Z"})
+        look = catalog.look()
+        assert [2] == read
+        assert [] == look.by_path("new")
+        assert [1, 1] == read[1:], "the line of the file and that of its deletion"
+        catalog.look()
+        assert ([], []) == (look.by_path("none"), look.by_name("none", ""))
+        assert 3 == len(read)
+
+    def test_a_journal_that_was_rewritten_is_read_anew(self, run):
+        catalog = Catalog(str(run))
+        append(run, entry(1, "a"), entry(2, "b"))
+        assert "1" == catalog.look().by_path("a")[0]["id"]
+        os.truncate(run / "files/index.jsonl", 0)
+        append(run, entry(5, "b"), entry(6, "a"), entry(7, "c"))
+        look = catalog.look()
+
+        assert ["6", "5", "7"] == [look.by_path(name)[0]["id"] for name in "abc"]
+        (run / "files/index.jsonl").unlink()
+        assert [] == catalog.look().by_path("a")
+        (run / "files").rename(run / "gone")
+        assert [] == catalog.look().by_path("a")
+
+    def test_what_is_rewritten_between_the_look_and_the_question(self, run):
+        append(run, entry(1, "a"), entry(2, "b"))
+        look = Catalog(str(run)).look()
+        replaced = run / "files/other"
+        replaced.write_text(json.dumps(entry(2, "b")) + "\n" + json.dumps(entry(1, "a")) + "\n")
+        replaced.replace(run / "files/index.jsonl")
+
+        assert (["1"], ["2"]) == tuple([line["id"] for line in look.by_path(name)] for name in "ab")
+
+    @pytest.mark.parametrize(
+        "odd", [entry("x-1", "o"), entry(9, "o", path="x/"), entry(9, "p/o"), {"id": "x", "tags": []}]
+    )
+    def test_a_record_of_another_program_is_found_as_in_the_list(self, run, odd):
+        append(run, entry(1, "a"), odd)
+        look = Catalog(str(run)).look()
+
+        for line in reading.read_files(str(run)):
+            assert [line] == look.by_path(full_name(line)) == look.by_id(line["id"])
+
+    def test_what_is_given_out_can_be_changed(self, run):
+        append(run, entry(1, "a", metadata={"k": [1]}), {"id": "1", "tags": ["x"], "updatedAt": "2026-01-01T00:00:01Z"})
+        look = Catalog(str(run)).look()
+        found = look.by_path("a")[0]
+        found["metadata"]["k"].append(2)
+        found["tags"].append("y")
+
+        assert ({"k": [1]}, ["x"]) == tuple(look.by_path("a")[0][key] for key in ("metadata", "tags"))
+
+    def test_all_folders_of_a_run_share_one_and_a_forked_child_has_its_own(self, run, monkeypatch):
+        source = type("Source", (SimpleNamespace,), {"__hash__": object.__hash__})(folder=str(run))
+        shared = catalog_of(source)
+        assert shared is catalog_of(source)
+        monkeypatch.setattr(file_catalog.os, "getpid", lambda: -1)
+        assert shared is not catalog_of(source)
+
+    def test_threads_that_look_while_a_journal_grows(self, run):
+        append(run, entry(1, "0"))
+        catalog, wrong, done = Catalog(str(run)), [], threading.Event()
+
+        def look():
+            while not done.is_set():
+                found = catalog.look().by_path("0")
+                if [line["filename"] for line in found] != ["0"]:
+                    wrong.append(found)
+
+        threads = [threading.Thread(target=look) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for number in range(2, 400):
+            append(run, entry(number, str(number % 7)))
+        done.set()
+        for thread in threads:
+            thread.join()
+
+        assert [] == wrong
+        assert ["399"] == [line["id"] for line in catalog.look().by_path("0")]

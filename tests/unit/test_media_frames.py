@@ -310,10 +310,13 @@ class TestConversion:
     def test_a_narrow_range_of_huge_integers_keeps_its_digits(self):
         self.check([0, 128, 255], [2**62, 2**62 + 1, 2**62 + 2], np.int64)
 
-    def test_one_integer_everywhere_is_black_unless_it_fits(self):
-        self.check([0, 0], [300, 300], np.int32)
-        self.check([0, 0], [-3, -3], np.int32)
-        self.check([3, 3], [3, 3], np.int32)
+    @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+    def test_one_integer_everywhere_is_that_gray_level(self, dtype):
+        self.check([255, 255], [300, 300], dtype)
+        self.check([0, 0], [-3, -3], dtype)
+        self.check([3, 3], [3, 3], dtype)
+        self.check([255, 255], [np.iinfo(dtype).max] * 2, dtype)
+        self.check([0, 0], [np.iinfo(dtype).min] * 2, dtype)
 
     @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g"])
     def test_floats_from_0_to_1_are_scaled_and_rounded(self, dtype):
@@ -334,16 +337,20 @@ class TestConversion:
         tiny = np.finfo(dtype).smallest_subnormal
         self.check([0, 255], [-tiny, 0], dtype)
 
-    def test_one_float_everywhere_is_scaled_in_0_to_1_and_black_outside(self):
-        self.check([51, 51], [0.2, 0.2], np.float32)
-        self.check([0, 0], [7.5, 7.5], np.float32)
-        self.check([0, 0], [-7.5, -7.5], np.float32)
+    @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g"])
+    def test_one_float_everywhere_is_scaled_in_0_to_1_and_that_gray_level_outside(self, dtype):
+        self.check([51, 51], [0.2, 0.2], dtype)
+        self.check([128, 128], [128.0, 128.0], dtype)
+        self.check([8, 8], [7.75, 7.75], dtype)
+        self.check([255, 255], [1e4, 1e4], dtype)
+        self.check([255, 255], [np.finfo(dtype).max] * 2, dtype)
+        self.check([0, 0], [-7.5, -7.5], dtype)
 
     def test_what_is_not_finite_does_not_count_for_the_range(self):
         nan, inf = np.nan, np.inf
         self.check([0, 255, 0, 128], [nan, inf, -inf, 0.501], np.float32)
         self.check([0, 255, 0, 0, 128, 255], [nan, inf, -inf, 2, 3, 4], np.float32)
-        self.check([0, 255, 0, 0], [nan, inf, -inf, 9], np.float64)
+        self.check([0, 255, 0, 9], [nan, inf, -inf, 9], np.float64)
 
     def test_without_one_finite_value_the_frame_is_black_and_white(self):
         self.check([0, 0], [np.nan, np.nan], np.float32)

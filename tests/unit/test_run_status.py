@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,3 +71,14 @@ def test_a_heartbeat_before_the_run_could_be_opened_leaves_what_earlier_ones_cou
 )
 def test_a_run_that_does_not_count_is_told_by_its_last_opening(found: dict[str, Any], expected: float | None) -> None:
     assert expected == open_seconds(found, live=False)
+
+
+def test_a_live_run_counts_until_now_but_never_back() -> None:
+    now = time.time()
+
+    heard = open_seconds({"active_seconds": 10.0, "heartbeat_at": timestamp(now - 5)}, live=True)
+    ahead = open_seconds({"active_seconds": 10.0, "heartbeat_at": timestamp(now + 500)}, live=True)
+
+    assert heard is not None
+    assert heard >= 14.9
+    assert 10.0 == ahead

@@ -1,0 +1,125 @@
+"""Questions to git that run nothing a repository names, fetch nothing, write nothing, and end in time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+
+from ml_dash.provenance.programs import Answer, GaveNoAnswerError, ask
+
+COMMAND_SECONDS = 5.0
+"""How long one question to git may take: a file system that does not answer is given up."""
+
+CODE_SECONDS = 20.0
+"""How long all of them may take: a few that get no answer, and the others milliseconds."""
+
+OUTPUT_LIMIT = 4 * 1024 * 1024
+"""Bytes of an answer that are looked at: some 50 000 changed files."""
+
+MOST_FILTERS = 50
+"""Filters that are switched off; nobody has more than a few, and each takes space on the command line."""
+
+# What a repository or a user may have set so that a program is run or an answer looks different.
+_SAFE = (
+    *("-c", "core.fsmonitor=false", "-c", "protocol.allow=never", "-c", "core.quotePath=false"),
+    *("-c", "diff.relative=false", "-c", f"diff.orderFile={os.devnull}", "--no-pager"),
+)
+_FILTER_SETTINGS = {"clean": "", "smudge": "", "process": "", "required": "false"}
+_QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
+_KEPT = ("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM", "GIT_EXEC_PATH")
+_PLACE = ("GIT_DIR", "GIT_WORK_TREE")
+
+
+class Git:
+    """A series of questions to one git, each with a time of its own, and all within one deadline.
+
+    Args:
+        program: absolute path of git.
+        wanted: whether the answers are still of use.
+
+    Attributes:
+        problems: what was not answered, and why.
+    """
+
+    def __init__(self, program: str, wanted: Callable[[], bool]) -> None:
+        self.problems: list[str] = []
+        self._program = program
+        self._wanted = wanted
+        self._deadline = time.monotonic() + CODE_SECONDS
+        self._environment = environment_for_git(os.environ)
+        self._is_over = False
+
+    def say(
+        self, folder: str, *arguments: str, options: tuple[str, ...] = (), limit: int = OUTPUT_LIMIT
+    ) -> Answer | None:
+        """One answer, or None and a problem if there is none in time.
+
+        Args:
+            folder: where it is asked.
+            arguments: the command and its arguments.
+            options: what goes before the command.
+            limit: bytes of the answer.
+        """
+        if self._is_over:
+            return None
+        deadline = min(self._deadline, time.monotonic() + COMMAND_SECONDS)
+        command = (self._program, *_SAFE, *options, *arguments)
+        try:
+            return ask(command, folder, self._environment, limit=limit, deadline=deadline, wanted=self._wanted)
+        except GaveNoAnswerError:
+            self.problems.append(f"code: git {arguments[0]} gave no answer in time; what else is here is what it said")
+        except OSError as error:
+            self.problems.append(f"code: git {arguments[0]} could not be run: {error}")
+        self._is_over = not self._wanted() or time.monotonic() >= self._deadline
+        return None
+
+    def expect(
+        self, folder: str, *arguments: str, options: tuple[str, ...] = (), limit: int = OUTPUT_LIMIT
+    ) -> Answer | None:
+        """The same, where an exit status other than 0 is a problem too, and no answer."""
+        answer = self.say(folder, *arguments, options=options, limit=limit)
+        if answer is not None and answer.status != 0:
+            self.note(arguments[0], answer)
+            return None
+        return answer
+
+    def note(self, question: str, answer: Answer) -> None:
+        """Keep what git said instead of an answer."""
+        reason = answer.error.decode("utf-8", "replace").partition("\n")[0]
+        self.problems.append(f"code: git {question}: status {answer.status}: {reason}"[:500])
+
+    def options_without_filters(self, folder: str) -> tuple[str, ...] | None:
+        """Options that keep git from running the filters that are configured; None if it cannot be kept from it.
+
+        A file of a filter then counts as it is on the disk, where git would convert it first.
+        """
+        answer = self.say(folder, "config", "-z", "--name-only", "--get-regexp", r"^filter\.")
+        if answer is None or answer.status not in {0, 1}:  # 1: there are none
+            return None
+        keys = [key for key in os.fsdecode(answer.output).split("\0") if key.count(".") > 1]
+        names = {key.removeprefix("filter.").rpartition(".")[0] for key in keys}
+        if answer.truncated or len(names) > MOST_FILTERS or any("=" in name or "\n" in name for name in names):
+            self.problems.append(
+                "code: the configured filters cannot be switched off; changed files were not asked for"
+            )
+            return None
+        settings = [f"filter.{name}.{key}={off}" for name in sorted(names) for key, off in _FILTER_SETTINGS.items()]
+        return tuple(part for setting in settings for part in ("-c", setting))
+
+    def forget_place(self) -> None:
+        """From here on the folder decides which repository is asked, and not the user's variables."""
+        for name in _PLACE:
+            self._environment.pop(name, None)
+
+
+def environment_for_git(environ: Mapping[str, str]) -> dict[str, str]:
+    """A process's variables without those that make git answer differently, or write of what it does.
+
+    ``GIT_DIR`` counts only together with ``GIT_WORK_TREE``, and both absolute: as a hook of git sets it, it names the
+    repository of the hook, and the folder of the script would be taken for its working tree.
+    """
+    kept = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+    kept |= {name: value for name, value in environ.items() if name.startswith("GIT_CONFIG_") or name in _KEPT}
+    place = {name: environ.get(name, "") for name in _PLACE}
+    return kept | (place if all(map(os.path.isabs, place.values())) else {}) | _QUIET
