@@ -2,8 +2,8 @@
 
 What is kept in memory for each name is its path, its id and where its line begins: some 300 bytes, a quarter of the
 record itself, and no more for a name that is saved again and again. A file that was changed takes some 400 bytes more,
-however often it was. The lines are read again when a record is asked for. A look at a journal
-that has grown reads what was added; one that was cut or rewritten is read anew.
+however often it was. The lines are read again when a record is asked for. A look at a journal that has grown reads what
+was added; one that was cut or rewritten is read anew.
 """
 
 from __future__ import annotations

@@ -102,4 +102,5 @@ def _is_usual(path: object, filename: object) -> bool:
 
 
 def state_of(found: os.stat_result) -> State:
+    """What tells whether a file is the same, and as it was."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -99,8 +99,8 @@ def _newest_versions(folder: str, shards: list[str]) -> dict[bytes, int]:
 
 def _changes(folder: str, shards: list[str]) -> dict[str, dict[str, Any]]:
     changes: dict[str, dict[str, Any]] = {}
-    found = [entry for entry in _all(folder, shards) if not _is_whole(entry)]
-    for entry in sorted(found, key=file_index.moment):
+    journals = (_entries(os.path.join(folder, shard)) for shard in shards)
+    for entry in file_index.in_order([entry for entry in journal if not _is_whole(entry)] for journal in journals):
         changes.setdefault(entry["id"], {}).update(entry)
     return changes
 

@@ -197,7 +197,8 @@ def rgb(frames):
         (np.full((4, 4), np.nan), 0),
         (np.full((4, 4), np.inf), 255),
         (np.full((4, 4), -np.inf), 0),
-        (np.full((4, 4), 5.5), 0),
+        (np.full((4, 4), 5.5), 6),
+        (np.full((4, 4), 300.0), 255),
     ],
 )
 def test_values_become_what_they_become_in_an_image(frame, expected):
