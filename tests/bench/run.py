@@ -18,7 +18,7 @@ from pathlib import Path
 # At the end, so that `ml_dash` is the installed one and only `tests` comes from the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import calls, growth, project, reading, startup, throughput, training
+from tests.bench import calls, commands, growth, project, reading, startup, throughput, training
 from tests.bench.measure import Row, table
 
 
@@ -51,6 +51,7 @@ def _parts(folder: Path, short: bool) -> dict[str, Callable[[], list[Row]]]:
         "reading": lambda: reading.measure(folder, short),
         "listing": lambda: reading.measure_listing(folder, short),
         "project": lambda: project.measure(folder, short),
+        "commands": lambda: commands.measure(folder, short),
     }
 
 

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ml_dash import Experiment, OperationMode
+from ml_dash import Experiment, MLProject, OperationMode
 from ml_dash.streams.tracks import Track
-from tests.seeds import experiments_newer, experiments_older, readme, tracks
+from tests.seeds import experiments_newer, experiments_older, manager, readme, tracks
 from tests.support import python_environment
 
 IMPORT = "from ml_dash import Experiment\n"
@@ -361,3 +361,19 @@ def test_an_example_that_names_a_server_records_here_and_says_so_once(play, dash
 
     assert 1 == said.count("nothing is sent to a server in this version")
     assert dash.exists()
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_the_quick_start_of_ml_manager(tmp_path, play, mode):
+    """As it is written, but for the package's name; without the network, which wandb would need."""
+    code = manager.QUICK_START.replace("from ml_manager import", "from ml_dash import")
+    places = " ".join(
+        f"{name}={tmp_path}/own" for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    )
+    play(code, exports=f"mkdir {tmp_path}/own; export WANDB_MODE={mode} WANDB_SILENT=true {places}")
+    project = MLProject(tmp_path / "work/checkpoints")
+
+    found = project.search("accuracy > 0.95")
+    assert [(0.96, 0.95, "BERT")] == [*found[["accuracy", "f1_score", "model.name"]].itertuples(index=False, name=None)]
+    assert {"CNN", "BERT"} == {run.config["model"]["name"] for run in project}
+    assert {"COMPLETED"} == set(project.df["status"])

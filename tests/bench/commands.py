@@ -1,0 +1,63 @@
+"""The command line: its help, and the list of many runs. And what ``MLRun.add_metrics`` costs its caller."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+from ml_dash import MLRun
+from tests.bench.measure import Row, median, percentile
+
+ROUNDS = 5
+METRICS = {"loss": 0.5, "accuracy": 0.9, "step": 1}
+
+
+def measure(folder: Path, short: bool) -> list[Row]:
+    """Whole processes, from their start to their end."""
+    count = 1_000 if short else 10_000
+    root = folder / "many"
+    for number in range(count):
+        _write(root / f"alice/project-{number % 20}/run-{number:05d}", number)
+    shown = median([_seconds("--help") for _ in range(ROUNDS)])
+    listed = median([_seconds("ls", str(root)) for _ in range(ROUNDS)])
+    return [
+        Row("ml-dash --help", f"{shown * 1e3:.0f} ms", "", "", "<= 150 ms", shown <= 0.15),
+        Row(f"ml-dash ls of {count:,} runs", f"{listed:.2f} s", "", "", "<= 1 s", listed <= 1),
+        _add_metrics(folder, short),
+    ]
+
+
+def _write(run: Path, number: int) -> None:
+    run.mkdir(parents=True)
+    about = {"name": run.name, "project": run.parent.name, "prefix": f"alice/{run.parent.name}/{run.name}", "tags": []}
+    about |= {"status": "COMPLETED", "created_at": f"2026-03-01T09:{number % 60:02d}:00.000001Z", "active_seconds": 3.5}
+    (run / "experiment.json").write_text(json.dumps(about))
+    (run / "parameters.json").write_text(json.dumps({"version": 1, "data": {"lr": number / 1000, "seed": number}}))
+
+
+def _seconds(*arguments: str) -> float:
+    command = [sys.executable, "-m", "ml_dash", *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    return time.perf_counter() - began
+
+
+def _add_metrics(folder: Path, short: bool) -> Row:
+    with mock.patch.dict(os.environ, {"WANDB_MODE": "disabled"}):
+        run = MLRun.create(config={"lr": 0.1}, base_dir=str(folder / "managed"), project_name="bench", entity=None)
+    costs = []
+    for step in range(1_000 if short else 5_000):
+        began = time.perf_counter()
+        run.add_metrics({**METRICS, "step": step})
+        costs.append((time.perf_counter() - began) * 1e6)
+        time.sleep(0.001)  # a training step
+    run.finish()
+    middle, longest = median(costs), percentile(costs, 0.999)
+    against = f"its median {middle:.0f} µs"
+    return Row("add_metrics, 99.9th percentile", f"{longest:.0f} µs", against, "", "<= 1000 µs", longest <= 1000)
