@@ -30,8 +30,9 @@ if TYPE_CHECKING:
         NetworkError,
         StorageError,
     )
-    from ml_dash.experiment import Experiment, OperationMode
+    from ml_dash.experiment import Experiment
     from ml_dash.manager import MLProject, MLRun
+    from ml_dash.mode import OperationMode
     from ml_dash.query.run import open_run
     from ml_dash.query.runs import runs
     from ml_dash.run import RUN
@@ -55,7 +56,7 @@ _HOME = {
     "MissingFileError": "errors",
     "MlDashError": "errors",
     "NetworkError": "errors",
-    "OperationMode": "experiment",
+    "OperationMode": "mode",
     "RUN": "run",
     "StorageError": "errors",
     "__version__": "_version",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import inspect
 import os
 import threading
@@ -15,6 +14,7 @@ from ml_dash.errors import ConfigurationError, ExperimentError, InvalidTypeError
 from ml_dash.ipc import fork
 from ml_dash.ipc.channel import Channel
 from ml_dash.lifecycle import CloseHooks, ExperimentRun
+from ml_dash.mode import OperationMode
 from ml_dash.opening import Detached, NotOpen, Opening, open_channel
 from ml_dash.project import current_folder
 from ml_dash.provenance.process import observe
@@ -43,14 +43,6 @@ _INSTEAD = {
     "cancel": "exp.run.cancel(reason)",
 }
 """What is often written on an experiment and belongs elsewhere."""
-
-
-class OperationMode(enum.StrEnum):
-    """Where a run goes."""
-
-    LOCAL = "local"
-    REMOTE = "remote"
-    HYBRID = "hybrid"
 
 
 class Experiment:
