@@ -25,7 +25,7 @@ from ml_dash import ExperimentError, InvalidNameError, InvalidTypeError, Invalid
 from ml_dash.errors import StorageError
 from ml_dash.manager.about import About
 from ml_dash.manager.wandb_link import OPTIONS, WAITING_CALLS, WandbLink
-from tests.support import python_environment, run_python, wait_until
+from tests.support import SUBPROCESS_SECONDS, python_environment, run_python, wait_until
 
 CONFIG = {"lr": 1e-3, "seed": None, "model": {"name": "CNN", "layers": 5}}
 
@@ -364,23 +364,43 @@ def test_two_processes_that_add_to_one_run_lose_nothing(tmp_path):
     assert [200, 200, 200] == [len(path.read_bytes().splitlines()) for path in journals]
 
 
-def add_in_child(run, value):
-    run.add_metrics({"child": value})
+CHILD_ADDS = """
+import multiprocessing, sys
+from ml_dash import MLRun
+
+def add(run):
+    run.add_metrics({"child": 2})
     run.finish()
 
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_child_adds_to_the_run_of_its_parent(tmp_path, method):
-    with create(tmp_path) as run:
+if __name__ == "__main__":
+    with MLRun.create({}, "base", "demo", wandb_mode="disabled") as run:
         run.add_metrics({"parent": 1, "child": 0})
-        child = multiprocessing.get_context(method).Process(target=add_in_child, args=(run, 2))
+        child = multiprocessing.get_context(sys.argv[1]).Process(target=add, args=(run,))
         child.start()
         child.join()
         assert 0 == child.exitcode
         run.add_metrics({"parent": 2})
+    print(run.run_id)
+"""
 
-    assert {"parent": 2, "child": 2} == toml(run, "metrics.toml")
-    assert "COMPLETED" == MLRun.load(run.run_id, tmp_path).status
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_adds_to_the_run_of_its_parent(tmp_path, method):
+    """In a script of its own: a child that is spawned imports its parent's, which no test is for it."""
+    (tmp_path / "train.py").write_text(CHILD_ADDS)
+    done = subprocess.run(
+        [sys.executable, "train.py", method],
+        cwd=tmp_path,
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+        timeout=SUBPROCESS_SECONDS,
+    )
+    assert 0 == done.returncode, done.stderr
+
+    found = MLRun.load(done.stdout.strip(), tmp_path / "base")
+    assert ({"parent": 2, "child": 2}, "COMPLETED") == (found.metrics, found.status)
+    assert {"parent": 2, "child": 2} == toml(found, "metrics.toml")
 
 
 def test_a_run_can_be_pickled(tmp_path):
