@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query import download, file_lookup, globs
 from ml_dash.query.file_about import check_about
-from ml_dash.query.file_catalog import catalog_of
 from ml_dash.query.file_lookup import Lookup, is_below
 from ml_dash.query.source import Source
 from ml_dash.storage import reading
@@ -179,6 +178,8 @@ class FolderReader:
         return [entry for entry in entries if is_below(entry, self._folder)] if self._folder else entries
 
     def _look(self) -> Lookup:
+        from ml_dash.query.file_catalog import catalog_of  # not loaded by a training process that only logs
+
         self._source.flush()
         return catalog_of(self._source).look()
 
@@ -273,7 +274,7 @@ class FolderReader:
             )
         text = which if which is not None else self._file_id or self._folder
         cut = len(self._folder) + 1 if self._folder else 0
-        names = catalog_of(self._source).look().names_below(self._folder, CLOSE_NAMES)
+        names = self._look().names_below(self._folder, CLOSE_NAMES)
         near = closest(text, [name[cut:] for name in names])
         where = f"the folder {self._folder!r}" if self._folder and which is not None else "the run"
         return MissingFileError(f"{where} has no file {text!r:.200}" + (f"; did you mean {near!r}?" if near else ""))

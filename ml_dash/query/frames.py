@@ -6,18 +6,22 @@ import builtins
 import operator
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, StorageError
-from ml_dash.query.frame_index import Entry, FrameIndex, FrameView
 from ml_dash.query.source import Source
 from ml_dash.storage import layout
 from ml_dash.storage.lines import shards
 from ml_dash.storage.names import check_topic
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ml_dash.query.frame_index import FrameIndex, FrameView
+
+Entry = dict[str, Any]
 Pixels = np.ndarray[Any, Any]
 
 NAMED_STREAMS = 5
@@ -181,6 +185,8 @@ class FrameReader:
         return export_video(self._what, frames, times, to, fps, quality)
 
     def _view(self) -> FrameView:
+        from ml_dash.query.frame_index import FrameIndex  # not loaded by a training process that only logs
+
         self._source.flush()
         folder = os.path.join(self._source.folder, layout.frames_folder(self.topic))
         index = self._index
