@@ -48,25 +48,23 @@ def read_entries(path: str) -> list[Entry]:
 
 def merge(shards: Iterable[Iterable[Entry]]) -> list[Entry]:
     """The newest version of every file, deleted ones too, in the order of saving. The entries are changed in place."""
-    entries: dict[str, Entry] = {}
-    newest: dict[tuple[str, str], int] = {}
+    wholes: list[list[Entry]] = []
     journals: list[list[Entry]] = []
     for shard in shards:
-        ours: dict[tuple[str, str], int] = {}
-        changes: list[Entry] = []
-        for entry in shard:
-            if "filename" in entry and "path" in entry:
-                entries[entry["id"]] = entry
-                ours[entry["path"], entry["filename"]] = age(entry["id"])
-            else:
-                changes.append(entry)
-        journals.append(changes)
-        keep_newest(newest, ours)
+        listed = list(shard)
+        wholes.append([entry for entry in listed if "filename" in entry and "path" in entry])
+        # Nearly always there is no change: then the journal is not walked a second time.
+        changed = len(wholes[-1]) < len(listed)
+        journals.append([e for e in listed if not ("filename" in e and "path" in e)] if changed else [])
+    entries = {entry["id"]: entry for whole in wholes for entry in whole}
     for change in in_order(journals):
-        entry = entries.get(change["id"], {})
-        entry.update(change)
-    if len(newest) == len(entries):
+        entries.get(change["id"], {}).update(change)
+    names = {(entry["path"], entry["filename"]) for entry in entries.values()}
+    if len(names) == len(entries):
         return list(entries.values())
+    newest: dict[tuple[str, str], int] = {}
+    for whole in wholes:
+        keep_newest(newest, {(entry["path"], entry["filename"]): age(entry["id"]) for entry in whole})
     return [entry for entry in entries.values() if newest[entry["path"], entry["filename"]] == age(entry["id"])]
 
 
