@@ -11,7 +11,7 @@ from pathlib import Path
 from unittest import mock
 
 from ml_dash import MLRun
-from tests.bench.measure import Row, median, percentile
+from tests.bench.measure import Row, median
 
 ROUNDS = 5
 METRICS = {"loss": 0.5, "accuracy": 0.9, "step": 1}
@@ -28,7 +28,8 @@ def measure(folder: Path, short: bool) -> list[Row]:
     return [
         Row("ml-dash --help", f"{shown * 1e3:.0f} ms", "", "", "<= 150 ms", shown <= 0.15),
         Row(f"ml-dash ls of {count:,} runs", f"{listed:.2f} s", "", "", "<= 1 s", listed <= 1),
-        _add_metrics(folder, short),
+        _add_metrics(folder, short, "disabled"),
+        _add_metrics(folder, short, "offline"),
     ]
 
 
@@ -48,16 +49,17 @@ def _seconds(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
-def _add_metrics(folder: Path, short: bool) -> Row:
-    with mock.patch.dict(os.environ, {"WANDB_MODE": "disabled"}):
-        run = MLRun.create(config={"lr": 0.1}, base_dir=str(folder / "managed"), project_name="bench", entity=None)
+def _add_metrics(folder: Path, short: bool, mode: str) -> Row:
+    place = {"WANDB_MODE": mode, "WANDB_DIR": str(folder), "WANDB_SILENT": "true", "WANDB_CACHE_DIR": str(folder)}
     costs = []
-    for step in range(1_000 if short else 5_000):
-        began = time.perf_counter()
-        run.add_metrics({**METRICS, "step": step})
-        costs.append((time.perf_counter() - began) * 1e6)
-        time.sleep(0.001)  # a training step
-    run.finish()
-    middle, longest = median(costs), percentile(costs, 0.999)
-    against = f"its median {middle:.0f} µs"
-    return Row("add_metrics, 99.9th percentile", f"{longest:.0f} µs", against, "", "<= 1000 µs", longest <= 1000)
+    with mock.patch.dict(os.environ, place):
+        run = MLRun.create(config={"lr": 0.1}, base_dir=str(folder / "managed"), project_name="bench", entity=None)
+        for step in range(1_000 if short else 5_000):
+            began = time.perf_counter()
+            run.add_metrics({**METRICS, "step": step})
+            costs.append((time.perf_counter() - began) * 1e6)
+            time.sleep(0.001)  # a training step
+        run.finish()
+    middle, longest = median(costs), max(costs)
+    what = f"add_metrics with wandb {mode}, slowest of {len(costs):,}"
+    return Row(what, f"{longest:.0f} µs", f"its median {middle:.0f} µs", "", "<= 1000 µs", longest <= 1000)
