@@ -12,6 +12,9 @@ from ml_dash.records.values import to_plain
 from ml_dash.run_fields import SETTINGS
 from ml_dash.storage.names import closest, unknown_keyword
 
+SPOOL = "~/.dash/spool"
+"""Where runs are recorded that have no folder of their own; the published client keeps its token in ``~/.dash``."""
+
 _OLDER_NAMES = {"remote": "dash_url", "local_path": "dash_root"}
 _MANAGED = frozenset({"managed", "job_lifecycle"})
 _FROM_PREFIX = {"name": "last", "owner": "first"}
@@ -91,6 +94,22 @@ def checked_metadata(metadata: object) -> Any:
     if not isinstance(metadata, Mapping):
         raise InvalidTypeError(f"metadata={metadata!r:.80} must be a dict; pass names and values")
     return to_plain(metadata, "metadata")
+
+
+def root_for(dash_root: object, dash_url: str | bool | None) -> str:
+    """The absolute path of the folder of all runs; that of ``SPOOL`` for a run that is to go to a server only.
+
+    Raises:
+        ConfigurationError: there is no folder and no server, or no folder can have that name.
+        InvalidTypeError: it is no path.
+    """
+    if dash_root is not None:
+        return checked_root(dash_root)
+    if dash_url is None:
+        raise ConfigurationError(
+            "dash_root=None leaves no place to record to: name a folder, such as '.dash', or a server with dash_url="
+        )
+    return checked_root(os.path.expanduser(SPOOL))
 
 
 def checked_root(dash_root: object) -> str:

@@ -42,8 +42,7 @@ class BufferConfig:
         echo: whether log lines are printed too.
         record_environment: whether the run records its command line, machine, packages and code.
         capture_output: whether what the process prints is logged too.
-        columnar_rows: a metric or track of at least so many rows gets a columnar copy when the run ends; 1 is all of
-            them, 0 none. A shorter one is read as fast without.
+        columnar_rows: a metric or track of at least so many rows gets a columnar copy when the run ends; 0 means none.
         flush_interval, log_batch_size, metric_batch_size, track_batch_size, file_upload_workers, buffer_enabled,
             max_retries, retry_base_delay, retry_max_delay: read for compatibility with the published client. The
             local engine needs no batches; the retry settings and the workers are for uploads.
@@ -68,7 +67,7 @@ class BufferConfig:
     echo: bool = True
     record_environment: bool = True
     capture_output: bool = False
-    columnar_rows: int = 10_000
+    columnar_rows: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot work.

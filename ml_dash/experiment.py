@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from ml_dash import arguments
 from ml_dash.buffer import BufferConfig
-from ml_dash.errors import ConfigurationError, ExperimentError, InvalidTypeError
+from ml_dash.errors import ExperimentError, InvalidTypeError
 from ml_dash.ipc import fork
 from ml_dash.ipc.channel import Channel
 from ml_dash.lifecycle import CloseHooks, ExperimentRun
@@ -56,7 +56,8 @@ class Experiment:
         metadata: anything more, as JSON can hold it.
         dash_url: address of a server, or True for that of ``RUN.api_url``. This version sends nothing: the run is
             recorded below ``dash_root``, and starting it says so.
-        dash_root: folder of all runs, relative to the current one; default ``.dash``.
+        dash_root: folder of all runs, relative to the current one; default ``.dash``. None, which needs a ``dash_url``,
+            is for runs that shall not lie in the project: they are recorded in ``~/.dash/spool``.
         frame_buffer_mb: room for pixels that wait for the encoder, in MiB; default 64 or ML_DASH_FRAME_BUFFER_MB.
         frame_policy: when that room is full: ``block`` (default, nothing is lost) or ``drop`` (counted).
         echo: whether log lines are printed too; default True, or ML_DASH_ECHO.
@@ -117,9 +118,7 @@ class Experiment:
         self.tags = arguments.texts("tags", tags)
         self.metadata = arguments.checked_metadata(metadata)
         self._bindrs = arguments.texts("bindrs", bindrs)
-        if dash_root is None:
-            raise ConfigurationError("dash_root=None leaves no place to record to: name a folder, such as '.dash'")
-        self._root = arguments.checked_root(dash_root)
+        self._root = arguments.root_for(dash_root, self.dash_url)
         if buffer_config is not None and not isinstance(buffer_config, BufferConfig):
             raise InvalidTypeError(f"buffer_config={buffer_config!r:.80} must be a BufferConfig")
         self._config = (buffer_config or BufferConfig.from_env()).replaced(

@@ -28,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Each run would look for a git repository, and its writer live a few tenths of a second longer for it: the tests of
     # that switch it on, and so do those of crashes, which test what users have.
     os.environ["ML_DASH_RECORD_ENVIRONMENT"] = "0"
+    # The same for the columnar copies: pyarrow is loaded for them.
+    os.environ["ML_DASH_COLUMNAR_ROWS"] = "10000"
     # Not the home of whoever runs the tests; removed when the process ends.
     cache = tempfile.TemporaryDirectory(prefix="ml_dash-cache-")
     config.add_cleanup(cache.cleanup)

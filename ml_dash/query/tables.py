@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import MissingExtraError
+from ml_dash.query import copies
 from ml_dash.query.limits import check_there
 from ml_dash.records.values import decode
 from ml_dash.storage import layout, legacy, lines, track_reading, windows
@@ -27,10 +28,10 @@ def metric_table(
     journals = lines.shards(os.path.join(run, layout.metric_folder(name)), "data")
     flat = legacy.flat_journal(run, name)
     if flat is None and len(journals) == 1:
-        return windows.table(journals[0], POINTS, start, end, names)
+        return _table(run, journals[0], POINTS, start, end, names)
     # All of them first: where a point stands among those of the others is known only then.
     tables = [] if flat is None else [_flat_table(flat, names)]
-    tables += [windows.table(journal, POINTS, None, None, names) for journal in journals]
+    tables += [_table(run, journal, POINTS, None, None, names) for journal in journals]
     if not tables:
         return _no_points(columns)
     found = windows.concat(tables, POINTS.time)
@@ -48,7 +49,7 @@ def _no_points(columns: Sequence[str] | None) -> Any:
 def track_table(run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
     """The rows of a track as a ``pyarrow.Table`` sorted by ``timestamp``, those of one timestamp merged."""
     journals = track_reading.track_shards(run, topic)
-    found = windows.concat([windows.table(path, ROWS, start, end, columns) for path in journals], ROWS.time)
+    found = windows.concat([_table(run, path, ROWS, start, end, columns) for path in journals], ROWS.time)
     ordered, repeated = _sorted_by_time(found)
     if not repeated:
         return ordered
@@ -105,6 +106,14 @@ def to_dataframe(table: Any) -> Any:
         if kind_of_field(field) is None:
             frame[field.name] = pd.Series(_parsed(table[field.name]), index=frame.index, dtype=object)
     return frame
+
+
+def _table(
+    run: str, journal: str, shape: Shape, start: float | None, end: float | None, columns: Sequence[str] | None
+) -> Any:
+    """The rows of one journal, of which a copy is made if it needs one."""
+    copies.renew_if_behind(run, journal, shape)
+    return windows.table(journal, shape, start, end, columns, lambda: copies.renew(run, journal, shape))
 
 
 def _flat_table(journal: str, columns: list[str] | None) -> Any:

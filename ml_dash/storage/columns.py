@@ -78,11 +78,16 @@ def wider(one: Any, other: Any) -> Any:
 
 
 def field_of(name: str, kind: Any) -> Any:
-    """The field of a column of that type. What of its name is no UTF-8 is written as an escape."""
+    """The field of a column of that type."""
     import pyarrow as pa
 
-    text = name.encode("utf-8", "backslashreplace").decode()
+    text = text_of(name)
     return pa.field(text, pa.string(), metadata=JSON_MARK) if kind is None else pa.field(text, kind)
+
+
+def text_of(name: str) -> str:
+    """A column's name as its field has it: what of it is no UTF-8 is an escape."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def kind_of_field(field: Any) -> Any:

@@ -1,7 +1,7 @@
 """Make and renew ``data.parquet``: the columnar copy of a journal of points or rows.
 
-The journal is read twice, in pieces: once to learn which columns there are, once to write them. So a journal of any
-length takes the memory of one piece. Row groups that an older copy holds already are taken over from it.
+The journal is read in pieces, and each piece is set aside as columns until all of them are known. So a journal of any
+length takes the memory of some pieces. Row groups that an older copy holds already are taken over from it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,14 +21,16 @@ from ml_dash.storage.columns import (
     column_of,
     field_of,
     kind_named,
-    kind_of,
     kind_of_field,
     names_in,
     recast,
+    rows_to_table,
+    text_of,
     wider,
 )
 from ml_dash.storage.journal import read_lines_from, whole_length
 from ml_dash.storage.parquet_copy import Copy, Coverage, Group
+from ml_dash.storage.spool import Spool
 
 GROUP_LINES = 32_768
 """Lines of one row group: a window of 1000 rows then reads a thirtieth of a million, and the columns pack well."""
@@ -58,14 +61,11 @@ def point_row(point: Any) -> Row | None:
     if not isinstance(point, dict) or "data" not in point:
         return None
     data = point["data"] if isinstance(point["data"], dict) else {}
-    if any(type(value) is dict for value in data.values()):
+    if dict in map(type, data.values()):
         data = flatten(data)
-    row = {"_index": point.get("index"), "_ts": data.get("_ts"), **data}
-    for name in ("_index", "_createdAt"):
-        if name in data:  # the user's own value of that name stands beside ours
-            row[f"data.{name}"] = data[name]
-    row["_index"], row["_createdAt"] = point.get("index"), point.get("createdAt")
-    return row
+    if "_index" in data or "_createdAt" in data:  # the user's own value of that name stands beside ours
+        data = {f"data.{name}" if name in ("_index", "_createdAt") else name: data[name] for name in data}
+    return {"_index": point.get("index"), "_ts": data.get("_ts"), **data, "_createdAt": point.get("createdAt")}
 
 
 def track_row(row: Any) -> Row | None:
@@ -100,13 +100,17 @@ def _build(journal: str, shape: Shape, old: Copy | None) -> bool:
     kept = _worth_keeping(old.coverage.groups if old is not None else [])
     plan = _Plan(old.coverage.columns if old is not None and kept else [], nulls=old is not None and old.coverage.nulls)
     groups = list(kept)
-    for piece in _pieces(journal, kept[-1].end if kept else 0):
-        groups.append(plan.learn(piece, shape))
-        if len(plan.kinds) > MAX_COLUMNS:
+    with Spool(os.path.dirname(journal)) as spool:
+        for piece in _pieces(journal, kept[-1].end if kept else 0):
+            group, table = plan.learn(piece, shape)
+            if len(plan.kinds) > MAX_COLUMNS:
+                return False
+            groups.append(group)
+            spool.add(table)
+        if not any(group.rows for group in groups):
             return False
-    if not any(group.rows for group in groups):
-        return False
-    _write(journal, shape, plan, _coverage(journal, plan, groups), old, len(kept))
+        source = _Tables(journal, shape, plan, old, len(kept), spool)
+        _write(journal, _coverage(journal, plan, groups), source)
     return True
 
 
@@ -131,17 +135,15 @@ class _Plan:
         self.kinds: dict[str, Any] = {name: kind_named(kind) for name, kind in columns}
         self.nulls = nulls
 
-    def learn(self, piece: _Piece, shape: Shape) -> Group:
-        """Take the columns of some lines into account."""
+    def learn(self, piece: _Piece, shape: Shape) -> tuple[Group, Any]:
+        """Take the columns of some lines into account; the lines as a row group and as a table."""
         rows = rows_of(piece.lines, shape)
         self.nulls = self.nulls or any(None in row.values() for row in rows)
-        for name in names_in(rows):
-            kind = kind_of(column_of(rows, name))
+        table = rows_to_table(rows)
+        for name, field in zip(names_in(rows), table.schema, strict=True):
+            kind = kind_of_field(field)
             self.kinds[name] = wider(self.kinds[name], kind) if name in self.kinds else kind
-        times = [time for row in rows if math.isfinite(time := _time(row, shape))]
-        grows = len(times) == len(rows) and all(one < other for one, other in itertools.pairwise(times))
-        first, last = min(times, default=math.inf), max(times, default=-math.inf)
-        return Group(piece.start, piece.end, len(piece.lines), len(rows), first, last, grows)
+        return _group(piece, rows, shape), table
 
     def fields(self) -> list[Any]:
         return [field_of(name, kind) for name, kind in self.kinds.items()]
@@ -151,23 +153,58 @@ class _Plan:
 
         return pa.schema(self.fields(), coverage.to_metadata())
 
-    def table(self, rows: list[Row], schema: Any) -> Any:
+
+class _Tables:
+    """The row groups of the copy that is made, one after the other, each with the columns of all."""
+
+    def __init__(self, journal: str, shape: Shape, plan: _Plan, old: Copy | None, kept: int, spool: Spool) -> None:
+        self._journal = journal
+        self._shape = shape
+        self._plan = plan
+        self._old = old
+        self._kept = kept
+        self._spool = spool
+
+    def schema(self, coverage: Coverage) -> Any:
         import pyarrow as pa
 
-        arrays = [array_of(column_of(rows, name), kind) for name, kind in self.kinds.items()]
+        return pa.schema(self._plan.fields(), coverage.to_metadata())
+
+    def read(self, number: int, group: Group, schema: Any) -> Any:
+        """A row group, from the older copy as far as it reaches, and then from what was set aside."""
+        if self._old is not None and number < self._kept:
+            return self._recast(self._old.read([number]), schema)
+        table = self._spool[number - self._kept]
+        kinds = {text_of(name): kind for name, kind in self._plan.kinds.items()}
+        # JSON text shows which of a column's numbers were whole, and a column of floats does not.
+        if any(kinds[field.name] is None and kind_of_field(field) is not None for field in table.schema):
+            return self._from_rows(rows_of(parquet_copy.lines_of(self._journal, group), self._shape), schema)
+        return self._recast(table, schema)
+
+    def _from_rows(self, rows: list[Row], schema: Any) -> Any:
+        import pyarrow as pa
+
+        arrays = [array_of(column_of(rows, name), kind) for name, kind in self._plan.kinds.items()]
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def recast(self, table: Any, schema: Any) -> Any:
-        """A table of the older copy with the columns of now."""
+    def _recast(self, table: Any, schema: Any) -> Any:
         import pyarrow as pa
 
         arrays = []
-        for name, kind in self.kinds.items():
-            if name in table.schema.names:
-                arrays.append(recast(table[name], kind_of_field(table.schema.field(name)), kind))
+        for name, kind in self._plan.kinds.items():
+            text = text_of(name)
+            if text in table.schema.names:
+                arrays.append(recast(table[text], kind_of_field(table.schema.field(text)), kind))
             else:
-                arrays.append(pa.nulls(len(table), schema.field(name).type))
+                arrays.append(pa.nulls(len(table), field_of(name, kind).type))
         return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _group(piece: _Piece, rows: list[Row], shape: Shape) -> Group:
+    times = [time for row in rows if math.isfinite(time := _time(row, shape))]
+    grows = len(times) == len(rows) and all(one < other for one, other in itertools.pairwise(times))
+    first, last = min(times, default=math.inf), max(times, default=-math.inf)
+    return Group(piece.start, piece.end, len(piece.lines), len(rows), first, last, grows)
 
 
 def rows_of(lines: list[bytes], shape: Shape) -> list[Row]:
@@ -214,13 +251,15 @@ def _pieces(journal: str, start: int) -> Iterator[_Piece]:
         yield _Piece(start, end, lines)
 
 
-def _write(journal: str, shape: Shape, plan: _Plan, coverage: Coverage, old: Copy | None, kept: int) -> None:
+def _write(journal: str, coverage: Coverage, source: _Tables) -> None:
     import pyarrow as pa
 
     target = parquet_copy.path_of(journal)
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}.tmp")
+    temporary = os.path.join(
+        os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}-{threading.get_ident()}.tmp"
+    )
     try:
-        _write_groups(temporary, journal, shape, plan, coverage, old if kept else None, kept)
+        _write_groups(temporary, coverage, source)
         os.replace(temporary, target)
     except pa.ArrowException as error:
         raise OSError(f"the columnar copy of {journal} cannot be written: {error}") from error
@@ -229,18 +268,12 @@ def _write(journal: str, shape: Shape, plan: _Plan, coverage: Coverage, old: Cop
             os.unlink(temporary)
 
 
-def _write_groups(
-    path: str, journal: str, shape: Shape, plan: _Plan, coverage: Coverage, old: Copy | None, kept: int
-) -> None:
+def _write_groups(path: str, coverage: Coverage, source: _Tables) -> None:
     import pyarrow.parquet as pq
 
-    schema = plan.schema(coverage)
+    schema = source.schema(coverage)
     texts = [field.name for field in schema if str(field.type) == "string"]
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts, write_page_checksum=True) as writer:
         for number, group in enumerate(coverage.groups):
-            if old is not None and number < kept:
-                table = plan.recast(old.read([number]), schema)
-            else:
-                table = plan.table(rows_of(parquet_copy.lines_of(journal, group), shape), schema)
             if group.rows:
-                writer.write_table(table, row_group_size=group.rows)
+                writer.write_table(source.read(number, group, schema), row_group_size=group.rows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ml_dash.storage import parquet_copy
@@ -67,7 +67,14 @@ def rows_between(journal: str, start: float | None, end: float | None) -> Iterat
     yield from objects(read_lines_from(journal, covered))
 
 
-def table(journal: str, shape: Shape, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
+def table(
+    journal: str,
+    shape: Shape,
+    start: float | None,
+    end: float | None,
+    columns: Sequence[str] | None,
+    damaged: Callable[[], None] = lambda: None,
+) -> Any:
     """Rows as a ``pyarrow.Table`` in the order in which they were written, the time's column always among them.
 
     Args:
@@ -76,19 +83,20 @@ def table(journal: str, shape: Shape, start: float | None, end: float | None, co
         start: the first time wanted, inclusive.
         end: the last one, inclusive.
         columns: the columns wanted; None for all. One that no row has is left out.
+        damaged: called if a page of the copy does not fit its checksum; the journal is read instead.
     """
     names = (
         None
         if columns is None
         else list(dict.fromkeys([*columns] if shape.time in columns else [shape.time, *columns]))
     )
-    tables, covered = _copied_table(journal, start, end, names)
+    tables, covered = _copied_table(journal, start, end, names, damaged)
     tables += _tail_tables(journal, shape, covered, names)
     return within(concat(tables, shape.time), shape.time, start, end)
 
 
 def _copied_table(
-    journal: str, start: float | None, end: float | None, names: list[str] | None
+    journal: str, start: float | None, end: float | None, names: list[str] | None, damaged: Callable[[], None]
 ) -> tuple[list[Any], int]:
     """What the copy has of a window, and where in the journal it ends."""
     with copy_of(journal) as copy:
@@ -97,7 +105,8 @@ def _copied_table(
         groups = [number for number, group in enumerate(copy.coverage.groups) if overlaps(group, start, end)]
         try:
             return [copy.read(groups, names)], copy.coverage.size
-        except OSError:  # a damaged page: what the journal has is the truth
+        except OSError:  # what the journal has is the truth
+            damaged()
             return [], 0
 
 

@@ -1,4 +1,4 @@
-"""Crashes are tested with what users have: the run's own record of its surroundings is on."""
+"""Crashes are tested with what users have: the run's own record of its surroundings, and columnar copies at the end."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _with_the_record_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_what_is_on_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ML_DASH_RECORD_ENVIRONMENT", "1")
+    monkeypatch.delenv("ML_DASH_COLUMNAR_ROWS")

@@ -91,6 +91,23 @@ def test_a_copy_is_made_during_the_run_by_a_process_of_its_own(journal, monkeypa
     assert [] == problems
 
 
+def test_a_live_run_gets_its_copy_when_it_has_a_million_points(tmp_path):
+    count = columnar.ROWS_BETWEEN
+    with Experiment("a/b/c", dash_root=str(tmp_path), echo=False).run as exp:
+        log = exp.metrics("train").log
+        for i in range(count):
+            log(step=i)
+        assert exp.flush(120)
+        journal = exp.folder + "/metrics/train/data.jsonl"
+
+        wait_until(lambda: parquet_copy.load(journal) is not None, 120)
+        log(step=count)
+
+        assert count == parquet_copy.load(journal).rows
+        assert [count - 1, count] == exp.metrics("train").table(["step"])["step"].to_pylist()[-2:]
+        assert 0 == exp.health()["errors"]
+
+
 def test_a_process_that_cannot_make_its_copy_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(columnar, "ROWS_BETWEEN", 1)
     problems = []

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
+import ml_dash
 from ml_dash import Experiment, MLProject, OperationMode
 from ml_dash.streams.tracks import Track
 from tests.seeds import experiments_newer, experiments_older, manager, readme, tracks
@@ -347,6 +348,23 @@ class TestTracks:
         assert names == [path.name for path in stored(run) if path.is_file()]
         assert [(name, [0.1, 0.2]) for name in names] == [(row["frame"], row["q"]) for row in rows(run, "robot/pose")]
         assert "COMPLETED" == status(run)
+
+
+def test_a_run_without_a_folder_of_its_own_is_recorded_in_the_home_folder(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    experiment = Experiment("a/b/c", dash_url="https://api.dash.ml", dash_root=None, echo=False)
+    with experiment.run as exp:
+        exp.metrics("train").log(loss=0.5)
+
+    run = ml_dash.open_run("a/b/c", dash_root=str(tmp_path / ".dash/spool"))
+    assert [0.5] == [point["data"]["loss"] for point in run.metrics("train").read()["data"]]
+    assert str(tmp_path / ".dash/spool/a/b/c") in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("dash_url", [None, False, ""])
+def test_a_run_needs_a_folder_or_a_server(dash_url):
+    with pytest.raises(ValueError, match=r"name a folder.* or a server with dash_url="):
+        Experiment("a/b/c", dash_url=dash_url, dash_root=None)
 
 
 @pytest.mark.parametrize("dash_url", [None, False, True, "https://api.dash.ml"])

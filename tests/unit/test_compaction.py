@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import random
 
@@ -23,6 +24,12 @@ def _small(monkeypatch):
     monkeypatch.setattr(compaction, "GROUP_LINES", 64)
     monkeypatch.setattr(windows, "LARGE_BYTES", 0)
     monkeypatch.setattr(windows, "TAIL_LINES", 50)
+    monkeypatch.setenv("ML_DASH_COLUMNAR_ROWS", "0")  # readers make no copies, except in their own tests
+
+
+@pytest.fixture
+def _readers_make_copies(monkeypatch):
+    monkeypatch.delenv("ML_DASH_COLUMNAR_ROWS")
 
 
 def points(count, start=0):
@@ -400,3 +407,101 @@ def test_values_with_our_names_have_the_same_numbers_with_and_without_a_copy(met
     compaction.build(str(metric), POINTS)
 
     assert expected == field_stats([str(metric)])["fields"]
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30], ids=["in a file", "in memory"])
+def test_whatever_columns_the_pieces_have_the_copy_has_those_of_all(metric, monkeypatch, memory):
+    """Whole numbers stay whole where a later piece makes JSON text of their column."""
+    monkeypatch.setattr(compaction.Spool.__init__, "__defaults__", (memory,))
+    values = [*range(64), *(i / 2 for i in range(64)), *("text" for _ in range(64))]
+    append(metric, [{"index": i, "data": {"x": value, f"only{i // 64}": i}} for i, value in enumerate(values)])
+
+    assert compaction.build(str(metric), POINTS)
+
+    found = pq.read_table(metric.with_suffix(".parquet"))
+    assert values == [decode(text) for text in found["x"].to_pylist()]
+    assert "1" == found["x"][1].as_py()
+    assert [None] * 128 + list(range(128, 192)) == found["only2"].to_pylist()
+
+
+def test_a_name_that_is_no_utf_8_has_its_values_in_every_piece(metric):
+    metric.parent.mkdir(parents=True)
+    lines = [b'{"index":%d,"data":{"\\ud800":%s}}\n' % (i, b"1" if i < 64 else b'"t"') for i in range(128)]
+    metric.write_bytes(b"".join(lines))
+
+    assert compaction.build(str(metric), POINTS)
+
+    assert ["1"] * 64 + ['"t"'] * 64 == pq.read_table(metric.with_suffix(".parquet"))["\\ud800"].to_pylist()
+
+
+def experiment_document(journal, **changes):
+    document = {"prefix": "a/b", "status": "COMPLETED"} | changes
+    (journal.parents[2] / "experiment.json").write_bytes(orjson.dumps(document))
+
+
+@pytest.mark.usefixtures("_readers_make_copies")
+def test_who_reads_columns_of_an_ended_run_makes_the_copy_it_lacks(metric):
+    append(metric, points(100))
+    experiment_document(metric)
+
+    assert 100 == len(table_of(metric, start=150.0, columns=["loss"])["loss"]) + 50
+    assert 100 == parquet_copy.load(str(metric)).rows
+
+    append(metric, points(100, start=100))
+    assert list(range(200)) == table_of(metric)["step"].to_pylist()
+    assert 200 == parquet_copy.load(str(metric)).rows
+
+
+@pytest.mark.usefixtures("_readers_make_copies")
+def test_a_copy_with_a_damaged_page_is_made_anew_by_its_reader(track):
+    append(track, [{"timestamp": float(i), "x": i / 3} for i in range(300)])
+    experiment_document(track)
+    compaction.build(str(track), ROWS)
+    copy = track.with_suffix(".parquet")
+    damage(copy, copy.stat().st_size // 4)
+    with parquet_copy.opened(str(track)) as damaged:
+        assert damaged is not None
+        assert not damaged.is_intact()
+
+    assert [i / 3 for i in range(300)] == table_of(track)["x"].to_pylist()
+
+    with parquet_copy.opened(str(track)) as renewed:
+        assert renewed.is_intact()
+
+
+@pytest.mark.usefixtures("_readers_make_copies")
+def test_a_run_that_is_written_is_left_to_its_writer(metric):
+    append(metric, points(100))
+    experiment_document(metric, status="RUNNING", heartbeat_at=datetime.datetime.now(datetime.UTC).isoformat())
+
+    assert 100 == len(table_of(metric))
+    assert not metric.with_suffix(".parquet").exists()
+
+
+def test_readers_make_no_copies_where_these_are_switched_off(metric):
+    append(metric, points(100))
+    experiment_document(metric)
+
+    assert 100 == len(table_of(metric))
+    assert not metric.with_suffix(".parquet").exists()
+
+
+@pytest.mark.usefixtures("_readers_make_copies")
+def test_a_small_journal_is_read_without_a_copy(metric, monkeypatch):
+    monkeypatch.setattr(windows, "LARGE_BYTES", 1 << 20)
+    append(metric, points(100))
+    experiment_document(metric)
+
+    assert 100 == len(table_of(metric))
+    assert not metric.with_suffix(".parquet").exists()
+
+
+@pytest.mark.usefixtures("_readers_make_copies")
+def test_a_copy_that_cannot_be_written_costs_nothing_but_time(metric):
+    append(metric, points(100))
+    experiment_document(metric)
+    place = metric.with_suffix(".parquet")
+    place.mkdir()
+
+    assert 100 == len(table_of(metric))
+    assert [metric, place] == sorted(metric.parent.iterdir())
