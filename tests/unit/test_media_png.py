@@ -109,7 +109,9 @@ def test_every_filter_is_undone_by_libpng(monkeypatch, row_filter, dtype, channe
     pixels = random_pixels((23, 17, *channels), dtype)
     data = encode_png(pixels)
     row_bytes = 1 + pixels[0].nbytes
-    assert {row_filter} == set(stream_of(data)[::row_bytes])
+    first, *others = stream_of(data)[::row_bytes]
+    assert {row_filter} == set(others)
+    assert first == (png.FILTER_SUB if row_filter else png.FILTER_NONE)
     np.testing.assert_array_equal(pixels, decoded(data))
 
 
@@ -200,9 +202,33 @@ def test_the_filter_follows_the_picture():
     noise_row = random_pixels((1, 200), np.uint8)
     ramp = (np.arange(200) * random_pixels((90, 1), np.uint8)).astype(np.uint8)
     dots = np.where(np.random.default_rng(7).random((90, 200)) < 0.05, 255, 0).astype(np.uint8)
-    assert png.FILTER_UP == png._best_filter(np.repeat(noise_row, 90, axis=0), 1)
-    assert png.FILTER_SUB == png._best_filter(ramp, 1)
-    assert png.FILTER_NONE == png._best_filter(dots, 1)
+    assert png.FILTER_UP == png._best_method(np.repeat(noise_row, 90, axis=0), 1).row_filter
+    assert png.FILTER_SUB == png._best_method(ramp, 1).row_filter
+    assert png.FILTER_NONE == png._best_method(dots, 1).row_filter
+
+
+def waves(noise):
+    """Waves as a camera has them, with normal noise of that many grey levels."""
+    rows, columns = np.mgrid[0:480, 0:640]
+    channels = [np.sin(columns / 40) * 60 + 120, np.cos(rows / 30) * 60 + 120, (columns + rows) / 5]
+    picture = np.stack(channels, -1) + np.random.default_rng(0).normal(0, 1, (480, 640, 3)) * noise
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("noise", [4, 8, 20])
+def test_a_picture_with_noise_is_no_larger_than_opencvs(noise):
+    encoded = encode_png(waves(noise))
+
+    assert len(encoded) <= 1.005 * len(cv2.imencode(".png", waves(noise)[..., ::-1])[1])
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(waves(noise), decoded[..., ::-1])
+
+
+def test_a_short_window_suits_noise_and_a_long_one_repeats():
+    repeats = np.tile(random_pixels((16, 1920), np.uint8), (30, 1))
+
+    assert 9 == png._best_method(waves(4).reshape(480, -1), 3).window
+    assert 15 == png._best_method(repeats, 3).window
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0, 3), (4, 4, 2), (4,), (2, 4, 4, 3)])
