@@ -8,7 +8,6 @@ several threads and in a forked child, and keep growing when the clock is set ba
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 
@@ -52,12 +51,10 @@ class _RunIds:
 class _FileIds:
     """The last id given. Each new millisecond starts its counter at random, so two processes rarely meet."""
 
-    __slots__ = ("_last", "_lock", "_random_bits")
+    __slots__ = ("_last", "_lock")
 
     def __init__(self, last: int = 0) -> None:
         self._lock = threading.RLock()
-        # Our own generator: the user's random.seed() must neither repeat our ids nor be disturbed by them.
-        self._random_bits = random.Random().getrandbits  # noqa: S311 - nothing secret
         self._last = last
 
     def next(self) -> int:
@@ -67,7 +64,7 @@ class _FileIds:
                 last = before + 1
                 clock = time.time_ns() // _NS_PER_MS
                 if clock > before >> SEQUENCE_BITS:
-                    last = clock << SEQUENCE_BITS | self._random_bits(SEQUENCE_BITS)
+                    last = clock << SEQUENCE_BITS | _random_sequence()
                 if self._last == before:  # as above
                     self._last = last
                     return last
@@ -75,8 +72,13 @@ class _FileIds:
     def in_child(self) -> _FileIds:
         # The parent goes on in this millisecond; the child begins at random in the next one.
         child = _FileIds()
-        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | child._random_bits(SEQUENCE_BITS)
+        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | _random_sequence()
         return child
+
+
+def _random_sequence() -> int:
+    # Not from the module random: the user's seed must neither repeat our ids nor be disturbed by them.
+    return int.from_bytes(os.urandom(2)) >> (16 - SEQUENCE_BITS)
 
 
 class _Ids:

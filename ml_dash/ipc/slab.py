@@ -1,7 +1,8 @@
 """One piece of shared memory per experiment: the control block, the record ring and the frame ring.
 
-It has no name by the time anyone could leak it: ``multiprocessing.shared_memory.SharedMemory`` is unlinked at once,
-``memfd_create`` and the file on a local disk never had one. The writer process gets it as an inherited descriptor.
+It has no name by the time anyone could leak it: a file in /dev/shm that never had one, ``memfd_create``, or a file on a
+local disk that never had one either; ``multiprocessing.shared_memory`` is the same as the first, but takes 15 ms to
+import, and serves where there is no /dev/shm. The writer process gets it as an inherited descriptor.
 Memory is reserved with ``posix_fallocate`` before it is touched, since touching what /dev/shm cannot hold kills the
 process with SIGBUS.
 """
@@ -15,9 +16,8 @@ import mmap
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker, shared_memory
 
 from ml_dash.ipc.control import FRAMES_OFFSET
 
@@ -129,16 +129,16 @@ def _try(attempt: Callable[[int], int], size: int) -> Slab | None:
 
 
 def _from_shared_memory(size: int) -> int:
+    if not hasattr(os, "O_TMPFILE"):  # not Linux
+        from ml_dash.ipc import named_memory
+
+        return named_memory.create(size)
     room = os.statvfs("/dev/shm")
     if room.f_bavail * room.f_frsize < size + HEADROOM:
         raise OSError(errno.ENOSPC, "not enough room in /dev/shm")
-    with _untracked():
-        shared = shared_memory.SharedMemory(create=True, size=size)
-        try:
-            return os.dup(shared._fd)  # type: ignore[attr-defined]  # the class gives the descriptor no public name
-        finally:
-            shared.close()
-            shared.unlink()
+    fd = os.open("/dev/shm", os.O_TMPFILE | os.O_RDWR | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.ftruncate(fd, size)
+    return fd
 
 
 def _from_memfd(size: int) -> int:
@@ -172,54 +172,6 @@ def file_system_of(folder: str | os.PathLike[str]) -> str:
 
 def _holds(mount_point: str, path: str) -> bool:
     return mount_point in ("/", path) or path.startswith(mount_point + "/")
-
-
-class _Patch:
-    """The lock of the exchange below, and the end of it in a child that was forked meanwhile."""
-
-    lock = threading.Lock()
-
-    @classmethod
-    def renew(cls) -> None:
-        cls.lock = threading.Lock()
-        shared_memory = sys.modules.get("multiprocessing.shared_memory")
-        tracker = sys.modules.get("multiprocessing.resource_tracker")
-        if shared_memory is not None and tracker is not None:
-            shared_memory.resource_tracker = tracker  # type: ignore[attr-defined]  # the module's own import
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Patch.renew)
-
-
-@contextlib.contextmanager
-def _untracked() -> Iterator[None]:
-    """Keep this thread's blocks out of Python's resource tracker, which would start a process of its own for them.
-
-    The block is unlinked within the same call, so there is nothing to track. Other threads are not affected.
-    """
-
-    class ForOthers:
-        """Passes on what other threads register meanwhile."""
-
-        def __init__(self, owner: int) -> None:
-            self._owner = owner
-
-        def register(self, name: str, kind: str) -> None:
-            if threading.get_ident() != self._owner:
-                resource_tracker.register(name, kind)
-
-        def unregister(self, name: str, kind: str) -> None:
-            if threading.get_ident() != self._owner:
-                resource_tracker.unregister(name, kind)
-
-    with _Patch.lock:
-        kept = shared_memory.resource_tracker  # type: ignore[attr-defined]  # the module's own import
-        shared_memory.resource_tracker = ForOthers(threading.get_ident())  # type: ignore[attr-defined]  # see above
-        try:
-            yield
-        finally:
-            shared_memory.resource_tracker = kept  # type: ignore[attr-defined]  # see above
 
 
 _libc_handle: list[ctypes.CDLL] = []

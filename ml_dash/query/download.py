@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,7 +54,7 @@ def read_blob(run: str, entry: Mapping[str, Any]) -> bytes:
             content = file.read()
     except OSError as error:
         raise _translated(error, path) from None
-    _compare(entry, path, len(content), lambda: hashlib.sha256(content).hexdigest())
+    _compare(entry, path, len(content), lambda: _sha256(io.BytesIO(content)))
     return content
 
 
@@ -132,7 +132,13 @@ def _compare(entry: Mapping[str, Any], path: str, size: int, checksum: Callable[
 
 def _checksum(path: str) -> str:
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _sha256(file)
+
+
+def _sha256(file: io.BufferedReader | io.BytesIO) -> str:
+    import hashlib  # loads OpenSSL: 4 ms for every run that reads no file
+
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _translated(error: OSError, path: str) -> StorageError:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingEntryError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Entry = dict[str, Any]
 

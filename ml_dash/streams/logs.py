@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
@@ -178,6 +177,8 @@ class Logs(OfRun, LogReader):
     def _keep_exception(self, error: BaseException) -> None:
         """Log an exception that ends the run, with its traceback. Never raises."""
         try:
+            import traceback  # not in every run
+
             text = "".join(traceback.format_exception(error)).rstrip()
             self._keep_record("error", text.rsplit("\n", 1)[-1], {"exception": text}, time.time())
         except Exception:  # noqa: BLE001 - the exception's own text cannot be had; the run's status tells of it

@@ -330,14 +330,14 @@ def test_a_lock_that_another_thread_holds_at_the_fork_never_blocks_the_child(tmp
     code = """
 import contextlib
 from ml_dash import snowflake
-from ml_dash.ipc import slab
+from ml_dash.ipc import named_memory
 
 exp = experiment().run.start()
 exp.files("frames").save_image(np.zeros((8, 8, 3), np.uint8), to="parent.png")
 exp.flush()
 channel = exp.channel
 locks = [exp._lock, channel._producer._lock, channel._frames._lock, channel._slab._lock]
-locks += [snowflake._Ids.files._lock, snowflake._Ids.runs._lock, slab._untracked()]
+locks += [snowflake._Ids.files._lock, snowflake._Ids.runs._lock, named_memory._untracked()]
 held, stop = threading.Event(), threading.Event()
 
 def hold():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ml_dash.ipc import named_memory
 from ml_dash.ipc import slab as slabs
 from ml_dash.ipc.control import FRAMES_OFFSET
 
@@ -91,7 +92,17 @@ class TestKinds:
 
         assert not os.get_inheritable(made[0].fd)
 
-    def test_other_threads_keep_their_resource_tracker(self, made, monkeypatch):
+    def test_without_dev_shm_it_is_what_python_calls_shared_memory(self, made, monkeypatch):
+        """As on macOS. Its name is gone at once."""
+        before = set(Path("/dev/shm").iterdir())
+        monkeypatch.delattr(os, "O_TMPFILE")
+        made.append(slabs.create(MIB))
+
+        assert "shared_memory" == made[0].kind
+        assert before == set(Path("/dev/shm").iterdir())
+        made[0].memory[:5] = b"hello"
+
+    def test_other_threads_keep_their_resource_tracker(self, monkeypatch):
         """Ours needs no tracking, since it is unlinked at once; a block of the user's own does."""
         from multiprocessing import resource_tracker
 
@@ -104,11 +115,11 @@ class TestKinds:
             block.close()
             block.unlink()
 
-        with slabs._untracked():
+        with named_memory._untracked():
             thread = threading.Thread(target=make_their_own)
             thread.start()
             thread.join()
-        made.append(slabs.create(MIB))
+        os.close(named_memory.create(MIB))
 
         assert ["shared_memory"] == seen
 
