@@ -18,6 +18,10 @@ SEQUENCE_BITS = 12
 WORKER_BITS = 10
 
 _NS_PER_MS = 1_000_000
+_MULTIPLIER = 6364136223846793005
+"""Of Knuth's linear congruential generator (MMIX): as random as the start of a counter has to be, without a system call."""
+
+_STATE_MASK = (1 << 64) - 1
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _WORKER_MASK = (1 << WORKER_BITS) - 1
 
@@ -51,10 +55,12 @@ class _RunIds:
 class _FileIds:
     """The last id given. Each new millisecond starts its counter at random, so two processes rarely meet."""
 
-    __slots__ = ("_last", "_lock")
+    __slots__ = ("_last", "_lock", "_state")
 
     def __init__(self, last: int = 0) -> None:
         self._lock = threading.RLock()
+        # Not from the module random: the user's seed must neither repeat our ids nor be disturbed by them.
+        self._state = int.from_bytes(os.urandom(8))
         self._last = last
 
     def next(self) -> int:
@@ -64,21 +70,20 @@ class _FileIds:
                 last = before + 1
                 clock = time.time_ns() // _NS_PER_MS
                 if clock > before >> SEQUENCE_BITS:
-                    last = clock << SEQUENCE_BITS | _random_sequence()
+                    last = clock << SEQUENCE_BITS | self._random_sequence()
                 if self._last == before:  # as above
                     self._last = last
                     return last
 
+    def _random_sequence(self) -> int:
+        self._state = (self._state * _MULTIPLIER + 1) & _STATE_MASK
+        return self._state >> (64 - SEQUENCE_BITS)
+
     def in_child(self) -> _FileIds:
         # The parent goes on in this millisecond; the child begins at random in the next one.
         child = _FileIds()
-        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | _random_sequence()
+        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | child._random_sequence()
         return child
-
-
-def _random_sequence() -> int:
-    # Not from the module random: the user's seed must neither repeat our ids nor be disturbed by them.
-    return int.from_bytes(os.urandom(2)) >> (16 - SEQUENCE_BITS)
 
 
 class _Ids:
