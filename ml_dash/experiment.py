@@ -1,35 +1,28 @@
-"""``Experiment``: one run's life, and the streams that hang on it."""
+"""``Experiment``: what one run is made of, and the streams that hang on it."""
 
 from __future__ import annotations
 
 import inspect
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from ml_dash import arguments
 from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ExperimentError, InvalidTypeError
-from ml_dash.ipc import fork
-from ml_dash.ipc.channel import Channel
-from ml_dash.lifecycle import CloseHooks, ExperimentRun
+from ml_dash.lifecycle import ExperimentRun
 from ml_dash.mode import OperationMode
-from ml_dash.opening import Detached, NotOpen, Opening, open_channel
-from ml_dash.project import current_folder
-from ml_dash.provenance.process import observe
+from ml_dash.opening import Detached
 from ml_dash.query.environment import read_environment
-from ml_dash.streams import console
+from ml_dash.session import DEFAULT_ROOT, Session
 from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
 from ml_dash.streams.hints import missing_attribute
 from ml_dash.streams.logs import MISSING, LogBuilder, Logs, Missing
 from ml_dash.streams.metrics import Metrics
-from ml_dash.streams.owner import Clock
 from ml_dash.streams.params import Params
 from ml_dash.streams.tracks import TimedTrack, Tracks
 
-DEFAULT_ROOT = ".dash"
 STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
 
 _INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "tag"})
@@ -45,7 +38,7 @@ _INSTEAD = {
 """What is often written on an experiment and belongs elsewhere."""
 
 
-class Experiment:
+class Experiment(Session):
     """One run. Nothing is written before ``run.start()`` or ``with experiment.run as exp:``.
 
     Args:
@@ -83,7 +76,6 @@ class Experiment:
         ConfigurationError: a setting or an ``ML_DASH_*`` variable cannot be used.
     """
 
-    channel: Channel
     logs: Logs
     params: Params
     metrics: Metrics
@@ -118,38 +110,27 @@ class Experiment:
         self.tags = arguments.texts("tags", tags)
         self.metadata = arguments.checked_metadata(metadata)
         self._bindrs = arguments.texts("bindrs", bindrs)
-        self._root = arguments.root_for(dash_root, self.dash_url)
+        root = arguments.root_for(dash_root, self.dash_url)
         if buffer_config is not None and not isinstance(buffer_config, BufferConfig):
             raise InvalidTypeError(f"buffer_config={buffer_config!r:.80} must be a BufferConfig")
-        self._config = (buffer_config or BufferConfig.from_env()).replaced(
+        config = (buffer_config or BufferConfig.from_env()).replaced(
             frame_buffer_mb=frame_buffer_mb,
             frame_policy=frame_policy,
             echo=echo,
             capture_output=capture_output,
             record_environment=record_environment,
         )
-        self._warned: set[str] = set()
-        self.clock = Clock()
-        self.tag = ""
-        self.folder = ""
+        super().__init__(root, config)
         self.run: ExperimentRun[Experiment] = ExperimentRun(self, **arguments.with_project(prefix, run_params))
         self.readme = self.readme if self.readme is not None else self.run.readme
-        self.channel = NotOpen("not open yet; use `with experiment.run as exp:` or call run.start()")  # type: ignore[assignment]  # stands in for a channel and raises
-        self._lock = threading.RLock()
-        self._hooks = CloseHooks(self)
-        self._streams: dict[str, Any] = {
-            "logs": Logs(self, echo=self._config.echo),
+        self._streams = {
+            "logs": Logs(self, echo=config.echo),
             "params": Params(self),
             "metrics": Metrics(self),
             "tracks": Tracks(self),
             "files": Files(self),
             "frames": Frames(self),
         }
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the run was started and not yet ended."""
-        return self.run._open
 
     @property
     def prefix(self) -> str:
@@ -239,19 +220,6 @@ class Experiment:
             self.flush()
         return read_environment(self.folder) if self.folder else {}
 
-    def _warn_once(self, text: str) -> None:
-        """Show a text on stderr, once for each run."""
-        self._say_once(f"{self.run.prefix}: {text}")
-
-    def _say_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            console.write(2, f"ml_dash: {text}\n")
-
-    def _tell_place(self) -> None:
-        """Say where the run is recorded, to whom a server was named or no place."""
-        self._say_once(f"recording to {self.folder}; nothing is sent to a server in this version")
-
     @overload
     def bindrs(self) -> list[str]: ...
 
@@ -271,16 +239,6 @@ class Experiment:
         if not isinstance(name, str):
             raise InvalidTypeError(f"bindrs({name!r:.80}): pass the name of one, as text")
         return self.files(bindrs=[name])
-
-    def after_fork_in_child(self) -> None:
-        """Let go of what belongs to the parent; the first call that logs attaches as a writer of its own."""
-        self._lock = threading.RLock()
-        self.channel.disarm()
-        self._hooks.disarm()
-        self.channel = Detached(self._attach)  # type: ignore[assignment]  # becomes a channel at its first use
-        for stream in self._streams.values():
-            if hasattr(type(stream), "after_fork_in_child"):
-                stream.after_fork_in_child()
 
     if not TYPE_CHECKING:  # a name that is misspelt stays an error for type checkers
 
@@ -304,92 +262,6 @@ class Experiment:
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed" if self.folder else "not started"
         return f"Experiment({self.run.prefix!r}, {state})"
-
-    def _set_open(self) -> None:
-        self.run._open = True
-        # Plain attributes while the run is open: a property would be paid by every call.
-        self.__dict__.update(self._streams, log=self._streams["logs"].log)
-
-    def _set_closed(self) -> None:
-        self.run._open = False
-        for name in (*self._streams, "log"):
-            self.__dict__.pop(name, None)
-
-    def _start(self) -> None:
-        with self._lock:
-            if self.is_open:
-                return
-            if self._config.capture_output:
-                from ml_dash.streams import capture
-
-                # First, while a standard stream that is closed cannot be taken for one of our own files.
-                with capture.starting(self._streams["logs"], self._warn_once):
-                    self._open_first()
-            else:
-                self._open_first()
-
-    def _open_first(self) -> None:
-        self._open(attach=False)
-        self._hooks.arm()
-        if self.dash_url:
-            self._tell_place()
-
-    def _open(self, *, attach: bool) -> None:
-        opening = Opening(
-            root=self._root,
-            prefix=self.run.prefix,
-            name=self.run.name or self.run.prefix,
-            project=self.run.project,
-            description=self.readme,
-            tags=self.tags,
-            bindrs=self._bindrs,
-            metadata=self.metadata,
-            environment=observe(self.run.entry) if self._config.record_environment and not attach else None,
-        )
-        self.channel, self.folder, self.tag = open_channel(opening, self._config, self._warn_once, always_shard=attach)
-        self._set_open()
-        fork.register(self)
-
-    def _attach(self) -> Channel:
-        with self._lock:
-            now: object = self.channel
-            if isinstance(now, Detached):
-                self._open(attach=True)
-                self._hooks.arm()
-            return self.channel
-
-    def _end(self, status: str, reason: str | None) -> None:
-        with self._lock:
-            if not self.is_open:
-                return
-            if self._config.capture_output:
-                from ml_dash.streams import capture
-
-                capture.stop(self._streams["logs"], failed=status == "FAILED")
-            self._set_closed()
-            fork.unregister(self)
-            self._hooks.disarm()
-            channel = self.channel
-            self.channel = NotOpen(self._how_to_go_on(), channel)  # type: ignore[assignment]  # stands in for a channel and raises
-        try:
-            self._before_end(channel)
-        finally:
-            channel.end(status, reason)
-
-    def _how_to_go_on(self) -> str:
-        place = "" if self._root == os.path.join(current_folder(), DEFAULT_ROOT) else f", dash_root={self._root!r}"
-        return f"closed; to read it: ml_dash.open_run({self.run.prefix!r}{place}); to log to it: open it again"
-
-    def _before_end(self, channel: Channel | Detached) -> None:
-        """Let the streams publish what they still hold. In a forked child that never logged there is nothing."""
-        if isinstance(channel, Detached):
-            return
-        for stream in self._streams.values():
-            if hasattr(type(stream), "before_end"):
-                try:
-                    stream.before_end(channel)
-                except Exception as error:  # noqa: BLE001 - ending a run never fails over what could not be logged
-                    self._warn_once(f"what waited for a summary could not be logged: {error}")
 
 
 def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Experiment:

@@ -36,6 +36,7 @@ LAYERS = (
         "opening",
         "run",
         "run_fields",
+        "session",
         "singleton",
         "templates",
         "wrapping",
@@ -49,7 +50,7 @@ LAYER_OF = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 # What runs in the user's training process. The writer is another process, and is found there by name only.
 TRAINING_SIDE = frozenset(
     {"streams", "provenance", "experiment", "lifecycle", "opening", "run", "manager", "auto_start", "remote_auto_start"}
-    | {"arguments", "decorator", "run_fields", "singleton", "templates", "wrapping"}
+    | {"arguments", "decorator", "run_fields", "session", "singleton", "templates", "wrapping"}
 )
 
 HEAVY = frozenset(
