@@ -52,13 +52,13 @@ def count_line(rows: list[Row], total: int) -> str:
 
 
 def raw_value(row: Row, name: str) -> Any:
-    """What a column holds of a run; a name that is no column's is a parameter's, or METRIC/FIELD."""
+    """What a column holds of a run; a name that is no column's is a parameter's, or METRIC/FIELD, or FIELD of the unnamed metric."""
     if name in _VALUES:
         return _VALUES[name](row)
     if name in row.params:
         return row.params[name]
-    metric, slash, field = name.rpartition("/")
-    return row.last(metric, field) if slash else None
+    metric, _, field = name.rpartition("/")
+    return row.last(metric, field)
 
 
 _VALUES: dict[str, Callable[[Row], Any]] = {

@@ -77,10 +77,8 @@ def not_below(place: str, root: str, rows: Sequence[Row]) -> CommandError:
 
 
 def _is_logged(name: str, rows: Sequence[Row]) -> bool:
-    """Whether a run has METRIC/FIELD anywhere in its journals, or may have it."""
-    metric, slash, field = name.rpartition("/")
-    if not slash:
-        return False
+    """Whether a run has METRIC/FIELD anywhere in its journals, or may have it; the unnamed metric's is only FIELD."""
+    metric, _, field = name.rpartition("/")
     from ml_dash.query.metric_stats import field_stats
     from ml_dash.storage import metric_reading
 
@@ -91,10 +89,11 @@ def _is_logged(name: str, rows: Sequence[Row]) -> bool:
 
 def _fields(row: Row) -> Iterator[str]:
     from ml_dash.cli.rows import last_values
+    from ml_dash.cli.series import label_of
     from ml_dash.query.run import RunReader
 
     for metric in RunReader(row.folder, row.prefix).metrics.list():
-        yield from (f"{metric or ''}/{field}" for field in last_values(row.folder, metric) if field != "_ts")
+        yield from (label_of(metric, field) for field in last_values(row.folder, metric) if field != "_ts")
 
 
 def _of_all(names: Iterable[Iterable[str]]) -> list[str]:

@@ -72,6 +72,7 @@ def plot(
     found = pick(run, root)
     chosen = series.find_series(found, metric, field)
     x, label = chosen.x(axis)
+    _require_values(chosen, x, found.prefix)
     if png is not None:
         _write_png(png, found.prefix, chosen, x, label, width or PNG_WIDTH, height or PNG_HEIGHT)
     if as_json:
@@ -80,6 +81,13 @@ def plot(
         output.write([os.path.abspath(png)])
     else:
         output.write(_lines(found.prefix, chosen, x, label, width, height))
+
+
+def _require_values(chosen: Series, x: Floats, run: str) -> None:
+    import numpy as np
+
+    if not np.any(np.isfinite(chosen.values) & np.isfinite(x)):
+        raise CommandError(f"{chosen.label} of {run} has no finite value to draw")
 
 
 def _lines(run: str, chosen: Series, x: Floats, label: str, width: int | None, height: int | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -75,9 +76,8 @@ def head(about: dict[str, Any], width: int | None) -> list[Section]:
         [Column(least=10, keep_end=True, style="bold"), Column()], [[texts.clean(about["run"]), _status(about)]], width
     )
     if about["status_reason"]:
-        lines += [
-            INDENT + paint(clip(line, width or len(line)), "red") for line in texts.lines_of(about["status_reason"])[:3]
-        ]
+        reason = texts.lines_of(about["status_reason"])[:3]
+        lines += [INDENT + paint(line if width is None else clip(line, width - len(INDENT)), "red") for line in reason]
     facts = zip(rows, table([Column(), Column(least=20)], shown, width, INDENT), strict=True)
     return [Section("", lines), *(_fact(name, line) for (name, _), line in facts)]
 
@@ -111,6 +111,7 @@ def metrics(run: RunReader, width: int | None) -> list[str]:
 
     What was logged once comes after what has a curve.
     """
+    from ml_dash.cli.rows import last_values
     from ml_dash.cli.series import READ_BYTES, curves_of, journal_bytes
 
     curves: list[list[Cell]] = []
@@ -121,8 +122,9 @@ def metrics(run: RunReader, width: int | None) -> list[str]:
         if budget < 0:
             curves += _last_values(run, name)
             continue
+        newest = last_values(run.folder, name)
         for series in curves_of(run, name):
-            (curves if len(series.values) > 1 else singles).append(_curve(series, width))
+            (curves if len(series.values) > 1 else singles).append(_curve(series, newest.get(series.field), width))
     rows = curves + singles
     columns = [Column(least=12), Column(right=True, style="bold"), Column(), Column(style="dim", least=8)]
     if (width or COUNTS_FROM) < COUNTS_FROM:
@@ -182,7 +184,7 @@ def tracker(found: dict[str, Any], width: int | None) -> str:
     return paint(clip(text, room), "yellow" if lost else "dim")
 
 
-def _curve(series: Series, width: int | None) -> list[Cell]:
+def _curve(series: Series, newest: Any, width: int | None) -> list[Cell]:
     import numpy as np
 
     finite = series.values[np.isfinite(series.values)]
@@ -190,8 +192,16 @@ def _curve(series: Series, width: int | None) -> list[Cell]:
     room = SPARK_WIDTH if width is None else max(NARROW_SPARK_WIDTH, min(SPARK_WIDTH, width // 7))
     spark = sparkline(series.values, room, unicode=output.has_unicode())
     span = f"{texts.number(float(finite.min()))} .. {texts.number(float(finite.max()))}" if len(finite) else ""
-    last = texts.number(float(present[-1])) if len(present) else "NaN"
-    return [(texts.clean(series.label), "cyan"), last, spark, span, texts.plural(len(series.values), "point")]
+    # In a column a NaN could also be a value that is missing; far from the end the journal's tail does not tell.
+    if not isinstance(newest, (int, float)) or isinstance(newest, bool):
+        newest = float(present[-1]) if len(present) else math.nan
+    return [
+        (texts.clean(series.label), "cyan"),
+        texts.number(newest),
+        spark,
+        span,
+        texts.plural(len(series.values), "point"),
+    ]
 
 
 def _last_values(run: RunReader, metric: str | None) -> list[list[Cell]]:

@@ -43,8 +43,11 @@ class Section:
         heading = [(paint(self.title, "bold") + INDENT + note).rstrip()] if self.title else []
         if len(self.lines) <= count:
             return [*heading, *self.lines]
-        if self.keep_end or not count:
-            return [*heading, *self.lines[len(self.lines) - count :]]
+        if not count:
+            return heading
+        if self.keep_end:
+            heading[0] += INDENT + paint(f"the last {count}; see --all", "dim")
+            return [*heading, *self.lines[-count:]]
         left_out = sum(self.counts[count - 1 :]) if self.counts else len(self.lines) - count + 1
         return [*heading, *self.lines[: count - 1], INDENT + paint(f"... and {left_out} more; see --all", "dim")]
 

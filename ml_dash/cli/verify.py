@@ -11,7 +11,7 @@ import click
 from ml_dash.cli import output, picking, texts
 from ml_dash.cli.exits import NOT_FOUND, CommandError
 from ml_dash.cli.output import paint
-from ml_dash.cli.picking import DEFAULT_ROOT, json_option, nothing_in, pick, root_option
+from ml_dash.cli.picking import json_option, nothing_in, pick, require_folder, root_option
 from ml_dash.cli.progress import Progress
 from ml_dash.cli.wrap import hanging
 
@@ -24,12 +24,12 @@ _SEVERITY_WIDTH = 7
 
 
 @click.command()
-@click.argument("path", default=DEFAULT_ROOT, shell_complete=picking._complete)
+@click.argument("path", required=False, shell_complete=picking._complete)
 @root_option
 @click.option("--repair", is_flag=True, help="Mend what can be mended. Originals are kept beside; live runs are left.")
 @json_option
-def verify(path: str, root: str, repair: bool, as_json: bool) -> None:
-    """Check every run at or below PATH: a run, the beginning of a prefix, or a folder of runs.
+def verify(path: str | None, root: str, repair: bool, as_json: bool) -> None:
+    """Check every run at or below PATH: a run, the beginning of a prefix, or a folder of runs; without it all of --root.
 
     Every checksum, journal, index, document, tar file and columnar copy is read. Each finding is one line: how bad it
     is, where, what is wrong, and what --repair would do. A note is no finding. Nothing is changed without --repair.
@@ -54,12 +54,13 @@ def verify(path: str, root: str, repair: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(NOT_FOUND)
 
 
-def _runs(path: str, root: str) -> list[tuple[str, str]]:
+def _runs(path: str | None, root: str) -> list[tuple[str, str]]:
     """The folders and prefixes of the runs that are meant."""
     from ml_dash.query import scan
 
-    place, below = os.path.abspath(path), os.path.abspath(root)
-    for folder in (os.path.join(below, *path.strip("/").split("/")), place):
+    below = os.path.abspath(root)
+    places = [require_folder(root)] if path is None else [os.path.join(below, *path.strip("/").split("/"))]
+    for folder in [*places, os.path.abspath(path or root)]:
         if os.path.isdir(folder):
             found = list(scan.find_runs(folder))
             if not found:
@@ -67,7 +68,7 @@ def _runs(path: str, root: str) -> list[tuple[str, str]]:
             inside = folder == below or folder.startswith(below + os.sep)
             top = below if inside else folder
             return [(run, scan.prefix_of(run, top)) for run in found]
-    one = pick(path, root)
+    one = pick(path or root, root)
     return [(one.folder, one.prefix)]
 
 

@@ -214,6 +214,11 @@ def check_segment(name: object, what: str) -> str:
 def _missing(base_dir: str, run_id: str, projects: list[str], project_name: str | None) -> str:
     import difflib
 
+    if not os.path.isdir(base_dir):
+        return f"no run {run_id!r}: there is no folder {base_dir!r}"
+    elsewhere = [name for name in _folders(base_dir) if _is_run(os.path.join(base_dir, name, run_id))]
+    if elsewhere:
+        return f"no run {run_id!r} of project {project_name!r}; it is in {', '.join(map(repr, elsewhere))}"
     where = "" if project_name is None else f" of project {project_name!r}"
     folders = [os.path.join(base_dir, project) for project in projects]
     ids = {name for folder in folders for name in _folders(folder) if _is_run(os.path.join(folder, name))}

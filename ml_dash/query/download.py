@@ -71,14 +71,15 @@ def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
     # Beside the target, so that the rename is one; named by a fresh id, so that two downloads do not meet.
     temporary = os.path.join(os.path.dirname(target), f".{file_id()}.part")
     try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _make_folder(os.path.dirname(target))
         size = copy_file(source, temporary)
         _compare(entry, source, size, lambda: _checksum(temporary))
         os.replace(temporary, target)
     except StorageError:
         raise
     except OSError as error:
-        raise _translated(error, source if isinstance(error, FileNotFoundError) else target) from error
+        gone = isinstance(error, FileNotFoundError) and not os.path.isfile(source)
+        raise _translated(error, source) if gone else _not_written(error, target) from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
@@ -139,6 +140,17 @@ def _sha256(file: io.BufferedReader | io.BytesIO) -> str:
     import hashlib  # loads OpenSSL: 4 ms for every run that reads no file
 
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StorageError(error.errno, f"the folder cannot be made: {error.strerror}; check to=", path) from error
+
+
+def _not_written(error: OSError, path: str) -> StorageError:
+    return StorageError(error.errno, f"it cannot be written there: {error.strerror or error}; check to=", path)
 
 
 def _translated(error: OSError, path: str) -> StorageError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -83,8 +84,13 @@ _FILES = {
 
 def _param_rows(run: RunReader) -> Rows:
     for name, value in run.params.get().items():
-        text = value if isinstance(value, str) else to_json_text(value)
-        yield {"name": name, "type": _type_of(value), "value": text}
+        yield {"name": name, "type": _type_of(value), "value": _param_text(value)}
+
+
+def _param_text(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # inf and nan, as numbers stand in the other tables; in JSON they are quoted
+    return value if isinstance(value, str) else to_json_text(value)
 
 
 def _type_of(value: object) -> str:

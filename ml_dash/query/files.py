@@ -69,7 +69,8 @@ class FolderReader:
 
         Args:
             pattern: a glob such as ``*.png``, compared with the file's name, its path below this folder, and its whole
-                path. ``*`` also stands for slashes, ``**/`` for any number of folders or none; case counts.
+                path. ``*`` also stands for slashes, ``**/`` for any number of folders or none; case counts. The name of
+                a folder stands for what is in it.
             tags: only files with at least one of these; default the option ``tags``.
             bindrs: the same for ``bindrs``.
 
@@ -85,7 +86,10 @@ class FolderReader:
             raise InvalidTypeError(f"list: {pattern!r:.80} is no pattern; pass text such as '*.png'")
         given = {name: words for name, words in (("tags", tags), ("bindrs", bindrs)) if words is not None}
         check_about(given)
-        return self._filtered(self._below(), pattern, self._options | given)
+        found = self._filtered(self._below(), pattern, self._options | given)
+        if pattern and not found and not any(letter in pattern for letter in "*?["):
+            return self._filtered(self._below(), f"{pattern.rstrip('/')}/*", self._options | given)
+        return found
 
     def record(self, path: Which = None) -> Record:
         """The record of one file; see ``list`` for its keys.

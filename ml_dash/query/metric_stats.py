@@ -123,8 +123,8 @@ def _described(moments: Moments) -> dict[str, Any]:
     return {
         "count": moments.count,
         "nan_count": moments.nan_count,
-        "first": moments.first,
-        "last": moments.last,
+        "first": moments.oldest,
+        "last": moments.newest,
         "min": moments.low,
         "max": moments.high,
         "mean": moments.mean if moments.finite else None,

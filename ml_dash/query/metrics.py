@@ -79,8 +79,8 @@ class MetricReader:
             - ``totalDataPoints``;
             - ``firstTimestamp``, ``lastTimestamp``: the earliest and latest ``_ts``, None without points;
             - ``fields``: for each field with a number, ``count`` of its numbers, ``nan_count``, ``first``, ``last``,
-              ``min``, ``max``, ``mean`` and ``std`` (of a sample) as floats, None where there is no number. NaN takes
-              part in ``nan_count`` alone, infinities in all but ``mean`` and ``std``. Fields of nested dicts have dotted
+              ``min``, ``max``, ``mean`` and ``std`` (of a sample) as floats, None where there is no number. NaN may be
+              ``first`` and ``last``, and else takes part in ``nan_count`` alone; infinities in all but ``mean`` and ``std``. Fields of nested dicts have dotted
               names. What is no number (text, lists, True and False) is not counted.
         """
         from ml_dash.query.metric_stats import field_stats

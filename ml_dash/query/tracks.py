@@ -55,14 +55,23 @@ class TrackReader:
             dict with ``metadata``, ``channels`` and ``frames``.
 
         Raises:
-            InvalidValueError: a limit is no number, ``columns`` is no list of names, or there is no such format.
+            InvalidValueError: a limit is no number, ``columns`` is no list of names, or there is no such format; or all
+                rows are read, and none has any of the columns.
             ExperimentError: the experiment is closed.
         """
         start, end = self._limits(start_timestamp, end_timestamp)
         names = limits.check_columns(columns, self._what)
         _check_format(format, self._what)
         self._source.flush()
+        if names is not None and start is None and end is None:
+            self._check_there(names)
         return track_reading.read_track(self._source.folder, self.topic, start, end, names, format)
+
+    def _check_there(self, names: Sequence[str]) -> None:
+        """Refuse names of which no row has any, which are misspelt; the others may come later."""
+        known = ["timestamp", *track_reading.track_stats(self._source.folder, self.topic)["columns"]]
+        if len(known) > 1 and not any(name in known for name in names):
+            limits.check_there(names, known, self._what)
 
     def list_entries(self) -> list[dict[str, Any]]:
         """Every row, sorted by time."""

@@ -40,24 +40,27 @@ class Moments:
     Attributes:
         count: values that are not NaN.
         nan_count: values that are.
-        first, last: the first and the last of those counted; None without any.
+        first, last: the first and the last of those counted, in the order they came in; None without any.
+        oldest, newest: the first and the last of all, NaN too, by time if times are given; None without any.
         low, high: the extremes, which may be infinite; None without any.
         finite: how many of them are finite.
         mean: the mean of the finite ones.
         total: their sum.
     """
 
-    __slots__ = ("_deviation", "_first_at", "_last_at", "count", "finite", "first", "high", "last", "low", "mean",
-                 "nan_count", "total")  # fmt: skip
+    __slots__ = ("_deviation", "_newest_at", "_oldest_at", "count", "finite", "first", "high", "last", "low", "mean",
+                 "nan_count", "newest", "oldest", "total")  # fmt: skip
 
     def __init__(self) -> None:
         self.count = self.nan_count = self.finite = 0
         self.first: float | None = None
         self.last: float | None = None
+        self.oldest: float | None = None
+        self.newest: float | None = None
         self.low: float | None = None
         self.high: float | None = None
         self.mean = self.total = self._deviation = 0.0
-        self._first_at, self._last_at = math.inf, -math.inf
+        self._oldest_at, self._newest_at = math.inf, -math.inf
 
     @property
     def std(self) -> float:
@@ -66,6 +69,8 @@ class Moments:
 
     def add(self, value: float) -> None:
         """Take one value into account."""
+        self.oldest = value if self.oldest is None else self.oldest
+        self.newest = value
         if value != value:  # noqa: PLR0124 - what NaN is told by; a call would cost more than the rest
             self.nan_count += 1
             return
@@ -78,34 +83,34 @@ class Moments:
 
         Args:
             values: float64, of any length.
-            times: when each was seen, if ``first`` and ``last`` are by time and not by order.
+            times: when each was seen, if ``oldest`` and ``newest`` are by time and not by order.
         """
         import numpy as np
 
-        there = ~np.isnan(values)
-        kept = values[there]
+        if len(values):
+            self._note_ends(values, times)
+        kept = values[~np.isnan(values)]
         self.nan_count += len(values) - len(kept)
         if not len(kept):
             return
-        first, last = self._ends(kept, times[there] if times is not None else None)
-        self._extend(len(kept), first, last, float(kept.min()), float(kept.max()))
+        self._extend(len(kept), float(kept[0]), float(kept[-1]), float(kept.min()), float(kept.max()))
         finite = kept[np.isfinite(kept)]
         if len(finite):
             with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float
                 total, mean = finite.sum(), finite.mean()
                 self._merge(len(finite), float(total), float(mean), float(np.square(finite - mean).sum()))
 
-    def _ends(self, kept: Floats, times: Floats | None) -> tuple[float, float]:
+    def _note_ends(self, values: Floats, times: Floats | None) -> None:
         if times is None:
-            return float(kept[0]), float(kept[-1])
+            self.oldest = float(values[0]) if self.oldest is None else self.oldest
+            self.newest = float(values[-1])
+            return
         first, last = int(times.argmin()), len(times) - 1 - int(times[::-1].argmax())
         # Of one time, the earlier shard's first and the later shard's last count, as in the merged order.
-        new_first, new_last = times[first] < self._first_at, times[last] >= self._last_at
-        if new_first:
-            self.first, self._first_at = float(kept[first]), float(times[first])
-        if new_last:
-            self._last_at = float(times[last])
-        return float(kept[first]), float(kept[last]) if new_last or self.last is None else self.last
+        if times[first] < self._oldest_at:
+            self.oldest, self._oldest_at = float(values[first]), float(times[first])
+        if times[last] >= self._newest_at:
+            self.newest, self._newest_at = float(values[last]), float(times[last])
 
     def _extend(self, count: int, first: float, last: float, low: float, high: float) -> None:
         self.count += count

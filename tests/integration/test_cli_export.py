@@ -100,7 +100,7 @@ def test_csv_tells_the_types_of_parameters_and_keeps_log_lines_whole(root: Path,
         "name": ("text", "1"),
         "none": ("null", "null"),
         "on": ("boolean", "true"),
-        "bad": ("float", '"Infinity"'),
+        "bad": ("float", "inf"),
     } == params
     assert ('it said "hi", and\nwent', "warn", {"norm": [1, 2]}) == (
         line["message"],

@@ -88,7 +88,7 @@ def test_ls_takes_a_folder_or_where_runs_are_below_the_root(arguments: tuple[str
         (("--columns", "run,lrr"), 2, "did you mean 'lr'?"),
         (("--columns", "RUN"), 2, "did you mean 'run'?"),
         (("--columns", "train/los", "--json"), 2, "did you mean 'train/loss'?"),
-        (("--columns", "/scor"), 2, "did you mean '/score'?"),
+        (("--columns", "/scor"), 2, "did you mean 'score'?"),
         (("--columns", "zzzzz"), 2, "there is run, name, status,"),
     ],
 )

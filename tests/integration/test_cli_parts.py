@@ -135,7 +135,7 @@ def test_what_counts_least_gives_way_first() -> None:
     assert [2, 10, 0, 1] == fitting(sections, 17)
     assert [2, 4, 0, 1] == fitting(sections, 11)
     assert [2, 2, 0, 1] == fitting(sections, 5)
-    assert (["Files  5 files"], ["Log", "new"]) == (files.cut(0), log.cut(1))
+    assert (["Files  5 files"], ["Log  the last 1; see --all", "new"]) == (files.cut(0), log.cut(1))
     assert ["Metrics", "x", "  ... and 9 more; see --all"] == numbers.cut(2)
 
 

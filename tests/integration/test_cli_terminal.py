@@ -125,6 +125,24 @@ def test_nothing_but_a_log_line_is_wider_than_the_terminal(
     assert [] == [line for line in printed if cells(line) > columns and arguments[0] != "tail"]
 
 
+@pytest.mark.parametrize("columns", [50, 80, 101])
+def test_a_long_reason_fits_the_terminal(tmp_path: Path, columns: int) -> None:
+    experiment = Experiment("a/b/c", dash_root=str(tmp_path), echo=False)
+    experiment.run.start()
+    experiment.run.fail("a reason that goes on " * 20)
+
+    printed = STYLE.sub("", on_terminal("show", "c", "-r", ".", cwd=tmp_path, columns=columns)).splitlines()
+
+    assert printed[1].startswith("  a reason that goes on")
+    assert columns == max(cells(line) for line in printed)
+
+
+def test_where_the_log_has_more_lines_its_heading_says_so(root: Path) -> None:
+    printed = STYLE.sub("", on_terminal("show", "seed-0", "-r", ".", cwd=root))
+
+    assert re.search(r"^Log  the last \d+; see --all$", printed, re.MULTILINE), printed
+
+
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 50)])
 @pytest.mark.parametrize("command", ["show", "plot"])
 def test_it_fits_the_screen_with_room_for_the_prompt(root: Path, command: str, columns: int, lines: int) -> None:

@@ -283,6 +283,25 @@ class TestDownload:
 
         assert (0o600, 1_600_000_000_123_456_000) == (status.st_mode & 0o777, status.st_mtime_ns)
 
+    @pytest.mark.parametrize("place", ["plain.txt/x.txt", "/proc/ml_dash/x.txt", "/proc/x.txt"])
+    def test_a_place_that_cannot_be_written_to_is_named(self, exp, tmp_path, place):
+        exp.files.save_text("1", to="a.txt")
+        (tmp_path / "cwd/plain.txt").write_text("a file")
+
+        with pytest.raises(StorageError, match=r"(cannot be made|cannot be written there).*check to=") as raised:
+            exp.files.download("a.txt", to=place)
+        assert not isinstance(raised.value, MissingFileError)
+        assert str(Path(place).resolve()).startswith(raised.value.filename)
+
+    def test_the_name_of_a_folder_lists_what_is_in_it(self, exp):
+        for name in ("models/a.pt", "models/deep/b.pt", "models.txt"):
+            exp.files.save_text("1", to=name)
+
+        for pattern in ("models", "models/", "models/*"):
+            assert ["a.pt", "b.pt"] == [entry["filename"] for entry in exp.files.list(pattern)]
+        assert ["b.pt"] == [entry["filename"] for entry in exp.files("models").list("deep")]
+        assert [] == exp.files.list("model")
+
     def test_a_wrong_checksum_leaves_nothing_and_what_was_there(self, exp, run, tmp_path):
         exp.files.save_text("right", to="a.txt")
         blob(run, exp.files.record("a.txt")).write_text("wrong")

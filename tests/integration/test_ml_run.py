@@ -225,9 +225,11 @@ def test_a_missing_or_ambiguous_run_is_named(tmp_path):
     assert "two" == MLRun.load("abcd1234", tmp_path, "two").project_name
     with pytest.raises(MissingFileError, match="no run 'abcd1235'; the nearest ids are 'abcd1234', 'abcd1299'"):
         MLRun.load("abcd1235", tmp_path)
-    with pytest.raises(MissingFileError, match="no run 'abcd1299' of project 'one'; the nearest ids are 'abcd1234'"):
+    with pytest.raises(MissingFileError, match="no run 'abcd1299' of project 'one'; it is in 'two'"):
         MLRun.load("abcd1299", tmp_path, "one")
-    with pytest.raises(MissingFileError, match="no run 'x'; 0 other runs are there"):
+    with pytest.raises(MissingFileError, match="no run 'abcd1298' of project 'two'; the nearest ids are 'abcd1299', "):
+        MLRun.load("abcd1298", tmp_path, "two")
+    with pytest.raises(MissingFileError, match=r"no run 'x': there is no folder '.*nothing'"):
         MLRun.load("x", tmp_path / "nothing")
     with pytest.raises(InvalidNameError, match="has a slash"):
         MLRun.load("one/abcd1234", tmp_path)

@@ -209,6 +209,9 @@ class TestRead:
 
         assert [{"timestamp": 0.0, "a": 1}, {"timestamp": 1.0}] == topic.read(columns=["a"])["entries"]
         assert topic.read()["entries"] == topic.read(columns=("timestamp", "a", "b", "c"))["entries"]
+        assert topic.read(columns=["a"])["entries"] == topic.read(columns=["a", "later"])["entries"]
+        with pytest.raises(ValueError, match="has no values of the name 'aa'; did you mean 'a'"):
+            topic.read(columns=["aa"])
         assert [0.0] == [row["imu.x"] for row in shared.tracks("robot/pose").read(0, 0, ["imu.x"])["entries"]]
 
     def test_jsonl_is_lines_that_read_as_the_rows(self, topic):

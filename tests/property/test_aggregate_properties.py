@@ -85,4 +85,5 @@ def test_moments_are_the_same_however_the_values_are_grouped(values, cuts):
         assert (whole.count, whole.nan_count, whole.first, whole.last, whole.low, whole.high) == (
             other.count, other.nan_count, other.first, other.last, other.low, other.high,
         )  # fmt: skip
+        assert repr((whole.oldest, whole.newest)) == repr((other.oldest, other.newest))
         np.testing.assert_allclose([whole.mean, whole.std], [other.mean, other.std], rtol=1e-7, atol=slack)

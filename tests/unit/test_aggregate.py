@@ -134,7 +134,15 @@ class TestMoments:
         moments.fold(np.array([4.0, math.nan, 6.0]), np.array([8.0, 10.0, 2.0]))
         moments.fold(np.array([7.0]), np.array([9.0]))
 
-        assert (6.0, 7.0) == (moments.first, moments.last)
+        assert 6.0 == moments.oldest
+        assert math.isnan(moments.newest)
+
+    def test_of_one_time_the_later_values_count(self):
+        moments = Moments()
+        moments.fold(np.array([1.0, 2.0]), np.array([9.0, 9.0]))
+        moments.fold(np.array([7.0]), np.array([9.0]))
+
+        assert (1.0, 7.0) == (moments.oldest, moments.newest)
 
     def test_infinities_count_but_leave_the_mean_alone(self):
         moments = Moments()
