@@ -65,7 +65,10 @@ def point_row(point: Any) -> Row | None:
         data = flatten(data)
     if "_index" in data or "_createdAt" in data:  # the user's own value of that name stands beside ours
         data = {f"data.{name}" if name in ("_index", "_createdAt") else name: data[name] for name in data}
-    return {"_index": point.get("index"), "_ts": data.get("_ts"), **data, "_createdAt": point.get("createdAt")}
+    time = data.get("_ts")
+    if type(time) is not float and type(time) is not int:  # what no client writes has no place in a column of times
+        return {"_index": point.get("index"), **data, "_ts": None, "_createdAt": point.get("createdAt")}
+    return {"_index": point.get("index"), "_ts": time, **data, "_createdAt": point.get("createdAt")}
 
 
 def track_row(row: Any) -> Row | None:
@@ -73,7 +76,8 @@ def track_row(row: Any) -> Row | None:
     if not isinstance(row, dict):
         return None
     time = row.get("timestamp")
-    return row if isinstance(time, (int, float)) and not isinstance(time, bool) else None
+    is_time = (type(time) is float or type(time) is int) and -math.inf < time < math.inf
+    return row if is_time else None
 
 
 POINTS = Shape(point_row, "_ts")

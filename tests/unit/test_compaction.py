@@ -183,7 +183,7 @@ def test_the_numbers_of_a_metric_are_the_same_from_its_copy(metric):
     assert {"loss", "step", "sometimes", "nan", "sub.x"} == set(expected["fields"])
     assert set(expected["fields"]) == set(found["fields"])
     for name, numbers in expected["fields"].items():
-        assert pytest.approx(numbers) == found["fields"][name]
+        assert pytest.approx(numbers, nan_ok=True) == found["fields"][name]
     assert [170, 170] == [expected["totalDataPoints"], found["totalDataPoints"]]
 
 
@@ -505,3 +505,24 @@ def test_a_copy_that_cannot_be_written_costs_nothing_but_time(metric):
 
     assert 100 == len(table_of(metric))
     assert [metric, place] == sorted(metric.parent.iterdir())
+
+
+@pytest.mark.parametrize("time", ['""', '"soon"', "[1,null]", "true", "null", '{"a":1}'])
+def test_a_point_whose_time_is_none_is_in_every_column_but_that(metric, time):
+    metric.parent.mkdir(parents=True)
+    metric.write_text('{"index":0,"data":{"x":1,"_ts":1.5}}\n' + f'{{"index":1,"data":{{"x":2,"_ts":{time}}}}}\n')
+    without = table_of(metric)
+    compaction.build(str(metric), POINTS)
+
+    for found in (without, table_of(metric)):
+        assert [1.5, None] == found["_ts"].to_pylist()
+        assert [1, 2] == found["x"].to_pylist()
+
+
+def test_a_row_whose_time_is_none_or_infinite_is_no_row(track):
+    times = ['"x"', "true", "null", "1e400", "-1e400", "[1]", "2.5", "3"]
+    track.parent.mkdir(parents=True)
+    track.write_text("".join(f'{{"timestamp":{time},"x":1}}\n' for time in times))
+
+    assert [2.5, 3.0] == table_of(track)["timestamp"].to_pylist()
+    assert 2 == len(track_reading.merged_rows(run_of(track), "pose"))
