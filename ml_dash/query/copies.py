@@ -9,10 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ml_dash.buffer import BufferConfig
 from ml_dash.query.liveness import writer_of
 from ml_dash.storage import compaction, windows
 from ml_dash.storage.compaction import Shape
+
+SWITCH = "ML_DASH_COLUMNAR_ROWS"
+"""The variable that switches copies off with 0; other values are a matter of those who write."""
+
+_refused: dict[str, int] = {}
+"""Journals that get no copy, with their size then: those with too many columns are not read through each time for it."""
 
 
 def renew_if_behind(run: str, journal: str, shape: Shape) -> None:
@@ -27,10 +32,14 @@ def renew_if_behind(run: str, journal: str, shape: Shape) -> None:
 
 def renew(run: str, journal: str, shape: Shape) -> None:
     """The same for a copy that is known to be damaged or too old."""
-    if not os.access(os.path.dirname(journal), os.W_OK) or not BufferConfig.from_env().columnar_rows or writer_of(run):
+    if not os.access(os.path.dirname(journal), os.W_OK) or os.environ.get(SWITCH, "").strip() == "0" or writer_of(run):
+        return
+    size = os.path.getsize(journal)
+    if size < 2 * _refused.get(journal, 0):
         return
     with contextlib.suppress(OSError):
-        compaction.build(journal, shape)
+        if not compaction.build(journal, shape) and windows.coverage_of(journal) is None:
+            _refused[journal] = size
 
 
 def _is_behind(journal: str) -> bool:

@@ -144,7 +144,11 @@ class FolderReader:
             StorageError: it is not what was saved.
             UnicodeDecodeError: it is no text in that encoding.
         """
-        return self.read_bytes(path).decode(encoding)
+        content = self.read_bytes(path)
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:  # save_text takes lone surrogates, as a path that is no UTF-8 has them
+            return content.decode(encoding, "surrogatepass")
 
     def download(self, pattern: Which = None, *, to: download.Place | None = None) -> str | Paths:
         """Copy a file, or every file that a glob matches, out of the run. A file that is there is replaced, as by cp.

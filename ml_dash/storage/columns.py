@@ -10,7 +10,7 @@ pyarrow is loaded by the functions that need it: a training process reads column
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_dash.records.values import encode_slowly
@@ -19,12 +19,15 @@ JSON_MARK = {b"ml_dash": b"json"}
 """The metadata of a field whose values are JSON text."""
 
 
-def rows_to_table(rows: Iterable[Mapping[str, Any]], first: str | None = None) -> Any:
+def rows_to_table(
+    rows: Iterable[Mapping[str, Any]], first: str | None = None, as_json: Collection[str] = frozenset()
+) -> Any:
     """Rows as a ``pyarrow.Table``, columns in the order in which they come up.
 
     Args:
         rows: values by name, as ``decode`` returns them.
         first: a column that comes first and is a float, whether or not there is a row.
+        as_json: columns that are JSON text whatever they hold, by the name of their field.
     """
     import pyarrow as pa
 
@@ -32,7 +35,7 @@ def rows_to_table(rows: Iterable[Mapping[str, Any]], first: str | None = None) -
     fields, arrays = [], []
     for name in names_in(rows, first):
         values = column_of(rows, name)
-        kind = pa.float64() if name == first else kind_of(values)
+        kind = pa.float64() if name == first else None if text_of(name) in as_json else kind_of(values)
         fields.append(field_of(name, kind))
         arrays.append(array_of(values, kind))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

@@ -6,13 +6,12 @@ length takes the memory of some pieces. Row groups that an older copy holds alre
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import os
-import threading
+import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import parquet_copy
@@ -31,6 +30,7 @@ from ml_dash.storage.columns import (
 from ml_dash.storage.journal import read_lines_from, whole_length
 from ml_dash.storage.parquet_copy import Copy, Coverage, Group
 from ml_dash.storage.spool import Spool
+from ml_dash.storage.unnamed_file import replacing
 
 GROUP_LINES = 32_768
 """Lines of one row group: a window of 1000 rows then reads a thirtieth of a million, and the columns pack well."""
@@ -176,9 +176,8 @@ class _Tables:
 
     def read(self, number: int, group: Group, schema: Any) -> Any:
         """A row group, from the older copy as far as it reaches, and then from what was set aside."""
-        if self._old is not None and number < self._kept:
-            return self._recast(self._old.read([number]), schema)
-        table = self._spool[number - self._kept]
+        is_old = self._old is not None and number < self._kept
+        table = self._old.read([number]) if self._old is not None and is_old else self._spool[number - self._kept]
         kinds = {text_of(name): kind for name, kind in self._plan.kinds.items()}
         # JSON text shows which of a column's numbers were whole, and a column of floats does not.
         if any(kinds[field.name] is None and kind_of_field(field) is not None for field in table.schema):
@@ -208,7 +207,8 @@ def _group(piece: _Piece, rows: list[Row], shape: Shape) -> Group:
     times = [time for row in rows if math.isfinite(time := _time(row, shape))]
     grows = len(times) == len(rows) and all(one < other for one, other in itertools.pairwise(times))
     first, last = min(times, default=math.inf), max(times, default=-math.inf)
-    return Group(piece.start, piece.end, len(piece.lines), len(rows), first, last, grows)
+    crc = zlib.crc32(b"".join(line + b"\n" for line in piece.lines))
+    return Group(piece.start, piece.end, len(piece.lines), len(rows), first, last, grows, crc)
 
 
 def rows_of(lines: list[bytes], shape: Shape) -> list[Row]:
@@ -258,26 +258,20 @@ def _pieces(journal: str, start: int) -> Iterator[_Piece]:
 def _write(journal: str, coverage: Coverage, source: _Tables) -> None:
     import pyarrow as pa
 
-    target = parquet_copy.path_of(journal)
-    temporary = os.path.join(
-        os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}-{threading.get_ident()}.tmp"
-    )
     try:
-        _write_groups(temporary, coverage, source)
-        os.replace(temporary, target)
+        with replacing(parquet_copy.path_of(journal)) as file:
+            _write_groups(file, coverage, source)
+            os.stat(journal)  # a run that was removed meanwhile gets no copy
     except pa.ArrowException as error:
         raise OSError(f"the columnar copy of {journal} cannot be written: {error}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
-def _write_groups(path: str, coverage: Coverage, source: _Tables) -> None:
+def _write_groups(file: IO[bytes], coverage: Coverage, source: _Tables) -> None:
     import pyarrow.parquet as pq
 
     schema = source.schema(coverage)
     texts = [field.name for field in schema if str(field.type) == "string"]
-    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts, write_page_checksum=True) as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=texts, write_page_checksum=True) as writer:
         for number, group in enumerate(coverage.groups):
             if group.rows:
                 writer.write_table(source.read(number, group, schema), row_group_size=group.rows)

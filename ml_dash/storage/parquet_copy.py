@@ -4,7 +4,7 @@ The file's metadata has the key ``ml_dash``: the CRC-32, as 8 hexadecimal digits
 ``version``; the names and types of the ``columns``, since nothing else guards the file's own footer; ``size``, the bytes of the journal that are covered,
 and the checksums of its ``head`` and ``tail`` within them; ``rows``; ``nulls``, whether a value was None; and for each
 row group where its lines ``start`` in the journal, how many ``lines`` and ``rows`` they are, and the ``first`` and
-``last`` time among them and whether their times grow (``sorted``). So a window of the journal is found without reading
+``last`` time among them, whether their times grow (``sorted``), and the CRC-32 of the lines (``crc``). So a window of the journal is found without reading
 the rest, and a copy that does not belong to the journal beside it is not used.
 """
 
@@ -22,7 +22,7 @@ from ml_dash._json import json
 from ml_dash.storage import layout
 from ml_dash.storage.columns import kind_of_field, name_of
 
-VERSION = 1
+VERSION = 2
 KEY = b"ml_dash"
 
 EDGE_BYTES = 4096
@@ -41,6 +41,7 @@ class Group:
         first: the smallest time among the rows; NaN if there is no row.
         last: the largest one.
         sorted: whether each time is larger than the one before it.
+        crc: the CRC-32 of its lines in the journal.
     """
 
     start: int
@@ -50,6 +51,7 @@ class Group:
     first: float
     last: float
     sorted: bool
+    crc: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ def opened(journal: str) -> Iterator[Copy | None]:
     path = path_of(journal)
     with contextlib.ExitStack() as stack:
         try:
+            if not os.path.isfile(path):  # to open a pipe would wait for its other end
+                raise FileNotFoundError(path)
             # Opened by us, since pyarrow leaves a file open whose footer is damaged.
             source = stack.enter_context(pa.OSFile(path))
             file = stack.enter_context(pq.ParquetFile(source, page_checksum_verification=True))

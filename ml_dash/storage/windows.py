@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ml_dash.storage import parquet_copy
-from ml_dash.storage.columns import field_of, kind_of_field, recast, rows_to_table, wider
+from ml_dash.storage.columns import field_of, kind_of_field, name_of, recast, rows_to_table, wider
 from ml_dash.storage.compaction import Row, Shape, rows_of
 from ml_dash.storage.journal import read_lines_from
 from ml_dash.storage.lines import objects
@@ -31,7 +31,7 @@ TAIL_LINES = 32_768
 def copy_of(journal: str) -> Iterator[Copy | None]:
     """The copy beside a journal, if the journal is large and the copy can be trusted."""
     try:
-        large = os.path.getsize(journal) >= LARGE_BYTES and os.path.exists(parquet_copy.path_of(journal))
+        large = os.path.getsize(journal) >= LARGE_BYTES and os.path.isfile(parquet_copy.path_of(journal))
     except OSError:
         large = False
     if not large:
@@ -92,6 +92,8 @@ def table(
     )
     tables, covered = _copied_table(journal, start, end, names, damaged)
     tables += _tail_tables(journal, shape, covered, names)
+    if len(tables) > 1 and (mixed := _mixed(tables)):
+        tables = list(_tail_tables(journal, shape, 0, names, mixed))
     return within(concat(tables, shape.time), shape.time, start, end)
 
 
@@ -119,18 +121,33 @@ def has_nulls(journal: str, shape: Shape) -> bool:
     return any(row is not None and None in row.values() for row in map(shape.row, objects(tail)))
 
 
+def _mixed(tables: Sequence[Any]) -> frozenset[str]:
+    """Columns that are JSON text in the end, and numbers in some table: there a whole number may be a float by now."""
+    kinds, numbers = _kinds(tables), set()
+    for one in tables:
+        fields = ((field.name, kind_of_field(field)) for field in one.schema)
+        numbers |= {name for name, kind in fields if kind is not None and "double" in name_of(kind)}
+    return frozenset(name for name in numbers if kinds[name] is None)
+
+
 def concat(tables: Sequence[Any], time: str) -> Any:
     """Tables below each other, with the columns of all of them in the widest type of each."""
     import pyarrow as pa
 
+    kinds = _kinds(tables)
+    kinds[time] = pa.float64()
+    schema = pa.schema([field_of(name, kind) for name, kind in kinds.items()])
+    return pa.concat_tables([_with_schema(one, schema) for one in tables]) if tables else schema.empty_table()
+
+
+def _kinds(tables: Sequence[Any]) -> dict[str, Any]:
+    """The widest type of each column."""
     kinds: dict[str, Any] = {}
     for one in tables:
         for field in one.schema:
             kind = kind_of_field(field)
             kinds[field.name] = wider(kinds[field.name], kind) if field.name in kinds else kind
-    kinds[time] = pa.float64()
-    schema = pa.schema([field_of(name, kind) for name, kind in kinds.items()])
-    return pa.concat_tables([_with_schema(one, schema) for one in tables]) if tables else schema.empty_table()
+    return kinds
 
 
 def within(found: Any, time: str, start: float | None, end: float | None) -> Any:
@@ -171,21 +188,23 @@ def _lines_in_window(journal: str, copy: Copy, number: int, start: float | None,
     return [lines[place] for place in np.flatnonzero((times >= low) & (times <= high))]
 
 
-def _tail_tables(journal: str, shape: Shape, start: int, names: list[str] | None) -> Iterator[Any]:
+def _tail_tables(
+    journal: str, shape: Shape, start: int, names: list[str] | None, as_json: frozenset[str] = frozenset()
+) -> Iterator[Any]:
     lines: list[bytes] = []
     for line in read_lines_from(journal, start):
         lines.append(line)
         if len(lines) == TAIL_LINES:
-            yield _to_table(rows_of(lines, shape), names)
+            yield _to_table(rows_of(lines, shape), names, as_json)
             lines = []
     if lines:
-        yield _to_table(rows_of(lines, shape), names)
+        yield _to_table(rows_of(lines, shape), names, as_json)
 
 
-def _to_table(rows: list[Row], names: list[str] | None) -> Any:
+def _to_table(rows: list[Row], names: list[str] | None, as_json: frozenset[str]) -> Any:
     if names is not None:
         rows = [{name: row[name] for name in names if name in row} for row in rows]
-    return rows_to_table(rows)
+    return rows_to_table(rows, as_json=as_json)
 
 
 def _with_schema(one: Any, schema: Any) -> Any:

@@ -111,25 +111,25 @@ class Logs(OfRun, LogReader):
 
     def debug(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
         """Log at level ``debug``; ``metadata`` and ``extra`` as in ``log``."""
-        self.log(message, "debug", metadata, **extra)
+        self._log_at("debug", message, metadata, extra)
 
     def info(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
         """Log at level ``info``."""
-        self.log(message, "info", metadata, **extra)
+        self._log_at("info", message, metadata, extra)
 
     def warn(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
         """Log at level ``warn``."""
-        self.log(message, "warn", metadata, **extra)
+        self._log_at("warn", message, metadata, extra)
 
     warning = warn
 
     def error(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
         """Log at level ``error``."""
-        self.log(message, "error", metadata, **extra)
+        self._log_at("error", message, metadata, extra)
 
     def fatal(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
         """Log at level ``fatal``."""
-        self.log(message, "fatal", metadata, **extra)
+        self._log_at("fatal", message, metadata, extra)
 
     critical = fatal
 
@@ -148,6 +148,17 @@ class Logs(OfRun, LogReader):
         from ml_dash.streams.log_handler import LogHandler
 
         return LogHandler(self, level)
+
+    def _log_at(
+        self, level: str, message: str, metadata: Mapping[str, object] | None, extra: dict[str, object]
+    ) -> None:
+        """The same for a method that is named like its level: there ``level`` and ``metadata`` may be values."""
+        names: tuple[str, ...] = ("level", "metadata")
+        taken = {name: extra.pop(name) for name in names if name in extra}
+        if taken:
+            more = _checked(taken.pop("metadata")) if "metadata" in taken else {}
+            metadata = {**(_checked(metadata) if metadata is not None else {}), **more, **taken}
+        self.log(message, level, metadata, **extra)
 
     def _keep_record(self, level: str, message: str, metadata: Mapping[str, object], when: float) -> None:
         """Log a line of another time without printing it.
@@ -207,25 +218,25 @@ class LogBuilder:
 
     def debug(self, message: str, **extra: Any) -> None:
         """Log at level ``debug``."""
-        self._logs.log(message, "debug", self._metadata, **extra)
+        self._logs._log_at("debug", message, self._metadata, extra)
 
     def info(self, message: str, **extra: Any) -> None:
         """Log at level ``info``."""
-        self._logs.log(message, "info", self._metadata, **extra)
+        self._logs._log_at("info", message, self._metadata, extra)
 
     def warn(self, message: str, **extra: Any) -> None:
         """Log at level ``warn``."""
-        self._logs.log(message, "warn", self._metadata, **extra)
+        self._logs._log_at("warn", message, self._metadata, extra)
 
     warning = warn
 
     def error(self, message: str, **extra: Any) -> None:
         """Log at level ``error``."""
-        self._logs.log(message, "error", self._metadata, **extra)
+        self._logs._log_at("error", message, self._metadata, extra)
 
     def fatal(self, message: str, **extra: Any) -> None:
         """Log at level ``fatal``."""
-        self._logs.log(message, "fatal", self._metadata, **extra)
+        self._logs._log_at("fatal", message, self._metadata, extra)
 
     critical = fatal
 

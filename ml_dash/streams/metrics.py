@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from ml_dash.errors import ConfigurationError, InvalidTypeError
 from ml_dash.ipc.channel import Channel
+from ml_dash.query.file_about import check_about
 from ml_dash.query.metrics import MetricReader, MetricsReader, canonical_name
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
@@ -50,7 +51,6 @@ class Metric(Hinted, MetricReader):
         Raises:
             InvalidTypeError: a value cannot be stored; the text names its key.
             InvalidValueError: ``_ts`` is not numeric.
-            InvalidNameError: a value is named ``ts``, and there is no ``_ts``.
             ConfigurationError: ``_ts=-1`` and this thread has used none yet.
             ExperimentError: the experiment is not open.
         """
@@ -132,6 +132,7 @@ class Metrics(OfRun, MetricsReader):
 
         Raises:
             InvalidNameError: the name cannot be a place on disk.
+            InvalidTypeError: the description is no text, the tags are no list of texts, or the metadata is no dict.
         """
         try:
             metric = self._metrics[name]
@@ -150,7 +151,7 @@ class Metrics(OfRun, MetricsReader):
         dict. All points of a call have the same ``_ts``.
 
         Raises:
-            InvalidNameError: a key that holds a dict cannot be a metric's name, or is ``ts`` and there is no ``_ts``.
+            InvalidNameError: a key that holds a dict cannot be a metric's name.
             InvalidTypeError: a value cannot be stored; nothing of the call is written.
             ExperimentError: the experiment is not open.
         """
@@ -200,6 +201,7 @@ class Metrics(OfRun, MetricsReader):
 
     def _describe(self, metric: Metric, **about: object) -> None:
         given = {key: value for key, value in about.items() if value is not None}
+        check_about(given)
         data = encode(given, metric._what)
         self._owner.channel.publish(int(Kind.DESCRIBE), metric._key, data, time.time())
 

@@ -293,6 +293,11 @@ class TestDownload:
         assert not isinstance(raised.value, MissingFileError)
         assert str(Path(place).resolve()).startswith(raised.value.filename)
 
+    def test_text_with_what_is_no_utf_8_reads_as_it_was_saved(self, exp):
+        exp.files.save_text("\ud800x", to="s.txt")
+
+        assert "\ud800x" == exp.files.read_text("s.txt")
+
     def test_the_name_of_a_folder_lists_what_is_in_it(self, exp):
         for name in ("models/a.pt", "models/deep/b.pt", "models.txt"):
             exp.files.save_text("1", to=name)

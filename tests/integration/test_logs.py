@@ -80,6 +80,18 @@ class TestBuilders:
         assert [(written, "built"), (written, "called")] == [(line["level"], line["message"]) for line in logged()]
         assert {"a": 1, "b": 2} == logged()[1]["metadata"]
 
+    def test_values_may_be_named_like_what_the_call_has_itself(self, shared, log):
+        logs, lines = log
+        logs.info("door", level=3)
+        logs.warn("door", metadata={"a": 1}, level="upper")
+        logs.log(metadata={"a": 1}).error("door", level=2, metadata={"b": 2})
+
+        assert [
+            ("info", {"level": 3}),
+            ("warn", {"a": 1, "level": "upper"}),
+            ("error", {"a": 1, "b": 2, "level": 2}),
+        ] == [(line["level"], line["metadata"]) for line in lines()]
+
     def test_a_builder_alone_logs_nothing(self, shared, log):
         shared.log(metadata={"a": 1})
 

@@ -455,6 +455,13 @@ class TestStats:
             stats[key] for key in ("description", "tags", "metadata", "totalDataPoints")
         )
 
+    @pytest.mark.parametrize("about", [{"description": 5}, {"tags": "x"}, {"tags": [1]}, {"metadata": [1]}])
+    def test_a_description_of_the_wrong_type_is_refused(self, exp, about):
+        with pytest.raises(TypeError, match=next(iter(about))):
+            exp.metrics("described", **about)
+
+        assert "description" not in exp.metrics("described").stats()
+
     def test_a_metric_that_nobody_logged(self, exp):
         assert {
             "name": "none", "totalDataPoints": 0, "firstTimestamp": None, "lastTimestamp": None, "fields": {},

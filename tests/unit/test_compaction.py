@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import random
+import zlib
 
 import numpy as np
 import orjson
@@ -339,10 +341,11 @@ def test_lists_of_one_length_are_one_array(track):
 def test_nothing_is_left_behind_when_a_copy_cannot_be_written(metric, monkeypatch):
     append(metric, points(10))
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(compaction.os, "replace", refuse)
+    monkeypatch.setattr(compaction.os, "link", refuse)
     with pytest.raises(OSError, match="No space"):
         compaction.build(str(metric), POINTS)
 
@@ -526,3 +529,55 @@ def test_a_row_whose_time_is_none_or_infinite_is_no_row(track):
 
     assert [2.5, 3.0] == table_of(track)["timestamp"].to_pylist()
     assert 2 == len(track_reading.merged_rows(run_of(track), "pose"))
+
+
+@pytest.mark.parametrize("closings", [[192], [64, 192], [128, 192], [60, 150], [64, 128]])
+def test_whole_numbers_in_a_column_of_several_types_stay_whole(metric, closings):
+    """Whatever is in a copy when the first text comes, and whether it is in the copy or after it."""
+    values = [*(2**60 + 1 if i % 2 else 5 for i in range(64)), *(0.5 for _ in range(64)), *("text" for _ in range(64))]
+    lists = [[value] for value in values]
+    done = 0
+    for closed_at in closings:
+        append(metric, [{"index": i, "data": {"x": values[i], "y": lists[i]}} for i in range(done, closed_at)])
+        compaction.build(str(metric), POINTS)
+        done = closed_at
+    append(metric, [{"index": i, "data": {"x": values[i], "y": lists[i]}} for i in range(done, 192)])
+
+    found = tables.to_numpy(table_of(metric))
+
+    assert values == found["x"].tolist()
+    assert lists == found["y"].tolist()
+    assert int is type(found["x"][0])
+
+
+def test_a_journal_is_known_by_the_checksum_of_each_group(metric):
+    append(metric, points(100))
+    compaction.build(str(metric), POINTS)
+
+    groups = parquet_copy.load(str(metric)).groups
+    content = metric.read_bytes()
+    assert [zlib.crc32(content[group.start : group.end]) for group in groups] == [group.crc for group in groups]
+
+
+@pytest.mark.usefixtures("_readers_make_copies")
+def test_a_journal_with_too_many_names_is_not_read_through_for_a_copy_each_time(metric, monkeypatch):
+    append(metric, [{"index": 0, "data": {f"x{number}": 1 for number in range(600)}}])
+    experiment_document(metric)
+    built = []
+    real = compaction.build
+    monkeypatch.setattr(compaction, "build", lambda *given: built.append(given) or real(*given))
+
+    for _ in range(3):
+        assert 1 == len(table_of(metric, columns=["x1"]))
+    append(metric, [{"index": 0, "data": {f"x{number}": 1 for number in range(600)}}])
+    table_of(metric)
+
+    assert 2 == len(built)
+
+
+def test_a_pipe_in_the_place_of_a_copy_keeps_nobody_waiting(metric):
+    append(metric, points(100))
+    os.mkfifo(metric.with_suffix(".parquet"))
+
+    assert 100 == len(table_of(metric))
+    assert parquet_copy.load(str(metric)) is None
