@@ -11,9 +11,13 @@ from ml_dash.cli import output, texts
 from ml_dash.cli.output import paint
 from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 from ml_dash.cli.table import Cell, Column, clip, table
+from ml_dash.cli.wrap import hanging
 
 SHOWN_LINES = 30
 """Lines of one kind of difference on a terminal: most of a screen. The rest is counted."""
+
+SHARES_FROM = 50
+"""Columns of a terminal from which on there is room for how much larger a value is."""
 
 INDENT = "  "
 
@@ -49,7 +53,8 @@ def _screen(found: dict[str, Any], *, everything: bool) -> list[str]:
         "Metrics (last values)", _metrics(found["metrics"], width, everything=everything), everything=everything
     )
     if found["equal"]:
-        lines.append(paint("the same parameters, environment and code", "dim"))
+        same = "the same parameters, environment and code"
+        lines += [paint(line, "dim") for line in hanging("", 0, same, width).split("\n")]
     return lines
 
 
@@ -84,7 +89,9 @@ def _metrics(found: dict[str, Any], width: int | None, *, everything: bool) -> l
 
 def _aligned(rows: list[list[Cell]], width: int | None) -> list[str]:
     columns = [Column(), Column(least=16), Column(least=12), Column(), Column(least=12), Column(style="dim")]
-    return table(columns, rows, width, INDENT)
+    if width is not None and width < SHARES_FROM:
+        columns.pop()
+    return table(columns, [row[: len(columns)] for row in rows], width, INDENT)
 
 
 _MARKS = {"~": "yellow", "+": "green", "-": "red"}

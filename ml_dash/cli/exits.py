@@ -25,7 +25,10 @@ PIPE_CLOSED = 141
 
 MEANINGS = (
     (OK, "done"),
-    (NOT_FOUND, "nothing was found, or something is not as it should be; one line on stderr says what"),
+    (
+        NOT_FOUND,
+        "nothing was found, or something is not as it should be, such as a closed output; one line on stderr says what",
+    ),
     (USAGE, "wrong usage: an unknown option, a value that cannot be used"),
     (INTERNAL, "an error of `ml-dash` itself, with its traceback"),
     (INTERRUPTED, "interrupted with Ctrl-C"),
@@ -86,7 +89,12 @@ def told_in_one_line() -> Iterator[None]:
         kind = WrongCallError if isinstance(error, _WRONG_CALL) else CommandError
         raise kind(_text_of(error)) from None
     except OSError as error:
+        _forget_what_cannot_be_written()
         raise CommandError(_text_of(error)) from None
+    except RecursionError:  # of the parser, with what a file holds; ml-dash itself calls nothing that deep
+        raise CommandError(
+            "a document or a line of the run nests too deep to be read; ml-dash verify says where"
+        ) from None
     except Exception as error:  # noqa: BLE001 - the one place that tells a defect apart from everything expected
         _show_defect(error)
         raise click.exceptions.Exit(INTERNAL) from None
@@ -104,6 +112,14 @@ def _show_defect(error: Exception) -> None:
 
     click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
     tell(f"this is an error of ml-dash itself ({type(error).__name__}); the lines above say where")
+
+
+def _forget_what_cannot_be_written() -> None:
+    """Where the disk behind the output is full, what is buffered would be tried once more, and complained about."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output()
 
 
 def _forget_output() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from ml_dash.cli import output, texts
 from ml_dash.cli.rows import Row
 from ml_dash.cli.table import GAP, Cell, Column, cells, table
+from ml_dash.cli.wrap import hanging
 
 COMPARED_ROWS = 500
 """Runs whose parameters are read to find those that differ: some screens full, and a tenth of a second."""
@@ -39,7 +40,8 @@ def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
     found = table(columns, lines, width)
     if width is None:
         return found
-    return [*found, output.paint(count_line(rows, total), "dim")]
+    counts = hanging("", 0, count_line(rows, total), width).split("\n")
+    return [*found, *(output.paint(line, "dim") for line in counts)]
 
 
 def count_line(rows: list[Row], total: int) -> str:

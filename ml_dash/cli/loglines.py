@@ -34,13 +34,13 @@ def clock(moment: object) -> str:
 
     from ml_dash.query.run import to_datetime
 
-    found = to_datetime(moment)
-    if isinstance(moment, (int, float)):
-        try:
+    try:
+        found = to_datetime(moment)
+        if isinstance(moment, (int, float)):
             found = datetime.datetime.fromtimestamp(moment, datetime.UTC)
-        except (ValueError, OverflowError, OSError):
-            return NO_CLOCK
-    return NO_CLOCK if found is None else found.astimezone().strftime("%H:%M:%S")
+        return NO_CLOCK if found is None else found.astimezone().strftime("%H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # NaN, or beyond the years that there are
+        return NO_CLOCK
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ml_dash.cli.exits import CommandError
+from ml_dash.cli.exits import CommandError, tell
 from ml_dash.cli.output import write, write_json_lines
 from ml_dash.cli.picking import json_option, nothing_in, require_folder, root_option
 
@@ -117,21 +117,36 @@ def ls(
 def _below(place: str | None, root: str) -> tuple[str, list[Row]]:
     """The folder that is looked at, and the runs of the place that is meant."""
     from ml_dash.cli.filters import by_prefix
-    from ml_dash.cli.rows import read_rows
 
     is_given = click.get_current_context().get_parameter_source("root") is not ParameterSource.DEFAULT
     if place is None:
-        return root, read_rows(require_folder(root))
+        return root, _read(root)
     if not os.path.isdir(root) or (os.path.isdir(place) and not is_given):
         folder = root if is_given else place
-        return folder, read_rows(require_folder(folder))
-    everything, is_below = read_rows(require_folder(root)), by_prefix(place)
+        return folder, _read(folder)
+    everything, is_below = _read(root), by_prefix(place)
     rows = [row for row in everything if is_below(row)]
     if everything and not rows:
         from ml_dash.cli.nearby import not_below
 
         raise not_below(place, root, everything)
     return root, rows
+
+
+def _read(folder: str) -> list[Row]:
+    """Every run below a folder; one line on stderr names what cannot be read."""
+    from ml_dash.cli.rows import read_rows
+    from ml_dash.query.scan import Unreadable, left_out
+
+    path = require_folder(folder)
+    unreadable: list[Unreadable] = []
+    rows = read_rows(path, unreadable)
+    if unreadable:
+        said = left_out(unreadable, path)
+        if not rows:
+            raise CommandError(f"no run below {path!r} can be read; {said}")
+        tell(said)
+    return rows
 
 
 def _as_json(row: Row, names: list[str] | None) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import click
 
 from ml_dash._version import __version__
-from ml_dash.cli.exits import told_in_one_line
+from ml_dash.cli.exits import NOT_FOUND, told_in_one_line
+from ml_dash.cli.streams import take_streams
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("ml_dash.cli.ls:ls", "List the runs below a folder, and filter them."),
@@ -64,6 +65,13 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments; --help and --version are printed here."""
+        with told_in_one_line():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was called."""
         with told_in_one_line():
@@ -85,8 +93,6 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line, and exit with its status."""
-    for stream in (sys.stdout, sys.stderr):
-        # A name that this terminal cannot show is no reason to fail.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    if not take_streams():
+        sys.exit(NOT_FOUND)
     sys.exit(cli.main(prog_name="ml-dash"))

@@ -43,7 +43,7 @@ def overview(run: RunReader, log_lines: int) -> dict[str, Any]:
         "metrics": [],
         "streams": streams(run),
         "files": files(run),
-        "tracker": run.health(),
+        "tracker": {name: whole(count) for name, count in run.health().items()},
         "log": run.logs.read(limit=log_lines) if log_lines else [],
     }
 
@@ -97,12 +97,16 @@ def files(run: RunReader) -> dict[str, Any]:
     """How many files there are, how large, and the newest of them."""
     from ml_dash.query.file_lookup import full_name
 
-    entries = run.files.list()
+    try:
+        entries = run.files.list()
+    except (AttributeError, TypeError, ValueError):  # a damaged index: verify says so, and the rest is shown
+        entries = []
+    named = [entry for entry in entries if isinstance(entry["path"], str) and isinstance(entry["filename"], str)]
     newest = [
         {"path": full_name(entry), "bytes": entry.get("sizeBytes"), "saved_at": entry.get("uploadedAt")}
-        for entry in entries[: -NEWEST_FILES - 1 : -1]
+        for entry in named[: -NEWEST_FILES - 1 : -1]
     ]
-    return {"count": len(entries), "bytes": sum(entry.get("sizeBytes") or 0 for entry in entries), "newest": newest}
+    return {"count": len(entries), "bytes": sum(whole(entry.get("sizeBytes")) for entry in entries), "newest": newest}
 
 
 def metric_facts(run: RunReader) -> list[dict[str, Any]]:
@@ -133,6 +137,11 @@ def _folder_bytes(folder: str) -> int:
             return sum(entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False))
     except OSError:
         return 0
+
+
+def whole(value: Any) -> int:
+    """A number of things; 0 for what a damaged document has in its place."""
+    return value if type(value) is int and 0 <= value < 2**63 else 0
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -38,20 +39,31 @@ def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool
         _ask(removals)
     top = os.path.abspath(root)
     for removal in removals:
-        if os.path.isdir(removal.folder):  # else it went with a run above it
+        if os.path.isdir(removal.folder):  # else somebody else has just removed it
             remove(removal, top)
     if as_json:
         output.write_json_lines(removal.as_json() | {"removed": True} for removal in removals)
     else:
-        output.write([f"removed {texts.plural(len(removals), 'run')}, {_total(removals)}"])
+        output.write([f"removed {_count(removals)}, {_total(removals)}"])
 
 
 def _plan(runs: tuple[str, ...], root: str, recursive: bool) -> list[Removal]:
     from ml_dash.query.removal import plan_removal
 
     found = {run.folder: run for run in (pick(name, root) for name in runs)}
+    if recursive:  # a run that is named goes with a named one above it, and counts there
+        found = {folder: run for folder, run in found.items() if not _is_below(folder, found)}
     top = os.path.abspath(root)
     return [plan_removal(run.folder, run.prefix, top, recursive=recursive) for run in found.values()]
+
+
+def _is_below(folder: str, others: Iterable[str]) -> bool:
+    return any(folder.startswith(other.rstrip(os.sep) + os.sep) for other in others if other != folder)
+
+
+def _count(removals: list[Removal]) -> str:
+    """How many runs go, those below included."""
+    return texts.plural(sum(1 + len(removal.kept) * removal.recursive for removal in removals), "run")
 
 
 def _refuse_live(removals: list[Removal], force: bool) -> None:
@@ -62,10 +74,10 @@ def _refuse_live(removals: list[Removal], force: bool) -> None:
 
 def _ask(removals: list[Removal]) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise WrongCallError(f"nobody can be asked whether to remove {texts.plural(len(removals), 'run')}; give --yes")
+        raise WrongCallError(f"nobody can be asked whether to remove {_count(removals)}; give --yes")
     for line in _lines(removals):
         click.echo(line, err=True)
-    if not click.confirm(f"Remove {texts.plural(len(removals), 'run')}, {_total(removals)}?", err=True):
+    if not click.confirm(f"Remove {_count(removals)}, {_total(removals)}?", err=True):
         click.echo("nothing was removed", err=True)
         raise click.exceptions.Exit(NOT_FOUND)
 

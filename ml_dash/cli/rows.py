@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +35,7 @@ class Row:
     def __init__(self, folder: str, prefix: str) -> None:
         self.folder = folder
         self.prefix = prefix
-        self.document = reading.read_experiment(folder)
+        self.document = _as_far_as_readable(reading.read_experiment, folder)
 
     @property
     def status(self) -> str:
@@ -69,11 +71,11 @@ class Row:
     @cached_property
     def params(self) -> dict[str, Any]:
         """The parameters by dotted name."""
-        return reading.read_parameters(self.folder)
+        return _as_far_as_readable(reading.read_parameters, self.folder)
 
     def last(self, metric: str, field: str) -> Any:
         """The newest value of a metric, None if there is none near its end."""
-        return last_values(self.folder, metric or None).get(field)
+        return _as_far_as_readable(lambda folder: last_values(folder, metric or None), self.folder).get(field)
 
     def summary(self) -> dict[str, Any]:
         """What ``ls --json`` says of a run."""
@@ -89,13 +91,21 @@ class Row:
         }
 
 
+def _as_far_as_readable(read: Callable[[str], dict[str, Any]], folder: str) -> dict[str, Any]:
+    """What is read of a run; nothing where a file cannot be read or holds what nobody has thought of."""
+    try:
+        return read(folder)
+    except Exception:  # noqa: BLE001 - the other runs are listed all the same, and verify says what is wrong
+        return {}
+
+
 def open_seconds(document: dict[str, Any], *, live: bool) -> float | None:
     """How long a run was open: all its openings, a live one until now, one that broke off until it was last heard of.
 
     Of a run that does not count ``active_seconds`` it is the last opening alone; None where there is nothing to go by.
     """
     heard, active = _moment(document, "heartbeat_at"), document.get("active_seconds")
-    if isinstance(active, (int, float)) and not isinstance(active, bool):
+    if isinstance(active, (int, float)) and not isinstance(active, bool) and abs(active) <= sys.float_info.max:
         since = time.time() - heard if live and heard is not None else 0.0
         return max(0.0, active) + max(0.0, since)  # another machine's clock may be ahead
     start = _moment(document, "started_at") or _moment(document, "created_at")
@@ -111,14 +121,19 @@ def _moment(document: dict[str, Any], name: str) -> float | None:
         return None
 
 
-def read_rows(root: str) -> list[Row]:
-    """Every run below a folder, in the order of their prefixes. ``root`` is its absolute path."""
+def read_rows(root: str, unreadable: list[scan.Unreadable] | None = None) -> list[Row]:
+    """Every run below a folder, in the order of their prefixes.
+
+    Args:
+        root: its absolute path.
+        unreadable: takes each folder that cannot be listed.
+    """
     start = len(root.rstrip(os.sep)) + 1
     with without_collector():
         # Cut off rather than made relative: that takes as long as reading the document does.
         return [
             Row(folder, folder[start:].replace(os.sep, "/") or os.path.basename(root))
-            for folder in scan.find_runs(root)
+            for folder in scan.find_runs(root, unreadable)
         ]
 
 

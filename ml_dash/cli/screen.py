@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ml_dash.cli import output, texts
 from ml_dash.cli.loglines import log_cells
 from ml_dash.cli.output import paint
+from ml_dash.cli.overview import whole
 from ml_dash.cli.sections import INDENT, LEAST_LINES, Section, fitting
 from ml_dash.cli.table import GAP, Cell, Column, cells, clip, table
 from ml_dash.cli.terminal_plot import sparkline
@@ -31,6 +32,10 @@ _STATUS_STYLES = {"COMPLETED": "green", "FAILED": "bold red", "CANCELLED": "yell
 
 COUNTS_FROM = 60
 """Columns of a terminal from which on there is room for the number of points, which stands among the streams too."""
+
+
+SPANS_FROM = 50
+"""Columns from which on there is room for the limits beside a curve; below, a name would be no more than its beginning."""
 
 
 FILES, LOG, STREAMS, DETAILS, NUMBERS = range(1, 6)
@@ -73,10 +78,12 @@ def head(about: dict[str, Any], width: int | None) -> list[Section]:
     rows = [(name, text) for name, text in rows if text]
     shown: list[list[Cell]] = [[(name, "dim"), text] for name, text in rows]
     lines = table(
-        [Column(least=10, keep_end=True, style="bold"), Column()], [[texts.clean(about["run"]), _status(about)]], width
+        [Column(least=10, keep_end=True, style="bold"), Column(least=24)],
+        [[texts.clean(about["run"]), _status(about)]],
+        width,
     )
     if about["status_reason"]:
-        reason = texts.lines_of(about["status_reason"])[:3]
+        reason = texts.lines_of(str(about["status_reason"]))[:3]
         lines += [INDENT + paint(line if width is None else clip(line, width - len(INDENT)), "red") for line in reason]
     facts = zip(rows, table([Column(), Column(least=20)], shown, width, INDENT), strict=True)
     return [Section("", lines), *(_fact(name, line) for (name, _), line in facts)]
@@ -127,9 +134,10 @@ def metrics(run: RunReader, width: int | None) -> list[str]:
             (curves if len(series.values) > 1 else singles).append(_curve(series, newest.get(series.field), width))
     rows = curves + singles
     columns = [Column(least=12), Column(right=True, style="bold"), Column(), Column(style="dim", least=8)]
-    if (width or COUNTS_FROM) < COUNTS_FROM:
-        return table(columns, [row[:-1] for row in rows], width, INDENT)
-    return table([*columns, Column(right=True)], rows, width, INDENT)
+    columns.append(Column(right=True))
+    room = COUNTS_FROM if width is None else width
+    shown = len(columns) - (room < COUNTS_FROM) - (room < SPANS_FROM)
+    return table(columns[:shown], [row[:shown] for row in rows], width, INDENT)
 
 
 def stream_lines(found: list[dict[str, Any]], width: int | None) -> list[str]:
@@ -153,7 +161,8 @@ def _files(found: dict[str, Any], width: int | None) -> Section:
     note = f"{texts.plural(found['count'], 'file')}, {texts.size(found['bytes'])}"
     newest = ", the newest:" if found["count"] > len(found["newest"]) else ""
     lines = file_lines(found, width)
-    return Section("Files", lines, paint(note + newest, "dim"), paint(f"{note}; see --all", "dim"), turn=FILES, least=0)
+    beside = note + newest if width is None else clip(note + newest, width - len("Files" + INDENT))
+    return Section("Files", lines, paint(beside, "dim"), paint(f"{note}; see --all", "dim"), turn=FILES, least=0)
 
 
 def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
@@ -162,7 +171,7 @@ def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
     rows: list[list[Cell]] = [
         [
             (texts.clean(entry["path"]), "cyan"),
-            texts.size(entry["bytes"] or 0),
+            texts.size(whole(entry["bytes"])),
             texts.age(_moment(entry["saved_at"]), now),
         ]
         for entry in found["newest"]

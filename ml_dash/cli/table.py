@@ -14,6 +14,9 @@ from ml_dash.cli.output import paint
 GAP = "  "
 ELLIPSIS = "…"
 
+NARROWEST_COLUMN = 4
+"""Columns of a terminal that a column keeps on a narrow one: three letters and the sign that there were more."""
+
 Cell = str | tuple[str, str]
 """Text, or text and a style."""
 
@@ -25,7 +28,7 @@ class Column:
     Attributes:
         title: the heading; none is printed if no column has one.
         right: whether it is aligned to the right, as numbers are.
-        least: the width to which it may be cut where there is too little room; 0 for never.
+        least: the width to which it may be cut where there is too little room; 0 for not unless nothing else helps.
         keep_end: whether the beginning is cut away, and not the end.
         style: of the cells that bring none of their own.
     """
@@ -38,7 +41,9 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None, indent: str = "") -> list[str]:
-    """Lines with a heading and a line for each row, none of them wider than ``width`` if columns may be cut that far.
+    """Lines with a heading and a line for each row, none of them wider than ``width``.
+
+    Where even columns of four letters are too many beside each other, the last ones are left out.
 
     Args:
         columns: how they are shown.
@@ -46,6 +51,9 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
         width: of the terminal; None for no limit.
         indent: before each line.
     """
+    if width is not None:
+        columns = columns[: max(1, (width - len(indent) + len(GAP)) // (NARROWEST_COLUMN + len(GAP)))]
+        rows = [row[: len(columns)] for row in rows]
     titles = [column.title for column in columns]
     texts = [[cell if isinstance(cell, str) else cell[0] for cell in row] for row in rows]
     shown = [titles, *texts] if any(titles) else texts
@@ -89,22 +97,31 @@ def _cell_length(text: str) -> int:
 
 
 def _narrowed(columns: Sequence[Column], needed: list[int], room: int | None) -> list[int]:
-    """The widths that fit: the widest column that may be cut gives up first."""
-    widths = list(needed)
+    """The widths that fit: columns that may be cut give up first, then those among them give more, then all."""
     if room is None:
-        return widths
+        return needed
+    widths = [min(width, max(room, 0)) for width in needed]
+    loose = [place for place, column in enumerate(columns) if column.least]
+    _cut(widths, room, {place: columns[place].least for place in loose})
+    _cut(widths, room, dict.fromkeys(loose, NARROWEST_COLUMN))
+    _cut(widths, room, dict.fromkeys(range(len(columns)), NARROWEST_COLUMN))
+    return widths
+
+
+def _cut(widths: list[int], room: int, least: dict[int, int]) -> None:
+    """Take from some columns, the widest one first, until all fit or none is wider than its ``least``."""
     over = sum(widths) - room
     while over > 0:
-        loose = [i for i, column in enumerate(columns) if column.least and widths[i] > column.least]
+        loose = [place for place, limit in least.items() if widths[place] > limit]
         if not loose:
-            break
-        widest = max(loose, key=lambda i: widths[i])
-        rest = [widths[i] for i in loose if i != widest]
-        floor = max([columns[widest].least, *(width for width in rest if width < widths[widest])])
-        step = max(1, min(over, widths[widest] - floor))
+            return
+        widest = max(loose, key=lambda place: widths[place])
+        rest = [widths[place] for place in loose if place != widest]
+        floor = max([least[widest], *(width for width in rest if width < widths[widest])])
+        is_alone = all(width < widths[widest] for width in rest)  # those of the same width give up in turn
+        step = max(1, min(over, widths[widest] - floor)) if is_alone else 1
         widths[widest] -= step
         over -= step
-    return widths
 
 
 def _line(

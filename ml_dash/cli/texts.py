@@ -80,7 +80,10 @@ def age(moment: datetime.datetime | None, now: datetime.datetime) -> str:
 
 def local_time(moment: datetime.datetime | None) -> str:
     """A moment in the reader's own time zone, to the second."""
-    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):  # within hours of the year 1 or 9999
+        return "-"
 
 
 def number(value: float | None) -> str:

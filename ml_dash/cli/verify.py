@@ -36,51 +36,71 @@ def verify(path: str | None, root: str, repair: bool, as_json: bool) -> None:
 
     The exit status is 1 if anything was found that is wrong still.
     """
-    found = _runs(path, root)
+    found, unreadable = _runs(path, root)
     reports = []
     with Progress("checking") as progress:
         for folder, prefix in found:
             progress.begin(prefix)
-            report = _checked(folder, prefix, repair, progress)
-            reports.append(report)
+            reports.append(_checked(folder, prefix, repair, progress))
             progress.wipe()
-            if as_json:
-                output.write_json(_as_json(folder, prefix, report))
-            else:
-                output.write(_lines(prefix, report, repair))
+            _print(folder, prefix, reports[-1], repair=repair, as_json=as_json)
+    for folder, prefix, report in unreadable:
+        _print(folder, prefix, report, repair=repair, as_json=as_json)
     if not as_json:
-        output.write([_summary(reports)])
-    if not all(report.is_clean for report in reports):
+        output.write([_summary(reports, [report for *_, report in unreadable])])
+    if unreadable or not all(report.is_clean for report in reports):
         raise click.exceptions.Exit(NOT_FOUND)
 
 
-def _runs(path: str | None, root: str) -> list[tuple[str, str]]:
-    """The folders and prefixes of the runs that are meant."""
+def _print(folder: str, prefix: str, report: Report, *, repair: bool, as_json: bool) -> None:
+    if as_json:
+        output.write_json(_as_json(folder, prefix, report))
+    else:
+        output.write(_lines(prefix, report, repair))
+
+
+def _runs(path: str | None, root: str) -> tuple[list[tuple[str, str]], list[tuple[str, str, Report]]]:
+    """The folders and prefixes of the runs that are meant, and of folders that cannot be listed, with a report of each."""
     from ml_dash.query import scan
 
     below = os.path.abspath(root)
     places = [require_folder(root)] if path is None else [os.path.join(below, *path.strip("/").split("/"))]
     for folder in [*places, os.path.abspath(path or root)]:
         if os.path.isdir(folder):
-            found = list(scan.find_runs(folder))
-            if not found:
+            unreadable: list[scan.Unreadable] = []
+            found = list(scan.find_runs(folder, unreadable))
+            if not found and not unreadable:
                 raise CommandError(nothing_in(folder))
             inside = folder == below or folder.startswith(below + os.sep)
             top = below if inside else folder
-            return [(run, scan.prefix_of(run, top)) for run in found]
+            closed = [(place, scan.prefix_of(place, top), _closed(reason)) for place, reason in unreadable]
+            return [(run, scan.prefix_of(run, top)) for run in found], closed
     one = pick(path or root, root)
-    return [(one.folder, one.prefix)]
+    return [(one.folder, one.prefix)], []
+
+
+def _closed(reason: str) -> Report:
+    """The report of a folder that cannot be listed: there may be a run in it, or many."""
+    from ml_dash.query.findings import ERROR, Finding, Report
+
+    return Report(findings=[Finding(ERROR, ".", f"cannot be read: {reason}")])
 
 
 def _checked(folder: str, prefix: str, repair: bool, progress: Progress) -> Report:
-    """The report of a run; one that cannot be read is a finding, and the others are checked all the same."""
+    """The report of a run; one that cannot be checked is a finding, and the others are checked all the same."""
     try:
         return _report(folder, prefix, repair, progress)
     except OSError as error:
-        from ml_dash.query.findings import ERROR, Finding, Report
-
         where = os.path.relpath(error.filename, folder) if isinstance(error.filename, str) else "."
-        return Report(findings=[Finding(ERROR, where, f"stops the check: {error.strerror or error}")])
+        return _stopped(where, error.strerror or str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a file holds, the other runs are checked
+        return _stopped(".", f"{type(error).__name__}: {error}")
+
+
+def _stopped(where: str, why: str) -> Report:
+    from ml_dash.query.findings import ERROR, Finding, Report
+
+    return Report(findings=[Finding(ERROR, where, f"stops the check: {why}")])
 
 
 def _report(folder: str, prefix: str, repair: bool, progress: Progress) -> Report:
@@ -134,12 +154,12 @@ def _wrapped(word: str, style: str, text: str, width: int | None) -> str:
     return hanging(INDENT + paint(word, style) + gap, len(INDENT) + len(word) + len(gap), text, width)
 
 
-def _summary(reports: list[Report]) -> str:
-    counts = Counter(finding.severity for report in reports for finding in report.findings)
+def _summary(reports: list[Report], closed: list[Report]) -> str:
+    counts = Counter(finding.severity for report in [*reports, *closed] for finding in report.findings)
     files, size = sum(report.files for report in reports), sum(report.size for report in reports)
     read = f"{texts.plural(len(reports), 'run')}, {texts.plural(files, 'file')}, {texts.size(size)} checked"
     found = ", ".join(texts.plural(counts[name], name) for name in _STYLES if counts[name])
-    clean = all(report.is_clean for report in reports)
+    clean = not closed and all(report.is_clean for report in reports)
     mended = sum(len(report.repaired) for report in reports)
     end = f"; {mended:,} repaired" if mended else ""
     return f"{read}: {paint('all is well', 'green') if clean else 'something is wrong'}{f' ({found})' if found else ''}{end}"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from ml_dash.arguments import text, texts
 from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
 from ml_dash.manager.about import RESERVED
-from ml_dash.manager.store import check_segment
-from ml_dash.manager.wandb_link import check_options, local_id
+from ml_dash.manager.finding import check_segment
+from ml_dash.manager.wandb_link import FINISH_S, check_options, local_id
 from ml_dash.project import absolute_path
 from ml_dash.records.toml_values import decode, encode
 
@@ -49,6 +51,23 @@ def checked_metrics(metrics: object) -> dict[str, Any]:
     if all(type(value) is float and type(key) is str for key, value in metrics.items()):
         return dict(metrics)  # nearly every call
     return {key: decode(value) for key, value in encode(metrics, "metrics").items()}
+
+
+def checked_timeout(timeout: object) -> float:
+    """Seconds to wait for wandb.
+
+    Raises:
+        InvalidTypeError: it is no number.
+        InvalidValueError: it is negative or NaN.
+    """
+    if timeout is None:
+        return FINISH_S
+    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real):
+        raise InvalidTypeError(f"timeout={timeout!r:.80} must be a number of seconds, or None for {FINISH_S:g}")
+    seconds: Any = timeout  # a type checker knows no comparison of Real
+    if not seconds >= 0:  # NaN neither
+        raise InvalidValueError(f"timeout={timeout!r:.80} must be 0 or more seconds, or None for {FINISH_S:g}")
+    return float(min(seconds, threading.TIMEOUT_MAX))
 
 
 def checked_root(base_dir: object) -> str:

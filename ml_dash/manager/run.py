@@ -15,13 +15,13 @@ from ml_dash.ipc import fork
 from ml_dash.lifecycle import CloseHooks, _is_clean_exit, describe
 from ml_dash.manager import arguments, engine, wandb_link
 from ml_dash.manager.about import RESERVED, About, Described
-from ml_dash.manager.history import History, record, to_point, update_values
+from ml_dash.manager.finding import check_segment, find_run
 from ml_dash.manager.saver import Saver
-from ml_dash.manager.store import RunFiles, check_segment, find_run
+from ml_dash.manager.store import RunFiles
 from ml_dash.manager.voice import Voice
 from ml_dash.manager.wandb_link import FINISH_S, WandbLink
-
-_ENDED_BADLY = ("FAILED", "CANCELLED")
+from ml_dash.query.managed import History
+from ml_dash.query.points import record, to_point, unshared, update_values
 
 
 class MLRun(Described):
@@ -58,6 +58,7 @@ class MLRun(Described):
         self._hooks = CloseHooks(self)
         self._is_creator = False
         self._is_attached = False
+        self._bad_end: tuple[str, str | None] | None = None  # of a loaded run, before this process opened it
         self._finished = False
         self._warn = Voice(f"{about.project_name}/{about.run_id}")
         self._save_errors = 0
@@ -103,7 +104,7 @@ class MLRun(Described):
         given = {"project": project_name, "entity": entity, "name": name, "tags": tags, **wandb_options}
         options = arguments.checked_options(mode, given)
         arguments.make_folder(os.path.join(root, project_name))
-        wandb_run, reason = wandb_link.start(mode, {**options, "config": values})
+        wandb_run, reason = wandb_link.start(mode, {**options, "config": unshared(values)})
         try:
             run_id = wandb_options.get("id") if wandb_run is None else wandb_run.id
             folder = arguments.run_folder(os.path.join(root, project_name), run_id)
@@ -129,7 +130,7 @@ class MLRun(Described):
         Raises:
             MissingFileError: there is no such run; the text names the nearest ids.
             ExperimentError: several projects have a run of that id; the text names them.
-            StorageError: a file of the run is damaged or cannot be read.
+            StorageError: a file of the run is damaged or cannot be read, or ``base_dir`` cannot be listed.
         """
         folder = find_run(arguments.checked_root(base_dir), run_id, project_name)
         files = RunFiles(folder)
@@ -172,16 +173,22 @@ class MLRun(Described):
             engine.add_point(experiment, point, moment)
             update_values(self.metrics, update)
             if self._link is not None:
-                self._link.log(update)
+                self._link.log(unshared(update))
         self._saver.mark()
 
-    def finish(self, timeout: float = FINISH_S) -> None:
+    def finish(self, timeout: float | None = FINISH_S) -> None:
         """Finish the run as COMPLETED: everything on disk, then wandb. Does nothing if it is finished.
 
+        A loaded run that failed or was cancelled stays so, and one whose process was killed is FAILED.
+
         Args:
-            timeout: seconds to wait for wandb.
+            timeout: seconds to wait for wandb, 0 or more; None is the default.
+
+        Raises:
+            InvalidTypeError: the timeout is no number; the run goes on.
+            InvalidValueError: it is negative or NaN.
         """
-        self._finish("COMPLETED", None, timeout)
+        self._finish("COMPLETED", None, arguments.checked_timeout(timeout))
 
     def health(self) -> dict[str, Any]:
         """Counters: ``wandb_waiting``, ``wandb_dropped``, ``wandb_errors``, ``wandb_last_error``, ``save_errors``."""
@@ -233,6 +240,9 @@ class MLRun(Described):
 
     def _attach(self) -> Experiment:
         """Open a loaded run for writing, or the parent's run in a forked child."""
+        if self.experiment is None:
+            self._files.wait_for_orphan()  # it says how the run ended
+            self._bad_end = self._files.bad_end(self._about.status, self._about.meta.get("pid"))
         self._files.hold()
         if self.experiment is None:
             root = os.path.dirname(os.path.dirname(self.run_dir))
@@ -270,8 +280,8 @@ class MLRun(Described):
             self._link.join(timeout)
 
     def _end_here(self, experiment: Experiment, status: str, reason: str | None) -> None:
-        if not self._is_creator and status == "COMPLETED" and self._about.status in _ENDED_BADLY:
-            status, reason = self._about.status, self._about.reason  # adding to a run that failed does not mend it
+        if status == "COMPLETED" and self._bad_end is not None:
+            status, reason = self._bad_end  # adding to a run that did not end well does not mend it
         if experiment.is_open:
             experiment.flush()
         self._save(sync=True)

@@ -1,4 +1,4 @@
-"""The files of a managed run: ``config.toml`` and ``metrics.toml``, and where the runs of a folder are.
+"""The files of a managed run: ``config.toml`` and ``metrics.toml``, and how its process ended.
 
 A file is replaced as a whole, under a lock that all processes of the run share: a reader, and whoever comes after a
 kill, finds the one before or the new one.
@@ -13,16 +13,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_dash._json import orjson
-from ml_dash.errors import ExperimentError, InvalidNameError, MissingFileError, StorageError
-from ml_dash.manager.history import History
+from ml_dash.errors import StorageError
+from ml_dash.query.managed import COVERS, History, covered_by
+from ml_dash.query.tree import CONFIG, METRICS
 from ml_dash.records.toml_values import dumps, loads
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
-from ml_dash.storage.names import check_path, quote
 from ml_dash.storage.reading import read_experiment
 
-CONFIG = "config.toml"
-METRICS = "metrics.toml"
 LOCK = ".manager.lock"
 OPEN = ".manager.open"
 
@@ -36,10 +34,7 @@ ours to encode, so that a few milliseconds are usual."""
 ORPHAN_POLL_S = 0.01
 """Between two looks at that writer."""
 
-SHOWN_IDS = 3
-"""Ids named in an error as the nearest ones."""
-
-_COVERS = "# The last value of each metric. Journals up to: "
+_ENDED_BADLY = ("FAILED", "CANCELLED")
 
 
 class RunFiles:
@@ -59,9 +54,13 @@ class RunFiles:
         """All of config.toml.
 
         Raises:
-            StorageError: it cannot be read, or is no TOML.
+            StorageError: it cannot be read, is empty, or is no TOML.
         """
-        return _parsed(os.path.join(self.folder, CONFIG))[0]
+        path = os.path.join(self.folder, CONFIG)
+        document, text = _parsed(path)
+        if not text.strip():  # what is left by a kill of somebody who writes it in place; it always has tables
+            raise StorageError(22, f"{CONFIG} is empty; restore it, or move the run away", path)
+        return document
 
     def write_config(self, document: Mapping[str, object]) -> None:
         """Replace config.toml, on the disk when this returns.
@@ -105,13 +104,34 @@ class RunFiles:
         with self._locked():
             # First how far the journals go, then the values: the file may know more than it says, never less.
             covered = history.read(own)
-            header = _COVERS + orjson.dumps(covered).decode()
+            header = COVERS + orjson.dumps(covered).decode()
             self._write(METRICS, f"{header}\n{dumps(history.values(), 'metrics')}", sync=sync)
 
     def status(self) -> tuple[str | None, str | None]:
         """How the run ended or that it is running, and why, as the writer recorded it."""
         document = read_experiment(self.folder)
         return document.get("status"), document.get("status_reason")
+
+    def bad_end(self, status: str | None, pid: object) -> tuple[str, str | None] | None:
+        """How the run ended, if that was not well and nobody has it open; asked before this process opens it.
+
+        Args:
+            status: what config.toml says, for a run whose writer recorded nothing.
+            pid: the same, of the process that created it.
+
+        Returns:
+            The status, and the reason if there is one.
+        """
+        document = read_experiment(self.folder)
+        found = document.get("status") or status
+        if self.is_being_written() or self._is_open() or _is_live_elsewhere(document):
+            return None
+        if found == "RUNNING":  # the writer, which says so otherwise, was killed as well
+            return "FAILED", (
+                f"the training process (pid {document.get('pid') or pid}) ended without closing the run: "
+                "it was killed, and its writer with it"
+            )
+        return (found, document.get("status_reason")) if found in _ENDED_BADLY else None
 
     def wait_for_orphan(self) -> None:
         """If the run's process was killed, wait until its writer has written out what it was given."""
@@ -145,12 +165,7 @@ class RunFiles:
         if not os.path.exists(path):
             return {}, {}
         values, text = _parsed(path)
-        first = text.partition("\n")[0]
-        try:
-            covered = orjson.loads(first.removeprefix(_COVERS)) if first.startswith(_COVERS) else {}
-        except ValueError:
-            covered = {}
-        return values, _sizes(covered)
+        return values, covered_by(text)
 
     def _write(self, name: str, text: str, *, sync: bool) -> None:
         path = os.path.join(self.folder, name)
@@ -176,68 +191,6 @@ class RunFiles:
             lock.release()
 
 
-def find_run(base_dir: str, run_id: str, project_name: str | None) -> str:
-    """The directory of a run.
-
-    Raises:
-        MissingFileError: there is none; the text names the nearest ids.
-        ExperimentError: several projects have a run of that id; the text names them.
-        InvalidNameError: an id or a project's name cannot be that of a folder.
-    """
-    check_segment(run_id, "run_id")
-    if project_name is not None:
-        check_segment(project_name, "project_name")
-    projects = [project_name] if project_name is not None else _folders(base_dir)
-    found = [project for project in projects if _is_run(os.path.join(base_dir, project, run_id))]
-    if len(found) > 1:
-        raise ExperimentError(
-            f"{len(found)} projects have a run {run_id!r}: {', '.join(map(repr, found))}; give project_name="
-        )
-    if not found:
-        raise MissingFileError(_missing(base_dir, run_id, projects, project_name))
-    return os.path.join(base_dir, found[0], run_id)
-
-
-def check_segment(name: object, what: str) -> str:
-    """A name that is one folder.
-
-    Raises:
-        InvalidTypeError: it is no text.
-        InvalidNameError: it cannot be the name of one folder.
-    """
-    segments = check_path(name, what)
-    if len(segments) != 1:
-        raise InvalidNameError(f"{what} {quote(name)} has a slash; it is the name of one folder, leave the slash out")
-    return segments[0]
-
-
-def _missing(base_dir: str, run_id: str, projects: list[str], project_name: str | None) -> str:
-    import difflib
-
-    if not os.path.isdir(base_dir):
-        return f"no run {run_id!r}: there is no folder {base_dir!r}"
-    elsewhere = [name for name in _folders(base_dir) if _is_run(os.path.join(base_dir, name, run_id))]
-    if elsewhere:
-        return f"no run {run_id!r} of project {project_name!r}; it is in {', '.join(map(repr, elsewhere))}"
-    where = "" if project_name is None else f" of project {project_name!r}"
-    folders = [os.path.join(base_dir, project) for project in projects]
-    ids = {name for folder in folders for name in _folders(folder) if _is_run(os.path.join(folder, name))}
-    near = difflib.get_close_matches(run_id, sorted(ids), n=SHOWN_IDS)
-    hint = f"; the nearest ids are {', '.join(map(repr, near))}" if near else f"; {len(ids)} other runs are there"
-    return f"no run {run_id!r}{where}{hint}"
-
-
-def _folders(path: str) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _is_run(folder: str) -> bool:
-    return os.path.isfile(os.path.join(folder, CONFIG))
-
-
 def _parsed(path: str) -> tuple[dict[str, Any], str]:
     name = os.path.basename(path)
     try:
@@ -248,12 +201,6 @@ def _parsed(path: str) -> tuple[dict[str, Any], str]:
         raise StorageError(error.errno, f"{name} cannot be read: {error.strerror}", path) from error
     except ValueError as error:
         raise StorageError(22, f"{name} is damaged: {error}; restore it, or move the run away", path) from error
-
-
-def _sizes(covered: Any) -> dict[str, int]:
-    """What a header says of the journals. One whose size somebody damaged is left out, and so read from its start."""
-    pairs = covered.items() if isinstance(covered, dict) else ()
-    return {name: size for name, size in pairs if type(size) is int and size >= 0}
 
 
 def _is_locked(path: str, *, exclusive: bool = False) -> bool:
@@ -268,3 +215,12 @@ def _is_locked(path: str, *, exclusive: bool = False) -> bool:
     except (ImportError, OSError):
         return False
     return False
+
+
+def _is_live_elsewhere(document: Mapping[str, Any]) -> bool:
+    """Whether another machine wrote the run within the last minute: its locks need not be seen on this one."""
+    import socket
+
+    from ml_dash.query.run import is_live
+
+    return document.get("host") != socket.gethostname() and is_live(dict(document))

@@ -120,7 +120,10 @@ def _with_defaults(wandb: Any, mode: str | None, options: Mapping[str, Any]) -> 
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+    try:
+        return (str(error).strip().splitlines() or [""])[0][:200]
+    except Exception:  # noqa: BLE001 - the text of somebody else's error is what it runs to make it
+        return ""
 
 
 class WandbLink:
@@ -133,7 +136,7 @@ class WandbLink:
     Attributes:
         run: the same.
         dropped: calls that wandb never got, because too many waited.
-        errors: calls that wandb refused.
+        errors: calls that wandb refused, by whatever exception.
         last_error: the last refusal as text.
     """
 
@@ -186,7 +189,7 @@ class WandbLink:
                 return
             try:
                 call()
-            except Exception as error:  # noqa: BLE001 - whatever wandb raises, training goes on
+            except BaseException as error:  # noqa: BLE001 - also sys.exit(): it would end this thread alone, unseen
                 self.errors += 1
                 self.last_error = f"{type(error).__name__}: {_first_line(error)}"
                 self._warn(f"wandb refused a call ({self.last_error}); the values are in the run's directory")

@@ -7,11 +7,14 @@ evaluated, so that no text can read a file or run code.
 from __future__ import annotations
 
 import ast
+import keyword
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.frame import load_pandas
+from ml_dash.query.list_columns import with_membership
 
 MAX_LENGTH = 10_000
 """Characters of a condition: a longer one is no condition, and would take the parser's stack."""
@@ -29,6 +32,9 @@ _ALLOWED: tuple[type[ast.AST], ...] = (
     *(ast.Expression, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Constant, ast.List, ast.Tuple, ast.Load),
     *(ast.keyword, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
 )
+_OPERATORS = frozenset({"and", "or", "not", "in", "is", "True", "False", "None"})
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
+_LETTER = re.compile(r"[^\W\d]")
 _HINT = "put a name with a dot or a slash into backticks, as in `model.name` == 'CNN' and accuracy > 0.9"
 
 
@@ -49,9 +55,20 @@ def matching(frame: Any, text: str) -> Any:
         raise InvalidValueError(f"a query is text of 1 to {MAX_LENGTH} characters, such as 'accuracy > 0.9'")
     columns = [column for column in frame.columns if isinstance(column, str)]
     plain, names = _without_backticks(" ".join(text.splitlines()), set(columns))
-    used = _checked(text, plain, names, columns)
+    plain = plain.strip()
+    tree = _parsed(text, plain, columns)
+    used = _checked(text, plain, tree, names, columns)
     values = {name: _comparable(frame[column]) for name, column in used.items()}
-    return frame[_evaluated(load_pandas(), text, plain, values)]
+
+    def refuse(name: str, what: str) -> InvalidValueError:
+        shown = used[name] if name not in names else f"`{used[name]}`"
+        return InvalidValueError(
+            f"query {text!r:.200}: the column {used[name]!r} {what}; compare their items, as in ('x' in {shown}), "
+            f"or how many there are, as in {shown}.str.len() > 0"
+        )
+
+    plain, members = with_membership(plain, tree, values, refuse)
+    return frame[_evaluated(load_pandas(), text, plain, values | members)]
 
 
 def _without_backticks(text: str, columns: set[str]) -> tuple[str, dict[str, str]]:
@@ -81,7 +98,10 @@ def _split(text: str) -> Iterator[tuple[bool, str]]:
         elif letter in "'\"":
             quote = letter
         elif letter == "@":
-            raise InvalidValueError(f"query {text!r:.200}: there are no variables (@); write the value itself")
+            raise InvalidValueError(
+                f"query {text!r:.200}: there are no variables (@); write the value itself, and in backticks a name "
+                "that has an @"
+            )
         elif letter == "`":
             end = text.find("`", place + 1)
             if end < 0:
@@ -93,18 +113,25 @@ def _split(text: str) -> Iterator[tuple[bool, str]]:
     yield False, text[start:]
 
 
-def _checked(text: str, plain: str, names: Mapping[str, str], columns: Sequence[str]) -> dict[str, str]:
-    """The columns that are used, by the name in the plain text."""
+def _parsed(text: str, plain: str, columns: Sequence[str]) -> ast.Expression:
     try:
-        tree = ast.parse(plain.strip(), mode="eval")
+        return ast.parse(plain, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = getattr(error, "msg", None) or str(error)
-        raise InvalidValueError(f"query {text!r:.200} cannot be read: {reason}; {_HINT}") from None
+        raise InvalidValueError(
+            f"query {text!r:.200} cannot be read: {_in_backticks(plain, columns) or reason}; {_HINT}"
+        ) from None
+
+
+def _checked(
+    text: str, plain: str, tree: ast.Expression, names: Mapping[str, str], columns: Sequence[str]
+) -> dict[str, str]:
+    """The columns that are used, by the name in the plain text."""
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     used: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            _check_attribute(text, node, columns, is_called=id(node) in called)
+            _check_attribute(text, plain, node, columns, is_called=id(node) in called)
         elif isinstance(node, ast.Name):
             used[node.id] = names.get(node.id, node.id)
         elif not _is_harmless(node):
@@ -113,7 +140,8 @@ def _checked(text: str, plain: str, names: Mapping[str, str], columns: Sequence[
             )
     for column in used.values():
         if column not in columns:
-            raise InvalidValueError(f"query {text!r:.200}: there is no column {column!r}; {_nearest(column, columns)}")
+            hint = _in_backticks(plain, columns) or _nearest(column, columns)
+            raise InvalidValueError(f"query {text!r:.200}: there is no column {column!r}; {hint}")
     return used
 
 
@@ -125,20 +153,42 @@ def _is_harmless(node: ast.AST) -> bool:
         return isinstance(node, _ALLOWED)
     if isinstance(node.op, ast.Pow):  # of numbers alone it could be one of any length
         return isinstance(node.right, ast.Constant) and any(isinstance(part, ast.Name) for part in ast.walk(node.left))
-    return not isinstance(node.op, ast.Mult) or not any(map(_is_sequence, (node.left, node.right)))
+    # Text or a list times a number, and text % a number, would be of any size. pandas refuses that of columns.
+    return not isinstance(node.op, (ast.Mult, ast.Mod)) or not any(map(_is_sequence, (node.left, node.right)))
 
 
 def _is_sequence(node: ast.AST) -> bool:
-    return isinstance(node, (ast.List, ast.Tuple)) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+    """Whether it may be text or a list that the condition itself spells out."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, (str, bytes))
+    if isinstance(node, ast.BinOp):
+        return _is_sequence(node.left) or _is_sequence(node.right)
+    if isinstance(node, ast.BoolOp):
+        return any(map(_is_sequence, node.values))
+    if isinstance(node, (ast.Call, ast.Attribute, ast.UnaryOp)):
+        return _is_sequence(_operand(node))
+    return isinstance(node, (ast.List, ast.Tuple))
 
 
-def _check_attribute(text: str, node: ast.Attribute, columns: Sequence[str], *, is_called: bool) -> None:
+def _operand(node: ast.Call | ast.Attribute | ast.UnaryOp) -> ast.AST:
+    return node.func if isinstance(node, ast.Call) else node.value if isinstance(node, ast.Attribute) else node.operand
+
+
+def _is_allowed(node: ast.Attribute, *, is_called: bool) -> bool:
+    """Of a column, and only what is known to do no harm; joins of joins would be of any size."""
+    if node.attr not in (METHODS if is_called else ATTRIBUTES) or _is_sequence(node.value):
+        return False
+    is_of_column = isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name)
+    return node.attr != "join" or is_of_column
+
+
+def _check_attribute(text: str, plain: str, node: ast.Attribute, columns: Sequence[str], *, is_called: bool) -> None:
     """Only what is known to do no harm; a name with a dot that lacks its backticks is told apart."""
-    if node.attr in (METHODS if is_called else ATTRIBUTES):
+    if _is_allowed(node, is_called=is_called):
         return
     name = ast.unparse(node)
-    if name in columns:
-        raise InvalidValueError(f"query {text!r:.200}: write `{name}` in backticks; {_HINT}")
+    if hint := _in_backticks(plain, columns):
+        raise InvalidValueError(f"query {text!r:.200}: {hint}; {_HINT}")
     raise InvalidValueError(
         f"query {text!r:.200}: {name!r:.80} is neither a column nor a method that can be used; "
         f"{_nearest(name, columns)}; {_HINT}"
@@ -169,6 +219,20 @@ def _comparable(column: Any) -> Any:
 
 def _holds_bools(result: Any) -> bool:
     return result.dtype == object and set(map(type, result.dropna())) <= {bool}
+
+
+def _in_backticks(plain: str, columns: Sequence[str]) -> str:
+    """What to do about a column that is named without the backticks that it needs; empty if there is none."""
+    bare = _QUOTED.sub("''", plain)
+    odd = [column for column in columns if _LETTER.search(column) and not _is_plain(column)]
+    for column in sorted(odd, key=len, reverse=True):
+        if column in bare and re.search(rf"(?<!\w){re.escape(column)}(?!\w)", bare):
+            return f"write `{column}` in backticks"
+    return ""
+
+
+def _is_plain(column: str) -> bool:
+    return column.isidentifier() and (not keyword.iskeyword(column) or column in _OPERATORS)
 
 
 def _nearest(name: str, columns: Sequence[str]) -> str:

@@ -81,6 +81,11 @@ class Finding:
         }
 
 
+def refusal(error: OSError) -> str:
+    """What to say of a file or folder that was not read. It may be intact: whoever repairs leaves it alone."""
+    return f"cannot be read: {error.strerror or error}"
+
+
 @dataclass(slots=True)
 class Report:
     """What a check of one run came to.
@@ -143,8 +148,13 @@ def told(numbers: Iterable[int], one: str, many: str) -> str:
 def told_ranges(ranges: Iterable[range], one: str, many: str) -> str:
     """The same for numbers that follow each other: ``lines 3-9 and 12``."""
     known = list(ranges)
-    texts = [f"{span[0]}" if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in known]
-    return _listed(texts, sum(map(len, known)), one, many)
+    texts = [f"{span.start}" if length(span) == 1 else f"{span.start}-{span.stop - 1}" for span in known]
+    return _listed(texts, sum(map(length, known)), one, many)
+
+
+def length(span: range) -> int:
+    """How many numbers follow each other; ``len`` refuses what 64 bits do not hold, and a damaged line may say that."""
+    return span.stop - span.start
 
 
 def _listed(texts: list[str], count: int, one: str, many: str) -> str:

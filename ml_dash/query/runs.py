@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import fnmatch
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -33,6 +34,8 @@ def runs(
 ) -> Runs:
     """The runs below a folder that meet every condition, in the order of their prefixes.
 
+    A folder that cannot be read is left out; a ``UserWarning`` names it.
+
     Args:
         dash_root: folder of all runs.
         match: a glob over the prefix, such as ``alice/*/seed-?`` (a ``*`` also stands for slashes); without a wildcard
@@ -55,8 +58,11 @@ def runs(
     conditions = _conditions(tags, status, params, since, until)
     if not os.path.isdir(root):
         raise MissingFileError(f"there is no folder {root!r}; name the dash_root= of the experiments")
-    found = (RunReader(folder, scan.prefix_of(folder, root)) for folder in scan.find_runs(root))
+    unreadable: list[scan.Unreadable] = []
+    found = (RunReader(folder, scan.prefix_of(folder, root)) for folder in scan.find_runs(root, unreadable))
     chosen = [run for run in found if _matches(run.prefix, match) and all(fits(run) for fits in conditions)]
+    if unreadable:
+        warnings.warn(f"{root!r}: {scan.left_out(unreadable, root)}", stacklevel=2)
     return Runs(root, chosen)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
+from typing import NamedTuple
 
 from ml_dash.storage import layout, legacy
 
@@ -16,16 +17,42 @@ OWN_FOLDERS = frozenset(
 _DOCUMENTS = frozenset({layout.EXPERIMENT, layout.PARAMETERS})
 
 
-def find_runs(root: str) -> Iterator[str]:
+NAMED_FOLDERS = 3
+"""Folders that a message names; the others it counts."""
+
+
+class Unreadable(NamedTuple):
+    """A folder that cannot be listed, so that nobody knows of the runs in it.
+
+    Attributes:
+        folder: its absolute path.
+        reason: why, in the words of the system.
+    """
+
+    folder: str
+    reason: str
+
+
+def find_runs(root: str, unreadable: list[Unreadable] | None = None) -> Iterator[str]:
     """The absolute folders of all runs below ``root``, itself included, in the order of their names.
 
-    Links are not followed: a tree that is linked into itself would never end. A folder that cannot be read is passed
-    over.
+    Links are not followed: a tree that is linked into itself would never end.
+
+    Args:
+        root: where to look.
+        unreadable: takes each folder that cannot be listed; it is passed over.
     """
     waiting = [os.path.abspath(root)]
     while waiting:
         folder = waiting.pop()
-        names, is_run = _folders_in(folder)
+        try:
+            names, is_run = _folders_in(folder)
+        except (FileNotFoundError, NotADirectoryError):  # removed since its name was read
+            continue
+        except OSError as error:
+            if unreadable is not None:
+                unreadable.append(Unreadable(folder, error.strerror or str(error)))
+            continue
         if is_run:
             yield folder
             names = [name for name in names if name not in OWN_FOLDERS]
@@ -34,7 +61,12 @@ def find_runs(root: str) -> Iterator[str]:
 
 def is_run(folder: str) -> bool:
     """Whether a folder is a run's."""
-    return os.path.isfile(os.path.join(folder, layout.EXPERIMENT)) or _folders_in(folder)[1]
+    if os.path.isfile(os.path.join(folder, layout.EXPERIMENT)):
+        return True
+    try:
+        return _folders_in(folder)[1]
+    except OSError:
+        return False
 
 
 def is_headless(folder: str, files: Container[str], folders: Container[str]) -> bool:
@@ -54,18 +86,28 @@ def prefix_of(folder: str, root: str) -> str:
     return os.path.basename(folder) if relative == os.curdir else relative.replace(os.sep, "/")
 
 
+def left_out(unreadable: Sequence[Unreadable], root: str) -> str:
+    """What to say of folders that were passed over: ``2 folders cannot be read, ...: a/b (Permission denied), c (...)``."""
+    count = len(unreadable)
+    named = [f"{prefix_of(folder, root)} ({reason})" for folder, reason in unreadable[:NAMED_FOLDERS]]
+    more = f" and {count - NAMED_FOLDERS:,} more" if count > NAMED_FOLDERS else ""
+    what = (
+        "1 folder cannot be read, and what is in it"
+        if count == 1
+        else f"{count:,} folders cannot be read, and what is in them"
+    )
+    return f"{what} is left out: {', '.join(named)}{more}"
+
+
 def _folders_in(folder: str) -> tuple[list[str], bool]:
     names: list[str] = []
     files: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name in _DOCUMENTS:
-                    files.append(entry.name)
-                elif entry.is_dir(follow_symlinks=False):
-                    names.append(entry.name)
-    except OSError:
-        return [], False
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in _DOCUMENTS:
+                files.append(entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                names.append(entry.name)
     return names, layout.EXPERIMENT in files or is_headless(folder, files, names)
 
 

@@ -48,7 +48,7 @@ def summarise(root: str, found: Found) -> Row:
 
 def _managed_row(folder: str, found: Found) -> Row:
     """From config.toml and metrics.toml; of the run's own documents how it ended, and metrics that have a name."""
-    config = _read_toml(os.path.join(folder, CONFIG))
+    config = _read_config(os.path.join(folder, CONFIG))
     wandb, meta = (table if isinstance(table := config.pop(name, None), dict) else {} for name in _OWN_TABLES)
     document = _readable(folder, layout.EXPERIMENT) if layout.EXPERIMENT in found.files else {}
     project, run_id = found.place.split("/")
@@ -118,22 +118,26 @@ def _metric_of(journal: str) -> str:
 
 
 def _metric_cells(journals: list[str], prefix: str) -> Row:
-    """For each field with a number its last, smallest, largest and mean value."""
+    """For each field with a number its last, smallest, largest and mean value. A field called like one of these wins."""
     cells: Row = {}
-    for name, about in field_stats(journals)["fields"].items():
+    fields = field_stats(journals)["fields"]
+    for name, about in fields.items():
         cells[prefix + name] = about["last"]
         for what in STATISTICS:
-            cells[f"{prefix}{name}.{what}"] = about[what]
+            if f"{name}.{what}" not in fields:
+                cells[f"{prefix}{name}.{what}"] = about[what]
     return cells
 
 
-def _read_toml(path: str) -> dict[str, Any]:
+def _read_config(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8", newline="") as file:
         text = file.read()
+    if not text.strip():  # what is left by a kill of somebody who writes it in place; it always has tables
+        raise ValueError(f"{CONFIG} is empty")
     try:
         return toml_reader.loads(text)
     except ValueError as error:
-        raise ValueError(f"{os.path.basename(path)} is damaged: {error}") from error
+        raise ValueError(f"{CONFIG} is damaged: {error}") from error
 
 
 def _read_json(folder: str, name: str, read: Callable[[bytes], Any] = parse) -> dict[str, Any]:

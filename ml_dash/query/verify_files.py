@@ -11,6 +11,7 @@ from ml_dash.errors import StorageError
 from ml_dash.query.download import blob_path
 from ml_dash.query.findings import ERROR, HASH, NOTE, SET_ASIDE, WARNING, Finding, Fix
 from ml_dash.query.own_files import DAMAGED, files_below, is_temporary
+from ml_dash.query.verify_documents import look_at
 from ml_dash.query.verify_journals import Advance
 from ml_dash.storage import file_index, layout, reading
 from ml_dash.storage.documents import read_raw_document
@@ -57,10 +58,13 @@ def check_files(run: str, *, live: bool, known: Checksums, advance: Advance) -> 
 
 
 def _check_document(run: str, *, live: bool) -> Iterator[Finding]:
-    path = os.path.join(run, layout.FILES_METADATA)
-    if live or not os.path.exists(path):
+    look = look_at(os.path.join(run, layout.FILES_METADATA))
+    if look.refusal:
+        yield Finding(ERROR, layout.FILES_METADATA, look.refusal)
         return
-    listed = (read_raw_document(path) or {}).get("files")
+    if live or not look.is_there:
+        return
+    listed = (look.document or {}).get("files")
     if isinstance(listed, list) and all(map(file_index.is_entry, listed)):
         return
     if os.path.exists(os.path.join(run, layout.file_index())):
@@ -76,6 +80,8 @@ def _problem_of(path: str, entry: dict[str, Any], known: Checksums, advance: Adv
     except OSError:
         return "is missing"
     wanted = entry.get("sizeBytes")
+    if wanted is not None and type(wanted) is not int:
+        return f"is listed with a size that is no number: {wanted!r:.80}"
     if wanted is not None and about.st_size != wanted:
         return f"has {about.st_size:,} bytes where {wanted:,} were saved"
     if entry.get("checksum") is None:

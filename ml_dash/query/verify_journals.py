@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,10 +20,12 @@ from ml_dash.query.findings import (
     Finding,
     Fix,
     Numbers,
+    length,
     told,
     told_ranges,
 )
 from ml_dash.query.frame_index import frame_of
+from ml_dash.query.verify_documents import look_at
 from ml_dash.records.values import decode
 from ml_dash.storage import file_index, layout, parquet_copy
 from ml_dash.storage.compaction import point_row, track_row
@@ -32,6 +35,10 @@ from ml_dash.storage.lines import shards
 
 Advance = Callable[[int], None]
 """Called with a number of bytes that were read."""
+
+
+LARGEST = 2**63
+"""Numbers from here on were never given to a line: readers keep them in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class _Facts:
     unfinished: int = 0
     numbers: Numbers = field(default_factory=Numbers)
     following: int = 0
+    wild: list[int] = field(default_factory=list)
     first: float = math.inf
     last: float = -math.inf
 
@@ -66,7 +74,7 @@ class _Facts:
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         value = decode(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -77,7 +85,8 @@ def _point(line: bytes) -> dict[str, Any] | None:
 
 
 def _row(line: bytes) -> dict[str, Any] | None:
-    return track_row(_object(line))
+    row = track_row(_object(line))
+    return row if row is not None and abs(row["timestamp"]) <= sys.float_info.max else None
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:
@@ -98,12 +107,19 @@ def journals(run: str) -> Iterator[tuple[str, _Kind]]:
     if os.path.exists(os.path.join(run, layout.ENVIRONMENT_HISTORY)):
         yield layout.ENVIRONMENT_HISTORY, HISTORY
     for folder, stem, kind in (("logs", "logs", LOGS), ("files", "index", FILES)):
-        for path in shards(os.path.join(run, folder), stem):
+        for path in _shards(os.path.join(run, folder), stem):
             yield _relative(path, run), kind
     for top, kind in (("metrics", POINTS), ("tracks", ROWS), ("frames", FRAMES)):
         for folder in _folders(os.path.join(run, top)):
-            for path in shards(folder, "data"):
+            for path in _shards(folder, "data"):
                 yield _relative(path, run), kind
+
+
+def _shards(folder: str, stem: str) -> list[str]:
+    try:
+        return shards(folder, stem)
+    except OSError:  # a finding of its own, and no reason to pass over the other journals
+        return []
 
 
 def check_journal(run: str, path: str, kind: _Kind, *, live: bool, lost: int, advance: Advance) -> Iterator[Finding]:
@@ -174,7 +190,9 @@ def _take(facts: _Facts, row: dict[str, Any], kind: _Kind) -> None:
     facts.rows += 1
     if kind.number:
         number = row.get(kind.number)
-        if type(number) is int and number >= 0:
+        if type(number) is int and number >= LARGEST:
+            facts.wild.append(facts.lines)
+        elif type(number) is int and number >= 0:
             facts.numbers.add(number)
             facts.following = number + 1
     elif kind is ROWS:
@@ -194,7 +212,13 @@ def _check_numbers(run: str, path: str, kind: _Kind, facts: _Facts, lost: int) -
         yield Finding(
             WARNING if is_ours else NOTE, path, f"{numbers} came up twice{why}; the order of the lines counts"
         )
-    count = sum(map(len, missing))
+    if facts.wild:
+        lines = told((line + 1 for line in facts.wild), "line", "lines")
+        what = "has" if len(facts.wild) == 1 else "have"
+        yield Finding(
+            WARNING, path, f"{lines} {what} no {kind.number} that a writer gives; the order of the lines counts"
+        )
+    count = sum(map(length, missing))
     if count and alone:
         numbers = told_ranges(missing, f"the {kind.number}", f"the {kind.number}s")
         known = kind is FRAMES and count <= lost
@@ -204,13 +228,14 @@ def _check_numbers(run: str, path: str, kind: _Kind, facts: _Facts, lost: int) -
 
 def _check_counts(run: str, path: str, kind: _Kind, facts: _Facts) -> Iterator[Finding]:
     absolute = os.path.join(run, path)
-    if not os.path.exists(absolute):
-        yield Finding(WARNING, path, "is missing", "makes it from the journal", Fix(RECOUNT, path))
+    look = look_at(absolute)
+    if look.refusal or look.damage:
+        fix = Fix(SET_ASIDE, path) if look.damage else None
+        yield Finding(ERROR, path, look.refusal or look.damage, "makes it anew from the journal" if fix else "", fix)
         return
-    found = read_raw_document(absolute)
+    found = look.document
     if found is None:
-        fix = Fix(SET_ASIDE, path)
-        yield Finding(ERROR, path, "is no JSON object", "makes it anew from the journal", fix)
+        yield Finding(WARNING, path, "is missing", "makes it from the journal", Fix(RECOUNT, path))
         return
     key = "totalDataPoints" if kind is POINTS else "totalEntries"
     wrong = []

@@ -123,9 +123,10 @@ class _Repair:
     def _set_aside(self, fix: Fix) -> str:
         kept = self._kept_name(fix.path)
         place = self._at(fix.path)
+        fresh = self._fresh_experiment(place) if fix.path == layout.EXPERIMENT else None  # what it needs may be refused
         _link_or_copy(self._disk, place, kept)
-        if fix.path == layout.EXPERIMENT:
-            write_document(self._disk, place, self._fresh_experiment(place), sync=True)
+        if fresh is not None:
+            write_document(self._disk, place, fresh, sync=True)
         elif os.path.basename(fix.path) == layout.METADATA:
             self._disk.remove(place)
             self._recount(fix)

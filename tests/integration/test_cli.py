@@ -199,6 +199,99 @@ def test_a_reader_that_goes_away_is_no_error(root: Path) -> None:
     assert (exits.PIPE_CLOSED, "") == (done.returncode, done.stderr)
 
 
+CLOSED = (
+    "ls runs",
+    "show seed-0 -r runs",
+    "tail seed-0 -r runs",
+    "diff seed-0 seed-1 -r runs",
+    "plot seed-0 eval -r runs",
+    "verify -r runs",
+    "version",
+    "completion bash",
+    "doctor",
+    "--help",
+    "--version",
+)
+
+
+def in_a_shell(command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line in which ``ml-dash`` is the real command."""
+    script = f'ml-dash() {{ {sys.executable} -m ml_dash "$@"; }}; {command}'
+    return subprocess.run(
+        ["bash", "-c", script],
+        cwd=cwd,
+        env=python_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=SUBPROCESS_SECONDS,
+    )
+
+
+@pytest.mark.parametrize("command", CLOSED)
+def test_a_closed_output_ends_a_command_in_one_line(command: str, root: Path) -> None:
+    done = in_a_shell(f"ml-dash {command} >&-", root.parent)
+
+    assert (exits.NOT_FOUND, "") == (done.returncode, done.stdout)
+    assert ["ml-dash: the output is closed; send it to /dev/null if only the exit status counts"] == (
+        done.stderr.splitlines()
+    )
+
+
+def test_nothing_is_removed_where_the_output_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/experiment.json").write_text("{}")
+
+    done = in_a_shell("ml-dash rm run -r . -y >&-", tmp_path)
+
+    assert (exits.NOT_FOUND, True) == (done.returncode, (tmp_path / "run/experiment.json").exists())
+
+
+def test_the_other_streams_may_be_closed(root: Path) -> None:
+    listed = in_a_shell("ml-dash ls runs <&- 2>&-", root.parent)
+    failed = in_a_shell("ml-dash ls nowhere 2>&-", root.parent)
+    asked = in_a_shell("ml-dash rm seed-0 -r runs <&-", root.parent)
+
+    assert (exits.OK, 4) == (listed.returncode, len(listed.stdout.splitlines()))
+    assert (exits.NOT_FOUND, "") == (failed.returncode, failed.stdout)
+    assert (exits.USAGE, True) == (asked.returncode, "nobody can be asked" in asked.stderr)
+
+
+@pytest.mark.parametrize("command", ["ls runs", "--help", "--version"])
+def test_a_full_disk_behind_the_output_is_told_in_one_line(command: str, root: Path) -> None:
+    done = in_a_shell(f"ml-dash {command} >/dev/full", root.parent)
+
+    assert (exits.NOT_FOUND, "ml-dash: No space left on device\n") == (done.returncode, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More runs than fit a pipe when they are listed."""
+    root = tmp_path_factory.mktemp("many")
+    for number in range(1500):
+        folder = root / f"owner/a-project-with-a-name-of-some-length/seed-{number}"
+        folder.mkdir(parents=True)
+        (folder / "experiment.json").write_text('{"status": "COMPLETED"}')
+    return root
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_long_output_is_written_whole_and_a_reader_that_goes_away_is_noticed(
+    many: Path, option: str, unbuffered: str
+) -> None:
+    whole = in_a_shell(f"ml-dash ls . {option}", many, PYTHONUNBUFFERED=unbuffered)
+    cut = in_a_shell(f"ml-dash ls . {option} | head -1; exit ${{PIPESTATUS[0]}}", many, PYTHONUNBUFFERED=unbuffered)
+
+    assert (exits.OK, 1500 + (not option)) == (whole.returncode, len(whole.stdout.splitlines()))
+    assert len(whole.stdout) > 65_536
+    assert (exits.PIPE_CLOSED, "", whole.stdout.splitlines()[:1]) == (
+        cut.returncode,
+        cut.stderr,
+        cut.stdout.splitlines(),
+    )
+
+
 def test_names_that_the_output_cannot_hold_are_escaped(root: Path) -> None:
     done = program("ls", "runs", cwd=root.parent, environment={"PYTHONIOENCODING": "latin-1"}, encoding="latin-1")
 
@@ -446,6 +539,37 @@ def test_an_end_that_several_runs_have_is_refused_with_their_names(root: Path, t
 
     assert exits.NOT_FOUND == result.exit_code
     assert "2 runs end in 'last': a/one/last, b/two/last" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["text", -1, 1.5, None, [], {"a": 1}, 10**400, "0001-01-01T00:00:00+14:00"],
+    ids=lambda value: repr(value)[:9],
+)
+def test_show_survives_whatever_a_damaged_document_holds(tmp_path: Path, value: object) -> None:
+    counts = ("frames_written", "frames_dropped", "records_refused", "tracker_errors")
+    others = ("status", "status_reason", "created_at", "ended_at", "heartbeat_at", "active_seconds", "tags", "host")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "experiment.json").write_text(json.dumps(dict.fromkeys((*counts, *others, "description"), value)))
+
+    found = document("show", "run", "-r", str(tmp_path))
+
+    assert dict.fromkeys(counts, 0) == found["tracker"]
+    assert "run  " == lines("show", "run", "-r", str(tmp_path))[0][:5]
+    assert ["run"] == [row["run"] for row in documents("ls", str(tmp_path))]
+
+
+def test_a_document_that_nests_too_deep_hides_no_other_run(tmp_path: Path) -> None:
+    for name, text in (("deep", "[" * 200_000), ("good", '{"status": "COMPLETED"}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "experiment.json").write_text(text)
+
+    shown = call("show", "deep", "-r", str(tmp_path))
+
+    assert [["deep", "-"], ["good", "completed"]] == [row.split()[:2] for row in lines("ls", str(tmp_path))[1:]]
+    assert (exits.NOT_FOUND, True) == (shown.exit_code, "nests too deep" in shown.stderr)
+    assert "Traceback" not in shown.stderr
 
 
 # ----------------------------------------------------------------------------------------------------------------- diff

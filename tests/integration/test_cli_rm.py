@@ -169,6 +169,29 @@ def test_recursive_removes_the_runs_below_it_too_but_no_live_one(root: Path) -> 
     assert {"alice/walker/seed-2", "bob/hopper/seed-3"} == runs(root)
 
 
+def test_a_run_below_another_one_that_is_named_counts_once(root: Path) -> None:
+    for prefix in ("alice/walker/seed-1/a", "alice/walker/seed-1/a/b"):
+        OldRun(root, prefix)
+    files = sum(path.is_file() for path in (root / "alice/walker/seed-1").rglob("*"))
+
+    result = rm("alice/walker/seed-1/a", "alice/walker/seed-1", "alice/walker/seed-2", "--recursive", "--json", "-y")
+    removed = {about["run"]: about for about in map(json.loads, result.stdout.splitlines())}
+
+    assert {"alice/walker/seed-1", "alice/walker/seed-2"} == set(removed)
+    assert files == removed["alice/walker/seed-1"]["files"]
+    assert {"bob/hopper/seed-3"} == runs(root)
+
+
+def test_the_runs_below_are_in_the_number_of_removed_ones(root: Path) -> None:
+    for prefix in ("alice/walker/seed-1/a", "alice/walker/seed-1/a/b"):
+        OldRun(root, prefix)
+    files = sum(path.is_file() for path in (root / "alice/walker/seed-1").rglob("*"))
+
+    result = rm("alice/walker/seed-1", "alice/walker/seed-1/a", "--recursive", "-y")
+
+    assert f"removed 3 runs, {files} files, " == result.stdout[: len(f"removed 3 runs, {files} files, ")]
+
+
 def test_links_are_removed_and_what_they_point_to_stays(root: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious/data.bin").write_bytes(b"precious")

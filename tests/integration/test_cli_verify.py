@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -213,8 +214,8 @@ def shorten(name: str, count: int) -> Callable[[Path], object]:
 
 def without_checksum(run: Path) -> None:
     path = run / "files/index.jsonl"
-    first, _, rest = path.read_bytes().partition(b"\n")
-    path.write_bytes(json.dumps(json.loads(first) | {"checksum": None}).encode() + b"\n" + rest)
+    before, line, after = path.read_bytes().partition(next(re.finditer(rb".*best\.bin.*", path.read_bytes()))[0])
+    path.write_bytes(before + json.dumps(json.loads(line) | {"checksum": None}).encode() + after)
 
 
 def zeros(name: str, start: int, count: int) -> Callable[[Path], object]:
@@ -264,7 +265,7 @@ MENDABLE = {
     "a wrong time of a track": (change("tracks/robot/arm/metadata.json", firstTimestamp=3), "other times"),
     "no metadata": (lambda run: (run / "metrics/train/metadata.json").unlink(), "is missing"),
     "broken metadata": (overwrite("metrics/train/metadata.json", b'{"metricId"'), "is no JSON object"),
-    "broken metadata of a track": (overwrite("tracks/robot/arm/metadata.json", b""), "is no JSON object"),
+    "broken metadata of a track": (overwrite("tracks/robot/arm/metadata.json", b""), "is empty"),
     "broken parameters": (overwrite("parameters.json", b'{"version": 1, "da'), "is no JSON object"),
     "an empty experiment.json": (overwrite("experiment.json", b""), "is empty"),
     "broken environment": (overwrite("environment.json", b"{"), "is no JSON object"),
@@ -391,7 +392,40 @@ def test_a_run_that_cannot_be_read_is_a_finding_and_the_others_are_checked(root:
     reports = {report["run"]: report for report in map(json.loads, printed.splitlines())}
     assert (1, True) == (status, reports[PREFIX]["clean"])
     [finding] = reports["alice/a/first"]["findings"]
-    assert ("logs/logs.jsonl", "stops the check: Is a directory") == (finding["path"], finding["problem"])
+    assert ("logs/logs.jsonl", "cannot be read: Is a directory") == (finding["path"], finding["problem"])
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        ("metrics/train/data.jsonl", b'{"index": %d, "data": {"loss": 1.0}}\n' % 10**30, "line 51 has no index that a"),
+        ("logs/logs.jsonl", b'{"sequenceNumber": %d}\n' % 2**63, "has no sequenceNumber that a writer gives"),
+        ("tracks/robot/arm/data.jsonl", b'{"timestamp": 1%s}\n' % (b"0" * 400), "line 41 cannot be read"),
+        ("logs/logs.jsonl", b"[" * 200_000 + b"]" * 200_000 + b"\n", "cannot be read"),
+        ("files/index.jsonl", b'{"id": "7", "path": [], "filename": {}}\n', "stops the check of it: TypeError"),
+    ],
+    ids=["an index", "a number of the log", "a time", "a line that nests deep", "a path"],
+)
+def test_what_no_writer_writes_is_a_finding_and_the_other_runs_are_checked(
+    name: str, line: bytes, told: str, root: Path
+) -> None:
+    OldRun(root, "bob/later/run").logs((0, "one"))
+    append(name, line)(root / PREFIX)
+
+    status, printed = verify("--json")
+
+    reports = {report["run"]: report for report in map(json.loads, printed.splitlines())}
+    assert (1, True) == (status, reports["bob/later/run"]["clean"])
+    assert any(told in finding["problem"] for finding in reports[PREFIX]["findings"]), reports[PREFIX]["findings"]
+
+
+def test_a_number_that_no_writer_gives_changes_no_count(root: Path) -> None:
+    append("metrics/train/data.jsonl", b'{"index": %d, "data": {"loss": 1.0}}\n' % 10**30)(root / PREFIX)
+
+    verify("--repair")
+
+    document = json.loads((root / PREFIX / "metrics/train/metadata.json").read_bytes())
+    assert POINTS + 1 == document["totalDataPoints"]
 
 
 def test_several_kinds_of_damage_are_repaired_at_once(root: Path) -> None:

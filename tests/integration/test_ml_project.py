@@ -153,6 +153,7 @@ def test_a_damaged_run_is_named_and_the_others_are_shown(base):
     managed(base, "good", "lr = 1", "")
     managed(base, "bad_config", "lr = = 1", "")
     managed(base, "bad_metrics", "lr = 1", "= 1")
+    managed(base, "emptied", "", "a = 1")
     deep = base / "alice/walker/deep"
     deep.mkdir(parents=True)
     (deep / "experiment.json").write_text('{"tags": ')
@@ -160,11 +161,12 @@ def test_a_damaged_run_is_named_and_the_others_are_shown(base):
     project = MLProject(base)
 
     assert ["good"] == project.df["run_id"].tolist()
-    assert [str(deep), str(base / "demo/bad_config"), str(base / "demo/bad_metrics")] == [
+    assert [str(deep), str(base / "demo/bad_config"), str(base / "demo/bad_metrics"), str(base / "demo/emptied")] == [
         problem.folder for problem in project.problems
     ]
     assert "config.toml is damaged" in project.problems[1].reason
-    assert "3 with problems" in repr(project)
+    assert "config.toml is empty" == project.problems[3].reason
+    assert "4 with problems" in repr(project)
 
 
 def test_a_folder_that_is_empty_or_missing_has_an_empty_table(base):
@@ -176,16 +178,19 @@ def test_a_folder_that_is_empty_or_missing_has_an_empty_table(base):
     assert (0, [], []) == (len(empty), empty.problems, list(empty))
     assert "datetime64[us, UTC]" == str(empty.df["created_at"].dtype)
     assert empty.search("status == 'FAILED'").empty
+    assert empty.search("'baseline' in tags").empty
 
 
 def test_a_bad_query_names_the_nearest_columns(base):
-    managed(base, "abc", "[model]\nname = 'x'", "accuracy = 1")
+    managed(base, "abc", "[model]\nname = 'x'", "accuracy = 1\n'train/loss' = 2")
     project = MLProject(base)
 
     with pytest.raises(InvalidValueError, match="`accuracy`"):
         project.search("acuracy > 1")
     with pytest.raises(InvalidValueError, match=r"write `model\.name` in backticks"):
         project.search("model.name == 'x'")
+    with pytest.raises(InvalidValueError, match="write `train/loss` in backticks"):
+        project.search("train/loss > 0")
     with pytest.raises(InvalidTypeError):
         MLProject(5)
 
@@ -223,6 +228,54 @@ def test_a_run_that_is_being_written_is_read_again(base):
     project.load_project()
 
     assert ["COMPLETED"] == project.df["status"].tolist()
+
+
+def test_runs_are_found_by_a_tag(base):
+    managed(base, "abc", "lr = 1", "")
+    for run_id, tags in (("one", ["baseline", "long"]), ("two", ["base"])):
+        create(base, {}, id=run_id, tags=tags).finish()
+
+    assert ["one"] == MLProject(base).search("'baseline' in tags")["run_id"].tolist()
+    assert ["abc", "two"] == MLProject(base).search("'baseline' not in tags")["run_id"].tolist()
+
+
+REPLACING = """
+import os, signal
+from ml_dash import MLRun
+run = MLRun.create({}, "checkpoints", "demo", wandb_mode="disabled", id="killed")
+run.add_metrics({"a": {"x": 1}, "b": 1, "c": {"x": 1}, "d": 1})
+run._saver.stop()
+run.experiment.flush()
+run._save()
+run.add_metrics({"a": 5, "b": {"x": 2}, "c": 3, "d": {}})
+run.add_metrics({"c": {"y": 4}})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_metric_that_was_replaced_is_gone_from_the_table_too(base, tmp_path):
+    """metrics.toml knows the first call, the journal the others: by a killed process, and by one that goes on."""
+    environment = python_environment()
+    subprocess.run([sys.executable, "-c", REPLACING], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    journal = base / "demo/killed/metrics/None/data.jsonl"
+    # By the writer, which outlives it.
+    wait_until(lambda: journal.exists() and 3 == len(journal.read_bytes().splitlines()))
+
+    killed = MLProject(base).df
+    loaded = MLRun.load("killed", base)
+
+    assert {"a": 5, "b": {"x": 2}, "c": {"y": 4}, "d": {}} == loaded.metrics
+    assert {"a": 5, "b.x": 2, "c.y": 4, "d": {}} == killed.iloc[0, 7:].to_dict()
+    assert set(killed.columns) == set(MLProject(base).df.columns)  # of the file that loading wrote
+    with create(base, {}, id="live") as run:
+        run.add_metrics({"a": {"x": 1}})
+        run._saver.stop()
+        run.experiment.flush()
+        run._save()
+        run.add_metrics({"a": 5})
+        run.experiment.flush()
+        live = MLProject(base).search("run_id == 'live'").dropna(axis="columns")
+        assert {"a": 5} == live.iloc[0].drop(list(live.columns[:6]), errors="ignore").to_dict()
 
 
 def test_a_damaged_index_and_a_cache_that_cannot_be_written_change_nothing(base, tmp_path, monkeypatch):

@@ -8,9 +8,11 @@ import inspect
 import json
 import math
 import multiprocessing
+import os
 import pickle
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -142,6 +144,59 @@ def test_a_configuration_may_be_a_namespace_and_is_among_the_parameters(tmp_path
     assert {"lr": 0.1, "net": {"depth": 3, "act": None}} == MLRun.load(run.run_id, tmp_path).config
 
 
+def test_what_is_edited_by_hand_is_not_saved(tmp_path):
+    mine = {"l": [1, [2]], "n": {"l": [1], "rows": [{"a": 1}]}, "s": {1}}
+    expected = {"l": [1, [2]], "n": {"l": [1], "rows": [{"a": 1}]}, "s": {1}}
+    with create(tmp_path) as run:
+        run.add_metrics(mine)
+        mine["l"][1].append(98)
+        mine["n"]["l"].append(98)
+        run.metrics["l"].append(99)
+        run.metrics["l"][1].append(99)
+        run.metrics["n"]["l"].append(99)
+        run.metrics["n"]["rows"][0]["a"] = 99
+        run.metrics["n"]["by hand"] = 99
+        run.metrics["s"].add(99)
+        run.add_metrics({"later": 1})
+
+    loaded = MLRun.load(run.run_id, tmp_path)
+    assert {**expected, "later": 1} == loaded.metrics
+    loaded.metrics["l"].append(99)
+    loaded.metrics["n"]["l"].append(99)
+    loaded.add_metrics({"later": 2})
+    loaded.finish()
+    assert {**expected, "later": 2} == MLRun.load(run.run_id, tmp_path).metrics
+
+
+def test_a_metric_may_become_an_empty_dict(tmp_path):
+    with create(tmp_path) as run:
+        run.add_metrics({"a": 1, "b": {"c": 2}})
+    loaded = MLRun.load(run.run_id, tmp_path)
+    loaded.add_metrics({"a": {}, "b": {}})
+    loaded.finish()
+
+    assert {"a": {}, "b": {"c": 2}} == loaded.metrics == MLRun.load(run.run_id, tmp_path).metrics
+
+
+def test_a_timeout_that_is_none_is_refused_and_the_run_goes_on(tmp_path):
+    run = create(tmp_path)
+    run._link = WandbLink(BrokenRun(), run._warn)
+    for timeout, error in ((-1, InvalidValueError), (math.nan, InvalidValueError), ("1", InvalidTypeError)):
+        with pytest.raises(error, match=r"timeout=.* must be .*, or None for 60"):
+            run.finish(timeout)
+    with pytest.raises(InvalidTypeError):
+        run.finish(True)
+    run.add_metrics({"a": 1})
+    assert ("RUNNING", None) == (run.status, run._link.run.finished)
+    run.finish(None)
+
+    assert ("COMPLETED", 0) == (run.status, run._link.run.finished)
+    with create(tmp_path) as other:
+        other._link = WandbLink(BrokenRun(), other._warn)
+        other.finish(math.inf)
+    assert 0 == other._link.run.finished
+
+
 def test_a_name_with_braces_is_a_name(tmp_path):
     with create(tmp_path, project="{user} {x}") as run:
         run.add_metrics({"a": 1})
@@ -235,6 +290,23 @@ def test_a_missing_or_ambiguous_run_is_named(tmp_path):
         MLRun.load("one/abcd1234", tmp_path)
 
 
+def test_a_folder_that_cannot_be_listed_is_a_clear_error(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+
+    with pytest.raises(StorageError, match="the folder cannot be listed"):
+        MLRun.load("x", tmp_path / "loop")
+    with pytest.raises(MissingFileError, match="no run 'x'"):  # what lies beside the projects is no matter
+        MLRun.load("x", tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list any folder")
+def test_a_folder_that_one_may_not_list_is_a_clear_error(tmp_path):
+    (tmp_path / "base").mkdir(mode=0o300)
+
+    with pytest.raises(StorageError, match="the folder cannot be listed: Permission denied"):
+        MLRun.load("x", tmp_path / "base")
+
+
 def test_files_of_the_original_and_damaged_ones(tmp_path):
     folder = tmp_path / "old/run1"
     folder.mkdir(parents=True)
@@ -254,6 +326,9 @@ def test_files_of_the_original_and_damaged_ones(tmp_path):
     assert {"f1": 0.25} == MLRun.load("run1", tmp_path).metrics
     (folder / "config.toml").write_text("lr = ")
     with pytest.raises(StorageError, match=r"config\.toml is damaged: .*restore it"):
+        MLRun.load("run1", tmp_path)
+    (folder / "config.toml").write_text("")
+    with pytest.raises(StorageError, match=r"config\.toml is empty; restore it"):
         MLRun.load("run1", tmp_path)
 
 
@@ -437,6 +512,55 @@ run.add_metrics({{"a": 1}})
     assert (status, reason) == (meta["status"], meta.get("status_reason"))
 
 
+LEFT_OPEN = """
+import sys
+from ml_dash import MLRun
+run = MLRun.create({}, "base", "demo", wandb_mode="disabled", id="left")
+run.add_metrics({"a": 1})
+run.experiment.flush()
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.crash
+def test_adding_to_a_run_whose_writer_was_killed_too_does_not_mend_it(tmp_path):
+    left = subprocess.Popen(
+        [sys.executable, "-c", LEFT_OPEN],
+        cwd=tmp_path,
+        env=python_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert b"ready\n" == left.stdout.readline()
+    document = tmp_path / "base/demo/left/experiment.json"
+    writer = json.loads(document.read_text())["writer_pid"]
+    others = MLRun.load("left", tmp_path / "base")
+    others.add_metrics({"b": 1})
+    others.finish()
+    assert "RUNNING" == json.loads(document.read_text())["status"], "a run that goes on is not failed by who adds to it"
+    os.kill(writer, signal.SIGSTOP)  # so that it says nothing of how the run ended
+    left.kill()
+    left.communicate()
+    os.kill(writer, signal.SIGKILL)
+
+    loaded = MLRun.load("left", tmp_path / "base")
+    assert "RUNNING" == loaded.status
+    loaded.add_metrics({"test": {"accuracy": 0.5}})
+    loaded.finish()
+
+    again = MLRun.load("left", tmp_path / "base")
+    assert ("FAILED", {"a": 1, "b": 1, "test": {"accuracy": 0.5}}) == (again.status, again.metrics)
+    reason = (
+        f"the training process (pid {left.pid}) ended without closing the run: it was killed, and its writer with it"
+    )
+    assert reason == json.loads(document.read_text())["status_reason"]
+    again.add_metrics({"more": 1})
+    again.finish()
+    assert ("FAILED", reason) == (again.status, again._about.reason)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # wandb
 # ---------------------------------------------------------------------------------------------------------------------
@@ -584,13 +708,14 @@ def test_an_option_that_wandb_does_not_have_is_named(tmp_path):
 class BrokenRun:
     """Stands in for a wandb that does not work: its server cannot be had here."""
 
-    def __init__(self, release=None):
+    def __init__(self, release=None, error=None):
         self.release = release
+        self.error = error or ConnectionError("no server\nmore lines")
         self.finished = None
 
     def log(self, values):
         if self.release is None:
-            raise ConnectionError("no server\nmore lines")
+            raise self.error
         self.release.wait()
 
     def finish(self, exit_code):
@@ -607,6 +732,59 @@ def test_a_wandb_that_refuses_is_counted_and_named_once():
     assert link.join(10)
     assert (3, "ConnectionError: no server", 1) == (link.errors, link.last_error, link.run.finished)
     assert 1 == len(set(warnings))
+
+
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise RuntimeError("the text of an error may fail too")
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), UnspeakableError()])
+def test_a_wandb_that_wants_to_end_the_process_is_an_error_like_any_other(tmp_path, capfd, error):
+    run = create(tmp_path)
+    run._link = WandbLink(BrokenRun(error=error), run._warn)
+    for step in range(3):
+        run.add_metrics({"step": step})
+    run.finish()
+
+    health = run.health()
+    assert (0, 3) == (health["wandb_waiting"], health["wandb_errors"])
+    assert health["wandb_last_error"].startswith(type(error).__name__)
+    assert 0 == run._link.run.finished
+    assert 1 == capfd.readouterr().err.count("wandb refused a call")
+
+
+def test_wandb_gets_containers_of_its_own(tmp_path, monkeypatch):
+    """A wandb that edits whatever it is given, as none is known to."""
+    seen = []
+
+    class EditingRun:
+        id, entity, project, offline, url = "edited", "team", "demo", True, None
+
+        def log(self, values):
+            seen.append(json.dumps(values))
+            values["l"].append(99)
+            values["n"]["l"].append(99)
+            values["n"]["more"] = 99
+
+        def finish(self, exit_code):
+            seen.append(exit_code)
+
+    def init(project=None, entity=None, name=None, tags=None, config=None, mode=None, settings=None):
+        config["model"]["layers"] = 99
+        config["sizes"].append(99)
+        return EditingRun()
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, run=None))
+    config = {"model": {"layers": 5}, "sizes": [1, 2]}
+    with MLRun.create(config, tmp_path, "demo", wandb_mode="offline") as run:
+        run.add_metrics({"l": [1], "n": {"l": [2]}})
+        wait_until(lambda: 0 == run.health()["wandb_waiting"])
+
+    loaded = MLRun.load("edited", tmp_path)
+    assert {"model": {"layers": 5}, "sizes": [1, 2]} == config == run.config == loaded.config
+    assert {"l": [1], "n": {"l": [2]}} == run.metrics == loaded.metrics
+    assert ['{"l": [1], "n": {"l": [2]}}', 0] == seen
 
 
 def test_a_wandb_that_hangs_stops_neither_training_nor_the_end(tmp_path):

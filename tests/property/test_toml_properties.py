@@ -8,7 +8,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_dash.manager.history import from_point, record, to_point, update_values, values
+from ml_dash.query.points import from_point, record, to_point, update_values, values
 from ml_dash.records.toml_values import dumps, loads
 from ml_dash.records.values import decode, encode
 

@@ -163,7 +163,7 @@ def test_metrics_beyond_metrics_toml_come_from_the_journals(tmp_path):
     run = tmp_path / "demo/abc"
     first = json.dumps({"data": {"a": 1, "b\\.c": 2, "_ts": 5.0}}) + "\n"
     rest = json.dumps({"data": {"a": 3, "d": encode({"v": {1}}, "x", for_json=True)["v"], "_ts": 6.0}}) + '\n{"broken'
-    write(run / "config.toml", "")
+    write(run / "config.toml", "lr = 1")
     write(run / "metrics/None/data.jsonl", first + rest)
     header = f'# The last value of each metric. Journals up to: {{"data.jsonl":{len(first)}}}\n'
     write(run / "metrics.toml", header + dumps({"a": 100, "b.c": 200}))
@@ -176,9 +176,17 @@ def test_metrics_beyond_metrics_toml_come_from_the_journals(tmp_path):
     assert (3, 2, [1]) == (merged["m:a"], merged["m:b.c"], merged["m:d"])
 
 
+def test_a_configuration_that_is_empty_is_damaged(tmp_path):
+    write(tmp_path / "demo/abc/config.toml", "")
+    write(tmp_path / "demo/abc/metrics.toml", "a = 1")
+
+    with pytest.raises(ValueError, match=r"^config\.toml is empty$"):
+        row_of(tmp_path, "demo/abc")
+
+
 def test_a_damaged_metrics_toml_is_made_up_for_by_a_journal(tmp_path):
     run = tmp_path / "demo/abc"
-    write(run / "config.toml", "")
+    write(run / "config.toml", "lr = 1")
     write(run / "metrics.toml", "a = = 1")
     with pytest.raises(ValueError, match=r"metrics\.toml is damaged"):
         row_of(tmp_path, "demo/abc")
@@ -210,6 +218,19 @@ def test_an_experiment_of_the_published_client_has_its_row(tmp_path):
         row[f"m:train/deep/loss{suffix}"] for suffix in ("", ".min", ".max", ".mean")
     ]
     assert (2.0, 2.0) == (row["m:reward"], row["m:reward.mean"])
+
+
+@pytest.mark.parametrize("order", [("loss", "loss.min"), ("loss.min", "loss")])
+def test_a_field_that_is_called_like_a_statistic_has_that_column(tmp_path, order):
+    run = tmp_path / "rosa/walker/run-7"
+    write(run / "experiment.json", "{}")
+    values = [{"loss": 4.0, "loss.min": 100.0}, {"loss": 2.0, "loss.min": 50.0}]
+    points = [{"data": {name: point[name] for name in order} | {"_ts": 1.0}} for point in values]
+    write(run / "metrics/train/data.jsonl", "".join(json.dumps(point) + "\n" for point in points))
+
+    row = row_of(tmp_path, "rosa/walker/run-7")
+
+    assert (2.0, 50.0, 4.0) == (row["m:train/loss"], row["m:train/loss.min"], row["m:train/loss.max"])
 
 
 def test_a_file_that_changed_a_moment_ago_has_no_signature(tmp_path, monkeypatch):
@@ -263,7 +284,10 @@ FRAME_ROWS = [
         "m:acc": 0.5,
         "c:flag": True,
     },
-    {"f:run_id": "b", "f:created_at": None, "c:model.name": "it's `x`", "m:acc": 0.9},
+    {"f:run_id": "b", "f:created_at": None, "c:model.name": "it's `x`", "m:acc": 0.9, "f:tags": ["ppo", "é"]},
+]
+ODD_ROWS = [
+    {"f:run_id": "a", "m:t/loss": 0.5, "m:t/loss.min": 0.25, "m:my loss": 1, "c:lambda": 0.95, "m:top@5": 2, "c:5": 1}
 ]
 
 
@@ -286,6 +310,15 @@ FRAME_ROWS = [
         ("created_at.dt.year == 2026", ["a"]),
         ("acc * 2 - n > 0 or acc ** 2 > 0.8", ["b"]),
         ("acc\n>\n0.6", ["b"]),
+        ("acc % 0.4 < 0.2", ["a", "b"]),
+        ("'ppo' in tags", ["b"]),
+        ("'pp' in tags", []),
+        ("'é' in `tags` and 'ppo' in tags and acc > 0.6", ["b"]),
+        ("('ppo' not in tags) & (acc < 0.6)", ["a"]),
+        ("not 'ppo' in tags or acc > 0.6", ["a", "b"]),
+        ("tags.str.len() == 2", ["b"]),
+        ("tags.str.join(',').str.contains('pp')", ["b"]),
+        ("tags.isna()", ["a"]),
     ],
 )
 def test_a_condition_chooses_rows(query, expected):
@@ -313,6 +346,16 @@ def test_a_condition_chooses_rows(query, expected):
         ("[x for x in acc] == 1", "no part of a condition"),
         ("(lambda: acc)() > 1", "no part of a condition"),
         ("acc > 9 ** 9 ** 9", "no part of a condition"),
+        ("acc > '%2000000000d' % 5", "no part of a condition"),
+        ("acc > ('%2000000000d' + '') % 5", "no part of a condition"),
+        ("acc > '%2000000000d'.strip() % 5", "no part of a condition|neither a column"),
+        ("run_id == ('a' + 'b') * 999999999", "no part of a condition"),
+        ("run_id == 'long'.join(['a', 'b'])", "neither a column nor a method"),
+        ("run_id.str.join('long').str.join('long') == 'a'", "neither a column nor a method"),
+        ("tags == 'ppo'", r"'tags' holds lists; compare their items, as in \('x' in tags\)"),
+        ("`tags`.isin(['ppo'])", r"as in \('x' in `tags`\)"),
+        ("tags.str.contains('ppo')", "'tags' holds lists"),
+        ("'ppo' in tags & acc > 0", "'tags' holds lists"),
         ("run_id == 'a' * 999999999", "no part of a condition"),
         ("acc > 1 if True else 2", "no part of a condition"),
         ("acc = 1", "cannot be read"),
@@ -326,6 +369,33 @@ def test_anything_else_is_refused_with_a_hint(query, hint, tmp_path, monkeypatch
         matching(to_dataframe(from_rows(FRAME_ROWS)), query)
 
     assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("t/loss > 0", "there is no column 't'; write `t/loss` in backticks"),
+        ("t/loss.min > 0", "write `t/loss.min` in backticks"),
+        ("my loss > 0", "cannot be read: write `my loss` in backticks"),
+        ("lambda > 0.9", "cannot be read: write `lambda` in backticks"),
+        ("top@5 > 1", "in backticks a name that has an @"),
+        ("missing > 5", "there is no column 'missing'; there are"),
+        ("loss == 'my loss'", "there is no column 'loss'; the nearest are `t/loss`"),
+    ],
+)
+def test_a_column_that_lacks_its_backticks_is_named(query, hint):
+    with pytest.raises(InvalidValueError) as refused:
+        matching(to_dataframe(from_rows(ODD_ROWS)), query)
+
+    assert hint in str(refused.value)
+    assert ["a"] == matching(to_dataframe(from_rows(ODD_ROWS)), "`top@5` > 1 and `lambda` < 1")["run_id"].tolist()
+
+
+def test_an_item_is_looked_for_where_only_some_cells_are_lists():
+    frame = to_dataframe(from_rows([{"f:run_id": "a", "c:x": [1, 2]}, {"f:run_id": "b", "c:x": 2}, {"f:run_id": "c"}]))
+
+    assert ["a", "b"] == matching(frame, "2 in x")["run_id"].tolist()
+    assert ["c"] == matching(frame, "2 not in x")["run_id"].tolist()
 
 
 def test_a_condition_is_text():
