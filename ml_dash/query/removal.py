@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from ml_dash.errors import InvalidValueError, MissingFileError
 from ml_dash.query import liveness, scan
 from ml_dash.query.own_files import nested_runs, own_entries
 from ml_dash.storage import layout, reading
+
+TRIES = 20
+"""How often a folder is removed that fills up again: a run has rarely more metrics, and each comes up once at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +99,24 @@ def remove(removal: Removal, root: str) -> None:
     for name in sorted(names, key=lambda name: (name == layout.EXPERIMENT, name)):
         path = os.path.join(folder, name)
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            _remove_tree(path)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
     _remove_empty(folder, root)
+
+
+def _remove_tree(path: str) -> None:
+    """Remove a folder. The writer of a run that has just ended may still show a columnar copy in it."""
+    for _ in range(TRIES):
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+                raise
+        if not os.path.lexists(path):
+            return
+    shutil.rmtree(path)
 
 
 def _remove_empty(folder: str, root: str) -> None:

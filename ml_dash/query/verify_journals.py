@@ -258,7 +258,7 @@ def _check_copy(run: str, path: str, kind: _Kind, advance: Advance) -> Iterator[
         return
     advance(os.path.getsize(copy))
     with parquet_copy.opened(journal) as found:
-        if found is not None and found.is_intact():
+        if found is not None and found.is_intact() and parquet_copy.fits(found.coverage, journal):
             return
     problem = "is damaged, or belongs to another journal"
     advice = "removes it and makes it anew from the journal"

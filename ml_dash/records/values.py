@@ -35,6 +35,7 @@ _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _LOOKS_NON_FINITE = re.compile(r"\\*(?:NaN|-?Infinity)")
 _DIGITS_ALIKE = bytes.maketrans(b"123456789:[- \t\r\n", b"000000000,,,,,,,")
 _LONG_INTEGER = b"," + 19 * b"0"
+_TOO_DEEP = "the document nests too deep to be read"
 _U, _N, _I = b"uNI"
 _SCALARS = (bool, int, float, str)
 
@@ -83,7 +84,10 @@ def decode(line: bytes | str) -> Any:
     text = line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass")
     if b"NaN" not in text and b"Infinity" not in text:
         return parse(text)
-    return json.loads(text) if is_published(text) else revive(parse(text))
+    try:
+        return json.loads(text) if is_published(text) else revive(parse(text))
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
 def parse(text: bytes) -> Any:
@@ -99,7 +103,10 @@ def parse(text: bytes) -> Any:
             return orjson.loads(text)
         except ValueError:
             pass  # bare NaN tokens and lone surrogates, which older clients wrote
-    return json.loads(text, parse_constant=str)
+    try:
+        return json.loads(text, parse_constant=str)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
 def parse_values(text: bytes) -> Any:

@@ -80,7 +80,8 @@ def listed_files(content: bytes) -> list[dict[str, Any]]:
         listed = (json.loads if is_theirs else parse)(content)["files"]
     except (ValueError, KeyError, TypeError):
         return []
-    entries = [entry | {"path": entry.get("path") or "/"} for entry in listed or () if _is_record(entry)]
+    known = listed if isinstance(listed, list) else []
+    entries = [entry | {"path": entry.get("path") or "/"} for entry in known if _is_record(entry)]
     return [file_index.escape_values(entry) for entry in entries] if is_theirs else entries
 
 

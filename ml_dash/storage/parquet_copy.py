@@ -204,6 +204,16 @@ def edges(journal: str, size: int) -> tuple[int, int] | None:
         return zlib.crc32(head), zlib.crc32(file.read(min(EDGE_BYTES, size)))
 
 
+def fits(coverage: Coverage, journal: str) -> bool:
+    """Whether every line that a copy covers is as it was; reads all of them."""
+    with open(journal, "rb") as file:
+        for group in coverage.groups:
+            file.seek(group.start)
+            if zlib.crc32(file.read(group.end - group.start)) != group.crc:
+                return False
+    return True
+
+
 def lines_of(journal: str, group: Group) -> list[bytes]:
     """The lines of a journal that a row group holds."""
     with open(journal, "rb") as file:

@@ -6,8 +6,10 @@ import os
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from ml_dash import BufferConfig, Experiment
+from ml_dash.cli.main import cli
 from ml_dash.storage import parquet_copy
 from ml_dash.writer import columnar
 from tests.support import wait_until
@@ -65,6 +67,23 @@ def test_no_copy_is_made_when_it_is_switched_off(tmp_path):
     wait_until((other / "metrics/train/data.parquet").exists, 30)
 
     assert not (run / "metrics/train/data.parquet").exists()
+
+
+def test_verify_finds_a_journal_that_was_edited_and_repair_makes_its_copy_anew(tmp_path):
+    run = record(tmp_path, columnar_rows=1, count=400)
+    journal, copy = run / "tracks/robot/pose/data.jsonl", run / "tracks/robot/pose/data.parquet"
+    wait_until(copy.exists, 30)
+    content = journal.read_bytes()
+    journal.write_bytes(content.replace(b"[200,0.5]", b"[777,0.5]"))
+    assert len(content) == journal.stat().st_size > 2 * parquet_copy.EDGE_BYTES
+
+    found = CliRunner().invoke(cli, ["verify", str(run)])
+    repaired = CliRunner().invoke(cli, ["verify", str(run), "--repair"])
+    again = CliRunner().invoke(cli, ["verify", str(run)])
+
+    assert [1, 0, 0] == [found.exit_code, repaired.exit_code, again.exit_code]
+    assert "tracks/robot/pose/data.parquet: is damaged, or belongs to another journal" in found.stdout
+    assert [777, 0.5] == pq.read_table(copy)["q"].to_pylist()[200]
 
 
 @pytest.fixture

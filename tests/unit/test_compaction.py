@@ -581,3 +581,15 @@ def test_a_pipe_in_the_place_of_a_copy_keeps_nobody_waiting(metric):
 
     assert 100 == len(table_of(metric))
     assert parquet_copy.load(str(metric)) is None
+
+
+def test_a_journal_that_was_edited_in_its_middle_is_found(track):
+    append(track, [{"timestamp": float(i), "v": 100_000 + i, "pad": "x" * 200} for i in range(300)])
+    compaction.build(str(track), ROWS)
+    coverage = parquet_copy.load(str(track))
+    assert parquet_copy.fits(coverage, str(track))
+
+    track.write_bytes(track.read_bytes().replace(b'"v":100150,', b'"v":999999,'))
+
+    assert coverage == parquet_copy.load(str(track))
+    assert not parquet_copy.fits(coverage, str(track))

@@ -308,3 +308,15 @@ def test_flat_keys_and_back():
 @pytest.mark.parametrize("flat", [{"a": 1, "a.b": 2}, {"a.b": 2, "a": 1}, {"a.b.c": 1, "a.b": 2, "a": 3}])
 def test_a_key_that_is_a_leaf_and_a_parent_is_not_lost(flat):
     assert flat == flatten(unflatten(flat))
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b"[" * 990 + b'"NaN"' + b"]" * 990, b"[" * 5000 + b"NaN" + b"]" * 5000]
+)
+def test_a_document_that_nests_too_deep_is_none(text):
+    for read in (decode, parse):
+        try:
+            read(text)
+        except ValueError:
+            continue
+        assert len(text) < 2000  # what orjson reads and nothing has to be looked for in
