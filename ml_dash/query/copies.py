@@ -32,14 +32,17 @@ def renew_if_behind(run: str, journal: str, shape: Shape) -> None:
 
 def renew(run: str, journal: str, shape: Shape) -> None:
     """The same for a copy that is known to be damaged or too old."""
-    if not os.access(os.path.dirname(journal), os.W_OK) or os.environ.get(SWITCH, "").strip() == "0" or writer_of(run):
-        return
-    size = os.path.getsize(journal)
-    if size < 2 * _refused.get(journal, 0):
-        return
-    with contextlib.suppress(OSError):
-        if not compaction.build(journal, shape) and windows.coverage_of(journal) is None:
-            _refused[journal] = size
+    with contextlib.suppress(Exception):  # whatever is odd about a journal, it is read without a copy
+        if not _may_make(run, journal):
+            return
+        size = os.path.getsize(journal)
+        if size >= 2 * _refused.get(journal, 0) and not compaction.build(journal, shape):
+            _refused[journal] = size if windows.coverage_of(journal) is None else 0
+
+
+def _may_make(run: str, journal: str) -> bool:
+    is_off = os.environ.get(SWITCH, "").strip() == "0"
+    return not is_off and os.access(os.path.dirname(journal), os.W_OK) and not writer_of(run)
 
 
 def _is_behind(journal: str) -> bool:
