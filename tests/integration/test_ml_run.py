@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import resource
 import shutil
 import signal
 import struct
@@ -22,6 +23,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from ml_dash import ExperimentError, InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, MLRun
 from ml_dash.errors import StorageError
@@ -800,6 +802,31 @@ def test_a_wandb_that_hangs_stops_neither_training_nor_the_end(tmp_path):
     assert 19 <= run.health()["wandb_waiting"]
     release.set()
     assert run._link.join(10)
+
+
+def test_adding_metrics_waits_for_nothing(tmp_path):
+    """The disk refuses, wandb hangs and the writer stands still; a call that waited would give the processor back."""
+    release = multiprocessing.Event()
+    run = create(tmp_path)
+    run._link = WandbLink(BrokenRun(release), run._warn)
+    run.add_metrics({"step": -1})
+    assert run.experiment.flush(SUBPROCESS_SECONDS)  # the writer is up, and says who it is
+    writer = run.experiment.health()["writer_pid"]
+    with FileLock(Path(run.run_dir) / ".manager.lock"):
+        os.kill(writer, signal.SIGSTOP)
+        try:
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            for step in range(1_000):
+                run.add_metrics({"step": step})
+            waits = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+        finally:
+            os.kill(writer, signal.SIGCONT)
+            release.set()
+    run.finish()
+
+    assert waits <= 10  # another thread of this process may want the interpreter
+    assert [{"step": step} for step in range(-1, 1_000)] == points(run)
+    assert 0 == run.health()["wandb_waiting"]
 
 
 def test_a_queue_that_is_full_drops_for_wandb_alone_and_says_so():
