@@ -1,8 +1,8 @@
 """Ids that grow with time and are made without asking anyone.
 
 A run's id is a 64-bit number: 42 bits of milliseconds since 2024-01-01 UTC, 10 bits of worker (the process id), 12 bits
-of sequence. A file's id is the milliseconds since 1970, 12 bits of counter, as decimal text. Both are safe from
-several threads and in a forked child, and keep growing when the clock is set back.
+of sequence. A file's id is the milliseconds since 1970 and 12 bits that no other process is likely to have, as decimal
+text. Both are safe from several threads and in a forked child, and keep growing when the clock is set back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ SEQUENCE_BITS = 12
 WORKER_BITS = 10
 
 _NS_PER_MS = 1_000_000
-_MULTIPLIER = 6364136223846793005
-"""Of Knuth's linear congruential generator (MMIX): as random as the start of a counter has to be, without a system call."""
-
-_STATE_MASK = (1 << 64) - 1
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _WORKER_MASK = (1 << WORKER_BITS) - 1
 
@@ -53,36 +49,34 @@ class _RunIds:
 
 
 class _FileIds:
-    """The last id given. Each new millisecond starts its counter at random, so two processes rarely meet."""
+    """The last id given. Its 12 bits are the part of the millisecond, mixed with a number of this process.
 
-    __slots__ = ("_last", "_lock", "_state")
+    Mixed, because processes that work in step ask at the same moments.
+    """
+
+    __slots__ = ("_last", "_lock", "_mixer")
 
     def __init__(self, last: int = 0) -> None:
         self._lock = threading.RLock()
         # Not from the module random: the user's seed must neither repeat our ids nor be disturbed by them.
-        self._state = int.from_bytes(os.urandom(8))
+        self._mixer = int.from_bytes(os.urandom(2)) & _SEQUENCE_MASK
         self._last = last
 
     def next(self) -> int:
         with self._lock:
             while True:
                 before = self._last
-                last = before + 1
-                clock = time.time_ns() // _NS_PER_MS
-                if clock > before >> SEQUENCE_BITS:
-                    last = clock << SEQUENCE_BITS | self._random_sequence()
+                last = (time.time_ns() << SEQUENCE_BITS) // _NS_PER_MS ^ self._mixer
+                if last <= before:
+                    last = before + 1
                 if self._last == before:  # as above
                     self._last = last
                     return last
 
-    def _random_sequence(self) -> int:
-        self._state = (self._state * _MULTIPLIER + 1) & _STATE_MASK
-        return self._state >> (64 - SEQUENCE_BITS)
-
     def in_child(self) -> _FileIds:
-        # The parent goes on in this millisecond; the child begins at random in the next one.
+        # The parent goes on in this millisecond; the child begins in the next one, where its own number puts it.
         child = _FileIds()
-        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | child._random_sequence()
+        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | child._mixer
         return child
 
 

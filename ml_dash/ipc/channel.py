@@ -15,7 +15,7 @@ from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ExperimentError
 from ml_dash.ipc import slab as slabs
 from ml_dash.ipc.control import ENDING_SIZE, Control, State, Word
-from ml_dash.ipc.frame_buffer import FrameBuffer, Place
+from ml_dash.ipc.frame_buffer import FrameBuffer
 from ml_dash.ipc.launch import Assignment
 from ml_dash.ipc.ring import CLOSED, FULL, Producer
 from ml_dash.ipc.supervisor import Supervisor
@@ -74,8 +74,9 @@ class Channel:
             ring_bell=bell,
         )
         self.add_cost = self._producer.add_cost
-        # An attribute and not a method: this is the path of every call, and one call less is a tenth of it.
+        # Attributes and not methods: this is the path of every call, and one call less is a tenth of it.
         self.publish = self._producer.push
+        self.take_place = self._frames.take
         self._closed = threading.Lock()
 
     def start(self) -> None:
@@ -86,14 +87,11 @@ class Channel:
         """Whether a frame of ``nbytes`` can go through the frame ring; if not it goes through a file."""
         return self._frames.fits(nbytes)
 
-    def take_place(self, nbytes: int) -> Place | None:
-        """Room for a frame's pixels in ``memory``; None if the frame is dropped (counted) or no longer fits."""
-        place = self._frames.take(nbytes)
-        if place is None and self._frames.fits(nbytes):
-            self._words[Word.DROPPED] += 1
-            if self._config.frame_policy == "block":
-                self._warn("the writer makes no progress and the frame buffer is full: frames are dropped and counted")
-        return place
+    def count_drop(self) -> None:
+        """A frame found no room, though it would fit."""
+        self._words[Word.DROPPED] += 1
+        if self._config.frame_policy == "block":
+            self._warn("the writer makes no progress and the frame buffer is full: frames are dropped and counted")
 
     def require_open(self) -> None:
         """Raise ``ExperimentError`` if the experiment was closed."""
@@ -161,6 +159,7 @@ class Channel:
         """In a forked child: let go of what belongs to the parent, without touching what it does."""
         self._supervisor.disarm()
         self._producer.disarm()
+        self._frames.forget_views()
         self._control.close()
         self._slab.disarm()
         self._closed = threading.Lock()

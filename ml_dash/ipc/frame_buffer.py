@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
+from typing import Any
 
 from ml_dash.ipc.control import ASLEEP, FRAMES_OFFSET, Control, Word
 from ml_dash.ipc.slab import Slab
@@ -22,6 +23,10 @@ from ml_dash.records.record import ALIGNMENT
 
 CHUNK = 8 * 1024 * 1024
 """Memory is reserved in pieces of this size: the first within the first frame's call (about 1 ms), the rest beside it."""
+
+PATIENT_FRAMES = 2
+"""So many frames may wait for a writer that is asleep before one rings: a bell is a system call that wakes a process,
+half as long as the copy of a frame, and a writer that is asleep looks by itself within ``IDLE_POLL_S``."""
 
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
@@ -32,13 +37,21 @@ _WAITING = int(Word.WAITING)
 
 
 class Place:
-    """Room for one frame. Exactly one of ``publish`` and ``abandon`` ends its use by the caller."""
+    """Room for one frame. Exactly one of ``publish`` and ``abandon`` ends its use by the caller.
 
-    __slots__ = ("free_at", "offset", "size")
+    Attributes:
+        offset: where it is in the shared memory.
+        size: its bytes.
+        view: whatever the caller looks at it through; kept with the room for the next frame that gets it.
+        free_at: the position of the record ring's tail from which on it is free.
+    """
+
+    __slots__ = ("free_at", "offset", "size", "view")
 
     def __init__(self, start: int, size: int) -> None:
         self.offset = FRAMES_OFFSET + start
         self.size = size
+        self.view: Any = None
         self.free_at = _NEVER
 
     def publish(self, record_end: int) -> None:
@@ -50,6 +63,10 @@ class Place:
         self.free_at = 0
 
 
+_NONE: list[Place] = []
+"""The free places of a size that no frame has had; always empty."""
+
+
 class FrameBuffer:
     """Hands out places. Any thread may take one, and so may a signal handler inside a call of another one.
 
@@ -59,7 +76,8 @@ class FrameBuffer:
         size: bytes asked for. ``size`` afterwards says what the machine could give, as far as is known.
         drop: True gives None when there is no room (policy ``drop``), False waits (policy ``block``).
         may_wait: asked while there is no room; False gives the frame up. It is given the seconds waited so far.
-        ring_bell: called when a frame has to wait, when the writer is asleep, and for every quarter of the buffer.
+        ring_bell: called when a frame has to wait, when several wait for a writer that is asleep, and for every quarter
+            of the buffer.
     """
 
     def __init__(
@@ -80,7 +98,7 @@ class FrameBuffer:
         self._ring_bell = ring_bell
         self._lock = threading.RLock()
         self._used: deque[Place] = deque()
-        self._free: dict[int, list[int]] = {}
+        self._free: defaultdict[int, list[Place]] = defaultdict(list)
         self._frontier = 0
         self._ready = 0
         self._since_bell = 0
@@ -90,9 +108,8 @@ class FrameBuffer:
     @property
     def waiting(self) -> int:
         """Bytes in use by frames that are not on disk yet."""
-        with self._lock:
-            self._release()
-            return sum(place.size for place in list(self._used))
+        applied = self._words[_TAIL]
+        return sum(place.size for place in list(self._used) if place.free_at > applied)
 
     def fits(self, nbytes: int) -> bool:
         """Whether a frame of ``nbytes`` can ever go through; the first call reserves the first piece."""
@@ -102,79 +119,88 @@ class FrameBuffer:
 
     def take(self, nbytes: int) -> Place | None:
         """A place for ``nbytes``, or None if the frame does not fit (see ``fits``) or is to be dropped."""
-        if (self._grower is None or nbytes > self.size // 2) and not self.fits(nbytes):
-            return None
-        place = self._try_take(nbytes)
-        if place is not None:
-            return place
-        self._ring_bell()
-        if self._drop:
-            return self._try_take(nbytes)
-        self._words[_WAITING] = 1
-        try:
-            return self._wait(nbytes)
-        finally:
-            self._words[_WAITING] = 0
-
-    def _wait(self, nbytes: int) -> Place | None:
-        began, nap = time.monotonic(), _FIRST_NAP_S
-        while self.fits(nbytes) and self._may_wait(time.monotonic() - began):
-            time.sleep(nap)
-            nap = min(nap * 2, _LONGEST_NAP_S)
-            place = self._try_take(nbytes)
-            if place is not None:
-                return place
-        return self._try_take(nbytes)
-
-    def close(self) -> None:
-        """End the reserving thread. Idempotent."""
-        self._closing = True
-        if self._grower is not None and self._grower.is_alive():
-            self._grower.join(5.0)
-
-    # A signal handler may come in between any two calls below, and take a place itself. So what is looked at is first
-    # taken out, by one call that nothing can divide, and put back if it is not wanted.
-
-    def _try_take(self, nbytes: int) -> Place | None:
         need = (nbytes + ALIGNMENT - 1) & -ALIGNMENT
-        with self._lock:
-            self._release()
-            start = self._find(need)
-            if start is None:
+        place = self._reuse(need)
+        if place is None:
+            if (self._grower is None or nbytes > self.size // 2) and not self.fits(nbytes):
                 return None
-            place = Place(start, need)
-            self._used.append(place)
+            place = self._try_take(need) or self._insist(nbytes, need)
+            if place is None:
+                return None
         self._since_bell += need
-        if self._words[_SLEEPING] == ASLEEP or self._since_bell > self.size // 4:
+        if (self._words[_SLEEPING] == ASLEEP and len(self._used) > PATIENT_FRAMES) or self._since_bell > self.size // 4:
             self._since_bell = 0
             self._ring_bell()
         return place
 
-    def _release(self) -> None:
-        applied = self._words[_TAIL]
-        while True:
-            try:
-                place = self._used.popleft()
-            except IndexError:
-                return
-            if place.free_at > applied:
-                self._used.appendleft(place)
-                return
-            self._give_back(place.offset - FRAMES_OFFSET, place.size)
+    def _insist(self, nbytes: int, need: int) -> Place | None:
+        """There is no room: wake the writer, and wait for it unless frames are dropped."""
+        self._ring_bell()
+        if self._drop:
+            return self._try_take(need)
+        self._words[_WAITING] = 1
+        try:
+            return self._wait(nbytes, need)
+        finally:
+            self._words[_WAITING] = 0
 
-    def _give_back(self, start: int, size: int) -> None:
-        self._free.setdefault(size, []).append(start)
+    def _wait(self, nbytes: int, need: int) -> Place | None:
+        began, nap = time.monotonic(), _FIRST_NAP_S
+        while self.fits(nbytes) and self._may_wait(time.monotonic() - began):
+            time.sleep(nap)
+            nap = min(nap * 2, _LONGEST_NAP_S)
+            place = self._try_take(need)
+            if place is not None:
+                return place
+        return self._try_take(need)
 
-    def _find(self, need: int) -> int | None:
-        """Where ``need`` bytes are free: a place of that size, else memory never used, else what can be joined."""
-        same_size = self._free.get(need)
-        if same_size:
+    def close(self) -> None:
+        """End the reserving thread, and let go of the views. Idempotent."""
+        self._closing = True
+        self.forget_views()
+        if self._grower is not None and self._grower.is_alive():
+            self._grower.join(5.0)
+
+    def forget_views(self) -> None:
+        """Let go of what looks at the memory, so that it can be unmapped."""
+        for place in [*self._used, *(place for places in list(self._free.values()) for place in places)]:
+            place.view = None
+
+    # A signal handler may come in between any two calls below, and take a place itself. So what is looked at is first
+    # taken out, by one call that nothing can divide, and put back if it is not wanted.
+
+    def _reuse(self, need: int) -> Place | None:
+        """A free place of just that size, the one that was used last: what nearly every frame gets."""
+        used = self._used
+        with self._lock:
+            applied = self._words[_TAIL]
             try:
-                return same_size.pop()
-            except IndexError:
-                pass  # a signal handler has taken the last one
-        start = self._advance(need)
-        return start if start is not None else self._join(need)
+                while used:
+                    place = used.popleft()
+                    if place.free_at > applied:
+                        used.appendleft(place)
+                        break
+                    self._free[place.size].append(place)
+                place = self._free.get(need, _NONE).pop()
+            except IndexError:  # there is none; or a signal handler has taken the last one
+                return None
+            place.free_at = _NEVER
+            used.append(place)
+        return place
+
+    def _try_take(self, need: int) -> Place | None:
+        place = self._reuse(need)
+        if place is not None:
+            return place
+        with self._lock:
+            start = self._advance(need)
+            if start is None:
+                start = self._join(need)
+            if start is None:
+                return None
+            place = Place(start, need)
+            self._used.append(place)
+        return place
 
     def _advance(self, need: int) -> int | None:
         while True:
@@ -190,13 +216,13 @@ class FrameBuffer:
 
     def _join(self, need: int) -> int | None:
         """Join free neighbours until ``need`` bytes are found: for frames of changing sizes."""
-        free, self._free = self._free, {}
+        free, self._free = self._free, defaultdict(list)
         found = None
-        for start, end in _joined(free):
+        for start, end in _joined([place for places in free.values() for place in places]):
             taken = need if found is None and end - start >= need else 0
             found = start if taken else found
             if end - start > taken:
-                self._give_back(start + taken, end - start - taken)
+                self._free[end - start - taken].append(Place(start + taken, end - start - taken))
         return found
 
     def _start(self) -> None:
@@ -227,10 +253,10 @@ class FrameBuffer:
             return True
 
 
-def _joined(free: dict[int, list[int]]) -> list[tuple[int, int]]:
+def _joined(free: list[Place]) -> list[tuple[int, int]]:
     """Free places by their start, neighbours as one; each as where it starts and where it ends."""
     joined: list[tuple[int, int]] = []
-    for start, size in sorted((start, size) for size, starts in free.items() for start in starts):
+    for start, size in sorted((place.offset - FRAMES_OFFSET, place.size) for place in free):
         if joined and joined[-1][1] == start:
             joined[-1] = (joined[-1][0], start + size)
         else:

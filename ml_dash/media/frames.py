@@ -84,14 +84,41 @@ def copy_into(array: np.ndarray[Any, Any], buffer: memoryview | mmap.mmap, offse
     Raises:
         TypeError: The buffer ends before the frame does.
     """
+    copy_to(array, room_for(array, buffer, offset))
+
+
+def room_for(array: np.ndarray[Any, Any], buffer: memoryview | mmap.mmap, offset: int) -> np.ndarray[Any, Any]:
+    """A place in a buffer as an array that takes the pixels of frames like this one: C order, native byte order.
+
+    Args:
+        array: A frame that `check_frame` accepted.
+        buffer: Writable memory with room for the frame. It stays referenced while the result lives.
+        offset: Bytes from the start of the buffer; any alignment.
+
+    Raises:
+        TypeError: The buffer ends before the frame would.
+    """
     dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
-    target: np.ndarray[Any, Any] = np.ndarray(array.shape, dtype, buffer, offset)
-    if _has_whole_rows(array):
+    return np.ndarray(array.shape, dtype, buffer, offset)
+
+
+def copy_to(array: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
+    """Copy a frame's pixels to where `room_for` made room for them."""
+    if has_whole_rows(array):
         np.copyto(target, array)
         return
     # numpy would loop over each pixel's 3 or 4 values (mirrored, BGR, transposed from CHW): 4-5 times slower.
     for channel in range(array.shape[2]):
         np.copyto(target[..., channel], array[..., channel])
+
+
+def has_whole_rows(array: np.ndarray[Any, Any]) -> bool:
+    """Whether numpy can copy a frame a row at a time: it has no channels, or the pixels of a row lie side by side."""
+    if array.flags.c_contiguous or array.ndim == 2:
+        return True
+    _, pixel_stride, channel_stride = array.strides
+    itemsize = array.itemsize
+    return channel_stride == itemsize and pixel_stride == itemsize * array.shape[2]
 
 
 def view(buffer: memoryview | mmap.mmap, offset: int, spec: FrameSpec) -> np.ndarray[Any, Any]:
@@ -151,15 +178,6 @@ def check_suffix(name: str) -> str:
         if lowered.endswith(suffix):
             return image_format
     raise InvalidValueError(f"{name!r} is not the name of an image; supported are {', '.join(FORMAT_OF_SUFFIX)}")
-
-
-def _has_whole_rows(array: np.ndarray[Any, Any]) -> bool:
-    """Whether numpy can copy it a row at a time: it has no channels, or the pixels of a row lie side by side."""
-    if array.flags.c_contiguous or array.ndim == 2:
-        return True
-    _, pixel_stride, channel_stride = array.strides
-    itemsize = array.itemsize
-    return channel_stride == itemsize and pixel_stride == itemsize * array.shape[2]
 
 
 def _as_array(source: Any) -> np.ndarray[Any, Any]:

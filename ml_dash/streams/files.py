@@ -146,10 +146,8 @@ class Files(OfRun, Folder):
             InvalidNameError: the path cannot be a place on disk.
             InvalidTypeError: an option is not known; the text names the closest one.
         """
-        if folder is None and not options:
-            return self
         if options or not isinstance(folder, str):
-            return Folder(self._owner, folder, **options)
+            return self if folder is None and not options else Folder(self._owner, folder, **options)
         found = self._folders.get(folder)
         if found is None:
             check_file_path(folder)

@@ -7,15 +7,15 @@ import time
 from typing import Any, ClassVar
 
 from ml_dash.errors import InvalidNameError, InvalidValueError
-from ml_dash.media.frames import check_frame, check_quality
 from ml_dash.query.frames import FrameReader, FramesReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import to_plain
 from ml_dash.storage import reading
+from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
 from ml_dash.streams.hints import Hinted, OfRun, check_time_name
 from ml_dash.streams.owner import Owner, to_timestamp
-from ml_dash.streams.pixels import publish_frame
+from ml_dash.streams.pixels import FrameKind, kind_of, publish_frame
 
 _FRAME = int(Kind.FRAME)
 _OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame", "writer", "writer_seq"))
@@ -31,6 +31,7 @@ class FrameStream(Hinted, FrameReader):
         super().__init__(owner, topic)
         self._owner = owner
         self._key = topic.encode()
+        self._kind: FrameKind | None = None
         self._numbers: dict[str, itertools.count[int]] = {}
 
     def append(
@@ -56,15 +57,18 @@ class FrameStream(Hinted, FrameReader):
         suffix = _FORMATS.get(str(format))
         if suffix is None:
             raise InvalidValueError(f"{self._what}: format={format!r} is not known; use 'jpeg' or 'png'")
-        pixels, spec = check_frame(frame, suffix=suffix)
-        quality = check_quality(quality)
+        kind, pixels = self._kind, frame
+        if kind is None or not kind.has(frame, suffix, quality):
+            pixels, kind = kind_of(frame, suffix, quality)
+            self._kind = kind
         about: dict[str, Any] = {
             "timestamp": when if _ts is None else to_timestamp(_ts, self._what),
-            "shape": list(pixels.shape),
+            "shape": kind.shape,
             **(self._checked(fields, timed=_ts is not None) if fields else {}),
             "seq": self._next_number(),  # last, so that a wrong call takes no number
         }
-        publish_frame(self._owner, _FRAME, self._key, about, pixels, spec, suffix, quality, when, started)
+        start = to_json(about)[:-1] + b","
+        publish_frame(self._owner, _FRAME, self._key, start, pixels, kind, when, started)
         return self
 
     def flush(self) -> FrameStream:

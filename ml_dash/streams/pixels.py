@@ -7,112 +7,127 @@ import mmap
 import os
 from typing import Any
 
-from ml_dash.ipc.channel import Channel
-from ml_dash.ipc.frame_buffer import Place
-from ml_dash.media.frames import FrameSpec, copy_into
+import numpy as np
+
+from ml_dash.media.frames import FrameSpec, check_frame, check_quality, copy_into, copy_to, has_whole_rows, room_for
 from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
 from ml_dash.storage.documents import to_json
 from ml_dash.streams.owner import Owner
 
 
+class FrameKind:
+    """What the frames of one camera have in common: a stream keeps the last one, and looks no further for the next.
+
+    Attributes:
+        shape: that of the user's arrays.
+        spec: their shape and type as ``check_frame`` returns it.
+        head: what a record says of every one of them, as the start of a JSON member.
+        has_whole_rows: whether numpy copies them in one go.
+    """
+
+    __slots__ = ("_dtype", "_quality", "_strides", "_suffix", "has_whole_rows", "head", "shape", "spec")
+
+    def __init__(self, pixels: np.ndarray[Any, Any], spec: FrameSpec, suffix: str, quality: int) -> None:
+        self.shape, self._dtype, self._suffix, self._quality = pixels.shape, pixels.dtype, suffix, quality
+        self._strides = pixels.strides
+        self.has_whole_rows = has_whole_rows(pixels)
+        self.spec = spec
+        frame = {"h": spec.height, "w": spec.width, "c": spec.channels, "dtype": spec.dtype, "nbytes": spec.nbytes}
+        self.head = to_json({"frame": frame | {"suffix": suffix, "quality": quality}})[1:-2] + b","
+
+    def has(self, image: object, suffix: str, quality: object) -> bool:
+        """Whether a frame is of this kind, so that nothing of it needs another check."""
+        return (
+            type(image) is np.ndarray
+            and image.shape == self.shape
+            and image.strides == self._strides
+            and image.dtype is self._dtype
+            and suffix == self._suffix
+            and type(quality) is int
+            and quality == self._quality
+        )
+
+
+def kind_of(image: object, suffix: str, quality: object) -> tuple[np.ndarray[Any, Any], FrameKind]:
+    """Check a frame that is the first of its kind, and the quality that it is to have.
+
+    Args:
+        image: what the user gave.
+        suffix: ``jpeg`` or ``png``.
+        quality: what the user gave.
+
+    Returns:
+        The frame as an array, and its kind.
+
+    Raises:
+        InvalidTypeError: it is no array, or its dtype is no number.
+        InvalidValueError: its shape is no frame's, or the quality is none.
+    """
+    checked = check_quality(quality)
+    pixels, spec = check_frame(image, suffix=suffix)
+    return pixels, FrameKind(pixels, spec, suffix, checked)
+
+
 def publish_frame(
-    owner: Owner,
-    kind: int,
-    key: bytes,
-    about: dict[str, Any],
-    pixels: Any,
-    spec: FrameSpec,
-    suffix: str,
-    quality: int,
-    when: float,
-    started_ns: int,
+    owner: Owner, record: int, key: bytes, about: bytes, pixels: Any, kind: FrameKind, when: float, started_ns: int
 ) -> bool:
     """Copy the pixels and publish their record. False if the frame was dropped (counted).
 
     Args:
         owner: the experiment.
-        kind: ``IMAGE`` or ``FRAME``.
+        record: ``IMAGE`` or ``FRAME``.
         key: the record's key.
-        about: more facts for the record's data.
-        pixels: an array that ``check_frame`` accepted.
-        spec: what it returned.
-        suffix: ``jpeg`` or ``png``.
-        quality: 1 to 100, for JPEG.
+        about: the start of the record's data: a JSON object up to where a member can be added.
+        pixels: a frame of that kind.
+        kind: its kind.
         when: seconds since 1970.
         started_ns: when the user's call began.
     """
     channel = owner.channel
-    frame = {
-        "h": spec.height,
-        "w": spec.width,
-        "c": spec.channels,
-        "dtype": spec.dtype,
-        "nbytes": spec.nbytes,
-        "suffix": suffix,
-        "quality": quality,
-    }
     try:
-        place = channel.take_place(spec.nbytes)
-        if place is None and not channel.fits_frames(spec.nbytes):
-            return _publish_by_file(owner, kind, key, about, pixels, frame, when, started_ns)
+        place = channel.take_place(kind.spec.nbytes)
         if place is None:
+            if not channel.fits_frames(kind.spec.nbytes):
+                return _publish_by_file(owner, record, key, about, pixels, kind, when, started_ns)
+            channel.count_drop()
             channel.add_cost(started_ns)
             return False
-        return _publish_at(channel, place, kind, key, about, pixels, frame, when, started_ns)
+        try:
+            if place.view is None or place.view[0] is not kind:
+                place.view = kind, room_for(pixels, channel.memory, place.offset)
+            if kind.has_whole_rows:
+                place.view[1][...] = pixels
+            else:
+                copy_to(pixels, place.view[1])
+            data = b'%b%b"offset":%d}}' % (about, kind.head, place.offset)
+            end = channel.publish(record, key, data, when, started_ns)
+        except BaseException:
+            place.abandon()
+            raise
     except ValueError:  # the memory was let go: another thread has closed the run meanwhile
         channel.require_open()
         raise
-
-
-def _publish_at(
-    channel: Channel,
-    place: Place,
-    kind: int,
-    key: bytes,
-    about: dict[str, Any],
-    pixels: Any,
-    frame: dict[str, Any],
-    when: float,
-    started_ns: int,
-) -> bool:
-    try:
-        copy_into(pixels, channel.memory, place.offset)
-        frame["offset"] = place.offset
-        end = channel.publish(kind, key, to_json({**about, "frame": frame}), when, started_ns)
-    except BaseException:
-        place.abandon()
-        raise
-    if end:
-        place.publish(end)
-    else:
-        place.abandon()
+    place.free_at = end  # 0, for a record that was not published, is at once
     return bool(end)
 
 
 def _publish_by_file(
-    owner: Owner,
-    kind: int,
-    key: bytes,
-    about: dict[str, Any],
-    pixels: Any,
-    frame: dict[str, Any],
-    when: float,
-    started_ns: int,
+    owner: Owner, record: int, key: bytes, about: bytes, pixels: Any, kind: FrameKind, when: float, started_ns: int
 ) -> bool:
     """A frame larger than the ring goes through a file beside the run: slower, and nothing else waits for it."""
     name = f"{layout.SPILL}/{owner.tag or 'main'}-{file_id()}.raw"
     path = os.path.join(owner.folder, name)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        _write(path, pixels, frame["nbytes"])
+        _write(path, pixels, kind.spec.nbytes)
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(path)
-        owner.channel.refuse(f"a frame of {frame['nbytes']} bytes was given up: {error}")
+        owner.channel.refuse(f"a frame of {kind.spec.nbytes} bytes was given up: {error}")
         return False
-    frame["raw"] = name
-    return bool(owner.channel.publish(kind, key, to_json({**about, "frame": frame}), when, started_ns))
+    data = b"%b%b%b}" % (about, kind.head, to_json({"raw": name})[1:])
+    return bool(owner.channel.publish(record, key, data, when, started_ns))
 
 
 def _write(path: str, pixels: Any, nbytes: int) -> None:

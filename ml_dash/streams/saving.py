@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Never
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError, StorageError
-from ml_dash.media.frames import FORMAT_OF_SUFFIX, check_frame, check_quality, check_suffix
+from ml_dash.media.frames import FORMAT_OF_SUFFIX, check_suffix
 from ml_dash.query.file_about import check_about
 from ml_dash.query.files import FolderReader, Record
 from ml_dash.records.record import Kind
@@ -18,10 +18,10 @@ from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
 from ml_dash.storage.disk import ChangedError, copy_file
 from ml_dash.storage.documents import to_json
-from ml_dash.storage.names import check_file_path
+from ml_dash.storage.names import check_file_path, plain_file_name
 from ml_dash.streams.hints import Hinted
 from ml_dash.streams.owner import Owner
-from ml_dash.streams.pixels import publish_frame
+from ml_dash.streams.pixels import FrameKind, kind_of, publish_frame
 
 MAX_FILE_BYTES = 100_000_000_000
 """The largest file that is taken, 100 GB as in the published client: a larger one is mostly a mistake, and fills disks."""
@@ -46,6 +46,7 @@ class FolderSaver(Hinted, FolderReader):
         super().__init__(owner, folder, **options)
         self._owner = owner
         self._path = f"/{self._folder}"
+        self._kind: FrameKind | None = None
 
     def save_image(
         self,
@@ -85,15 +86,15 @@ class FolderSaver(Hinted, FolderReader):
         folder, filename = self._split(to)
         # A dictionary for the usual endings: a name is new with each frame, and this is the path of every one.
         suffix = FORMAT_OF_SUFFIX.get(filename[filename.rfind(".") :]) or check_suffix(filename)
-        if type(quality) is not int or quality != 95:  # 95.0 equals 95
-            quality = check_quality(quality)
-        pixels, spec = check_frame(image, suffix=suffix)
+        kind, pixels = self._kind, image
+        if kind is None or not kind.has(image, suffix, quality):
+            pixels, kind = kind_of(image, suffix, quality)
+            self._kind = kind
         record = {"id": file_id(), "path": folder, "filename": filename, "contentType": _CONTENT_TYPES[suffix]}
         entry = record
         if self._options or not (description is None and tags is None and metadata is None and bindrs is None):
             entry = {**record, **self._about(description, tags, metadata, bindrs)}
-        key = to_json(entry)
-        published = publish_frame(self._owner, _IMAGE, key, {}, pixels, spec, suffix, quality, when, started)
+        published = publish_frame(self._owner, _IMAGE, to_json(entry), b"{", pixels, kind, when, started)
         record["status"] = "queued" if published else "dropped"
         return record
 
@@ -212,6 +213,8 @@ class FolderSaver(Hinted, FolderReader):
 
     def _split(self, to: object) -> tuple[str, str]:
         """The record's ``path`` (with a leading slash) and ``filename``."""
+        if type(to) is str and plain_file_name(to) is not None:
+            return self._path, to
         segments = check_file_path(to)
         if len(segments) == 1:
             return self._path, segments[0]
