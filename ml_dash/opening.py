@@ -7,8 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ExperimentError, StorageError
@@ -18,8 +17,7 @@ from ml_dash.storage import layout
 from ml_dash.storage.documents import to_json
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """What the writer puts into experiment.json, and what environment.json begins with."""
 
     root: str
@@ -57,7 +55,7 @@ def open_channel(
     tag = "" if lock_fd >= 0 else _new_tag()
     try:
         channel = Channel(folder, tag, config, lock_fd, warn)
-        channel.publish(Kind.OPEN, b"", to_json(asdict(opening)), time.time())
+        channel.publish(Kind.OPEN, b"", to_json(opening._asdict()), time.time())
         channel.start()
     except BaseException:
         if lock_fd >= 0:

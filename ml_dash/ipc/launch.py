@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 from ml_dash.ipc.slab import Slab
 from ml_dash.project import current_folder
@@ -46,8 +46,7 @@ _QUIET_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if hasattr(signa
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """What a writer needs to know that does not travel through the ring.
 
     Attributes:
@@ -132,7 +131,7 @@ def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
     ours, theirs = socket.socketpair()
     try:
         inherited = [slab.fd, theirs.fileno(), *([lock_fd] if lock_fd >= 0 else [])]
-        boot = asdict(assignment) | {
+        boot = assignment._asdict() | {
             "path": _search_path(),
             "root": _ROOT,
             "entry": WRITER_ENTRY,
@@ -169,9 +168,7 @@ def start_helper(entry: str, boot: Mapping[str, object], inherited: Sequence[int
 def run_on_thread(assignment: Assignment, slab: Slab) -> threading.Thread:
     """Run the same writer on a thread of this process: where no process or no shared memory can be had."""
     module = importlib.import_module(WRITER_ENTRY)
-    thread = threading.Thread(
-        target=module.run_on_thread, args=(replace(assignment), slab), name="ml_dash-writer", daemon=True
-    )
+    thread = threading.Thread(target=module.run_on_thread, args=(assignment, slab), name="ml_dash-writer", daemon=True)
     thread.start()
     return thread
 

@@ -17,7 +17,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ml_dash.ipc.control import FRAMES_OFFSET
 
@@ -34,15 +33,24 @@ class NoSharedMemoryError(Exception):
     """No kind of shared memory can be had; the writer then runs on a thread. Never leaves ``ml_dash``."""
 
 
-@dataclass(slots=True)
 class Slab:
-    """A mapping and the descriptor to inherit (-1 for memory private to this process)."""
+    """A mapping and the descriptor to inherit.
 
-    kind: str
-    fd: int
-    memory: mmap.mmap
-    size: int
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    Args:
+        kind: how it was made.
+        fd: the descriptor; -1 for memory private to this process.
+        memory: the mapping.
+        size: its bytes.
+    """
+
+    __slots__ = ("_lock", "fd", "kind", "memory", "size")
+
+    def __init__(self, kind: str, fd: int, memory: mmap.mmap, size: int) -> None:
+        self.kind = kind
+        self.fd = fd
+        self.memory = memory
+        self.size = size
+        self._lock = threading.Lock()
 
     def reserve(self, offset: int, length: int) -> bool:
         """Make sure that ``length`` bytes at ``offset`` exist for real. False if the machine has no room for them."""

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 from ml_dash.ipc import launch
 from ml_dash.ipc.control import Control, State, Word
@@ -137,7 +136,7 @@ class Supervisor:
         os.close(fd)
 
     def _start_writer(self) -> None:
-        assignment = replace(self._assignment, suspicion=self._suspicion)
+        assignment = self._assignment._replace(suspicion=self._suspicion)
         if self._slab.fd >= 0 and launch.can_launch():
             try:
                 self._writer = launch.launch(assignment, self._slab, self._lock_fd)
@@ -193,7 +192,7 @@ class Supervisor:
             self._writer = None
             # What crashes a process must not be tried in this one.
             suspicion = launch.GUILTY if crashed else self._suspicion
-            self._thread_writer = launch.run_on_thread(replace(self._assignment, suspicion=suspicion), self._slab)
+            self._thread_writer = launch.run_on_thread(self._assignment._replace(suspicion=suspicion), self._slab)
         else:
             self._start_writer()
 

@@ -7,9 +7,8 @@ channels. Nothing here converts values; the writer process does that later from 
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +31,7 @@ _TYPE_CODES = "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]
 _PILLOW_MODES = frozenset({"1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "RGB", "RGBA"})
 
 
-@dataclass(frozen=True, slots=True)
-class FrameSpec:
+class FrameSpec(NamedTuple):
     """The shape and type of a frame's pixels as they lie in shared memory: C order, native byte order.
 
     Attributes:

@@ -291,7 +291,7 @@ def resident_bytes() -> int:
 
 def main(boot: Mapping[str, Any], disk: Disk | None = None) -> None:
     """The writer process. Never returns."""
-    assignment = Assignment(**{name: boot[name] for name in Assignment.__slots__})
+    assignment = Assignment(**{name: boot[name] for name in Assignment._fields})
     try:
         _ignore_signals()
         _step_back()
