@@ -62,7 +62,7 @@ class _FileIds:
         self._mixer = int.from_bytes(os.urandom(2)) & _SEQUENCE_MASK
         self._last = last
 
-    def next(self) -> int:
+    def next(self) -> str:
         with self._lock:
             while True:
                 before = self._last
@@ -71,7 +71,7 @@ class _FileIds:
                     last = before + 1
                 if self._last == before:  # as above
                     self._last = last
-                    return last
+                    return str(last)
 
     def in_child(self) -> _FileIds:
         # The parent goes on in this millisecond; the child begins in the next one, where its own number puts it.
@@ -106,4 +106,4 @@ def generate_snowflake_id() -> int:
 
 def file_id() -> str:
     """Return a new id for a file: 16 decimal digits (17 from the year 2047), growing, never the same in one process."""
-    return str(_Ids.files.next())
+    return _Ids.files.next()

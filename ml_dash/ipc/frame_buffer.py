@@ -108,8 +108,9 @@ class FrameBuffer:
     @property
     def waiting(self) -> int:
         """Bytes in use by frames that are not on disk yet."""
-        applied = self._words[_TAIL]
-        return sum(place.size for place in list(self._used) if place.free_at > applied)
+        with self._lock:
+            self._release()
+            return sum(place.size for place in list(self._used))
 
     def fits(self, nbytes: int) -> bool:
         """Whether a frame of ``nbytes`` can ever go through; the first call reserves the first piece."""
@@ -120,18 +121,36 @@ class FrameBuffer:
     def take(self, nbytes: int) -> Place | None:
         """A place for ``nbytes``, or None if the frame does not fit (see ``fits``) or is to be dropped."""
         need = (nbytes + ALIGNMENT - 1) & -ALIGNMENT
-        place = self._reuse(need)
+        used, words = self._used, self._words
+        with self._lock:  # as in _try_take, for what nearly every frame gets, without another call
+            applied = words[_TAIL]
+            try:
+                while used:
+                    place = used.popleft()
+                    if place.free_at > applied:
+                        used.appendleft(place)
+                        break
+                    self._free[place.size].append(place)
+                place = self._free.get(need, _NONE).pop()
+                place.free_at = _NEVER
+                used.append(place)
+            except IndexError:  # there is none; or a signal handler has taken the last one
+                place = None
         if place is None:
-            if (self._grower is None or nbytes > self.size // 2) and not self.fits(nbytes):
-                return None
-            place = self._try_take(need) or self._insist(nbytes, need)
+            place = self._take_new(nbytes, need)
             if place is None:
                 return None
         self._since_bell += need
-        if (self._words[_SLEEPING] == ASLEEP and len(self._used) > PATIENT_FRAMES) or self._since_bell > self.size // 4:
+        if (words[_SLEEPING] == ASLEEP and len(used) > PATIENT_FRAMES) or self._since_bell > self.size // 4:
             self._since_bell = 0
             self._ring_bell()
         return place
+
+    def _take_new(self, nbytes: int, need: int) -> Place | None:
+        """There is no free place of just that size."""
+        if (self._grower is None or nbytes > self.size // 2) and not self.fits(nbytes):
+            return None
+        return self._try_take(need) or self._insist(nbytes, need)
 
     def _insist(self, nbytes: int, need: int) -> Place | None:
         """There is no room: wake the writer, and wait for it unless frames are dropped."""
@@ -169,38 +188,34 @@ class FrameBuffer:
     # A signal handler may come in between any two calls below, and take a place itself. So what is looked at is first
     # taken out, by one call that nothing can divide, and put back if it is not wanted.
 
-    def _reuse(self, need: int) -> Place | None:
-        """A free place of just that size, the one that was used last: what nearly every frame gets."""
-        used = self._used
-        with self._lock:
-            applied = self._words[_TAIL]
-            try:
-                while used:
-                    place = used.popleft()
-                    if place.free_at > applied:
-                        used.appendleft(place)
-                        break
-                    self._free[place.size].append(place)
-                place = self._free.get(need, _NONE).pop()
-            except IndexError:  # there is none; or a signal handler has taken the last one
-                return None
-            place.free_at = _NEVER
-            used.append(place)
-        return place
-
     def _try_take(self, need: int) -> Place | None:
-        place = self._reuse(need)
-        if place is not None:
-            return place
+        """A place of just that size, the one that was used last; else memory never used; else what can be joined."""
         with self._lock:
-            start = self._advance(need)
-            if start is None:
-                start = self._join(need)
-            if start is None:
-                return None
-            place = Place(start, need)
+            self._release()
+            try:
+                place = self._free.get(need, _NONE).pop()
+            except IndexError:
+                start = self._advance(need)
+                if start is None:
+                    start = self._join(need)
+                if start is None:
+                    return None
+                place = Place(start, need)
+            place.free_at = _NEVER
             self._used.append(place)
         return place
+
+    def _release(self) -> None:
+        applied, used = self._words[_TAIL], self._used
+        while used:
+            try:
+                place = used.popleft()
+            except IndexError:  # a signal handler has released the last one
+                return
+            if place.free_at > applied:
+                used.appendleft(place)
+                return
+            self._free[place.size].append(place)
 
     def _advance(self, need: int) -> int | None:
         while True:

@@ -83,7 +83,7 @@ class FolderSaver(Hinted, FolderReader):
         when = time.time()
         if misplaced or to is _NO_NAME:
             raise _without_name("save_image", misplaced)
-        folder, filename = self._split(to)
+        folder, filename = (self._path, to) if type(to) is str and plain_file_name(to) else self._split(to)
         # A dictionary for the usual endings: a name is new with each frame, and this is the path of every one.
         suffix = FORMAT_OF_SUFFIX.get(filename[filename.rfind(".") :]) or check_suffix(filename)
         kind, pixels = self._kind, image
@@ -213,8 +213,6 @@ class FolderSaver(Hinted, FolderReader):
 
     def _split(self, to: object) -> tuple[str, str]:
         """The record's ``path`` (with a leading slash) and ``filename``."""
-        if type(to) is str and plain_file_name(to) is not None:
-            return self._path, to
         segments = check_file_path(to)
         if len(segments) == 1:
             return self._path, segments[0]

@@ -79,7 +79,7 @@ def test_ids_grow_over_the_end_of_the_counter_and_while_the_clock_stands_in_the_
     ahead = now_ms() - (EPOCH_MS if make is snowflake._RunIds else 0) + 24 * 60 * MS_PER_MINUTE
     ids = make(last=ahead << 12)
 
-    made = [ids.next() for _ in range(10_000)]
+    made = [int(ids.next()) for _ in range(10_000)]
 
     assert made == sorted(set(made))
 
@@ -120,7 +120,7 @@ def test_the_users_random_seed_neither_repeats_ids_nor_is_disturbed():
     random.seed(7)
     first = snowflake._FileIds()
     second = snowflake._FileIds()
-    starts = [(first.next() & 4095, second.next() & 4095) for _ in range(3)]
+    starts = [(int(first.next()) & 4095, int(second.next()) & 4095) for _ in range(3)]
 
     assert expected == random.random()
     assert any(one != other for one, other in starts)
