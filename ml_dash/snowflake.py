@@ -18,6 +18,9 @@ SEQUENCE_BITS = 12
 WORKER_BITS = 10
 
 _NS_PER_MS = 1_000_000
+_PARTS_PER_S = 1000.0 * (1 << SEQUENCE_BITS)
+"""A float holds the seconds since 1970 to about as many parts, and takes a fraction of the time of long integers."""
+
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _WORKER_MASK = (1 << WORKER_BITS) - 1
 
@@ -66,7 +69,7 @@ class _FileIds:
         with self._lock:
             while True:
                 before = self._last
-                last = (time.time_ns() << SEQUENCE_BITS) // _NS_PER_MS ^ self._mixer
+                last = int(time.time() * _PARTS_PER_S) ^ self._mixer
                 if last <= before:
                     last = before + 1
                 if self._last == before:  # as above

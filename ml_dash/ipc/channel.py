@@ -159,7 +159,7 @@ class Channel:
         """In a forked child: let go of what belongs to the parent, without touching what it does."""
         self._supervisor.disarm()
         self._producer.disarm()
-        self._frames.forget_views()
+        self._frames.forget_kept()
         self._control.close()
         self._slab.disarm()
         self._closed = threading.Lock()

@@ -42,16 +42,16 @@ class Place:
     Attributes:
         offset: where it is in the shared memory.
         size: its bytes.
-        view: whatever the caller looks at it through; kept with the room for the next frame that gets it.
+        kept: whatever the caller keeps with the room, such as a view of it, for the next frame that gets it.
         free_at: the position of the record ring's tail from which on it is free.
     """
 
-    __slots__ = ("free_at", "offset", "size", "view")
+    __slots__ = ("free_at", "kept", "offset", "size")
 
     def __init__(self, start: int, size: int) -> None:
         self.offset = FRAMES_OFFSET + start
         self.size = size
-        self.view: Any = None
+        self.kept: Any = None
         self.free_at = _NEVER
 
     def publish(self, record_end: int) -> None:
@@ -174,16 +174,16 @@ class FrameBuffer:
         return self._try_take(need)
 
     def close(self) -> None:
-        """End the reserving thread, and let go of the views. Idempotent."""
+        """End the reserving thread, and let go of what is kept. Idempotent."""
         self._closing = True
-        self.forget_views()
+        self.forget_kept()
         if self._grower is not None and self._grower.is_alive():
             self._grower.join(5.0)
 
-    def forget_views(self) -> None:
+    def forget_kept(self) -> None:
         """Let go of what looks at the memory, so that it can be unmapped."""
         for place in [*self._used, *(place for places in list(self._free.values()) for place in places)]:
-            place.view = None
+            place.kept = None
 
     # A signal handler may come in between any two calls below, and take a place itself. So what is looked at is first
     # taken out, by one call that nothing can divide, and put back if it is not wanted.

@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from zlib import crc32
+from zlib import adler32
 
 from ml_dash.ipc.control import RECORDS_OFFSET, RECORDS_SIZE, Control, Word
 from ml_dash.ipc.slab import Slab
@@ -108,7 +108,7 @@ class Producer:
                         continue
                     place = start & _MASK
                     sequence = self.published
-                    checksum = crc32(payload, start & 0xFFFFFFFF)
+                    checksum = adler32(payload, start & 0xFFFFFFFF)
                     entry = _pack(start, sequence, when, size, checksum, len(key), kind, flags) + payload
                     where = slice(place, place + _HEADER_SIZE + size)
                     pad = self._pad(head, offset) if start != head else None

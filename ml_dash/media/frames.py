@@ -102,21 +102,12 @@ def room_for(array: np.ndarray[Any, Any], buffer: memoryview | mmap.mmap, offset
 
 def copy_to(array: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
     """Copy a frame's pixels to where `room_for` made room for them."""
-    if has_whole_rows(array):
+    if _has_whole_rows(array):
         np.copyto(target, array)
         return
     # numpy would loop over each pixel's 3 or 4 values (mirrored, BGR, transposed from CHW): 4-5 times slower.
     for channel in range(array.shape[2]):
         np.copyto(target[..., channel], array[..., channel])
-
-
-def has_whole_rows(array: np.ndarray[Any, Any]) -> bool:
-    """Whether numpy can copy a frame a row at a time: it has no channels, or the pixels of a row lie side by side."""
-    if array.flags.c_contiguous or array.ndim == 2:
-        return True
-    _, pixel_stride, channel_stride = array.strides
-    itemsize = array.itemsize
-    return channel_stride == itemsize and pixel_stride == itemsize * array.shape[2]
 
 
 def view(buffer: memoryview | mmap.mmap, offset: int, spec: FrameSpec) -> np.ndarray[Any, Any]:
@@ -176,6 +167,15 @@ def check_suffix(name: str) -> str:
         if lowered.endswith(suffix):
             return image_format
     raise InvalidValueError(f"{name!r} is not the name of an image; supported are {', '.join(FORMAT_OF_SUFFIX)}")
+
+
+def _has_whole_rows(array: np.ndarray[Any, Any]) -> bool:
+    """Whether numpy can copy a frame a row at a time: it has no channels, or the pixels of a row lie side by side."""
+    if array.flags.c_contiguous or array.ndim == 2:
+        return True
+    _, pixel_stride, channel_stride = array.strides
+    itemsize = array.itemsize
+    return channel_stride == itemsize and pixel_stride == itemsize * array.shape[2]
 
 
 def _as_array(source: Any) -> np.ndarray[Any, Any]:

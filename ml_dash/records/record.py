@@ -6,7 +6,7 @@ An entry is a header of 40 bytes in native byte order, a key, data, and padding 
     8   u64  sequence   number of the record, from 0
     16  f64  time       seconds since 1970 of the call; for a track row, its timestamp
     24  u32  size       bytes of key and data together
-    28  u32  check      CRC-32 of key and data, started with the low 32 bits of the position
+    28  u32  check      Adler-32 of key and data, started with the low 32 bits of the position
     32  u32  key_size   bytes of the key
     36  u16  kind       a Kind
     38  u16  flags      SPILLED: the data is the name of a file that holds the key and the data
@@ -63,4 +63,4 @@ def entry_size(payload: int) -> int:
 
 def check(payload: bytes | memoryview, position: int) -> int:
     """The checksum that binds a payload to its place."""
-    return zlib.crc32(payload, position & 0xFFFFFFFF)
+    return zlib.adler32(payload, position & 0xFFFFFFFF)

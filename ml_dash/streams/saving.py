@@ -85,7 +85,7 @@ class FolderSaver(Hinted, FolderReader):
             raise _without_name("save_image", misplaced)
         folder, filename = (self._path, to) if type(to) is str and plain_file_name(to) else self._split(to)
         # A dictionary for the usual endings: a name is new with each frame, and this is the path of every one.
-        suffix = FORMAT_OF_SUFFIX.get(filename[filename.rfind(".") :]) or check_suffix(filename)
+        suffix = FORMAT_OF_SUFFIX.get(filename[-4:]) or check_suffix(filename)
         kind, pixels = self._kind, image
         if kind is None or not kind.has(image, suffix, quality):
             pixels, kind = kind_of(image, suffix, quality)
