@@ -65,13 +65,12 @@ class _FileIds:
         self._mixer = int.from_bytes(os.urandom(2)) & _SEQUENCE_MASK
         self._last = last
 
-    def next(self) -> str:
+    def next(self, now: float | None = None) -> str:
+        parts = int((time.time() if now is None else now) * _PARTS_PER_S) ^ self._mixer
         with self._lock:
             while True:
                 before = self._last
-                last = int(time.time() * _PARTS_PER_S) ^ self._mixer
-                if last <= before:
-                    last = before + 1
+                last = parts if parts > before else before + 1
                 if self._last == before:  # as above
                     self._last = last
                     return str(last)
@@ -107,6 +106,10 @@ def generate_snowflake_id() -> int:
     return _Ids.runs.next()
 
 
-def file_id() -> str:
-    """Return a new id for a file: 16 decimal digits (17 from the year 2047), growing, never the same in one process."""
-    return _Ids.files.next()
+def file_id(now: float | None = None) -> str:
+    """Return a new id for a file: 16 decimal digits (17 from the year 2047), growing, never the same in one process.
+
+    Args:
+        now: seconds since 1970, if the caller knows them already.
+    """
+    return _Ids.files.next(now)

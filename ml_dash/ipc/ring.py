@@ -21,7 +21,11 @@ MAX_PAYLOAD = RECORDS_SIZE // 8
 """Largest payload that goes through the ring; a larger one goes through a spill file in the same order."""
 
 BELL_BYTES = 256 * 1024
-"""The doorbell rings once per this many bytes: the writer polls otherwise, and a bell per record costs more than it."""
+"""Once per this many bytes the producer looks whether the writer keeps up."""
+
+BELL_BACKLOG = RECORDS_SIZE // 4
+"""So much has to wait before the doorbell rings. The writer looks by itself, and a bell is a system call that gives up the
+interpreter: beside a busy thread the caller would get it back only milliseconds later."""
 
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
@@ -53,7 +57,7 @@ class Producer:
     Args:
         slab: the shared memory.
         control: its control block.
-        ring_bell: called every ``BELL_BYTES`` published bytes.
+        ring_bell: called once per ``BELL_BYTES`` published bytes while more than ``BELL_BACKLOG`` wait.
         may_wait: asked while the ring is full; False gives the record up. It is given the seconds waited so far.
         way_out: called instead, with push's arguments, for what cannot go through the ring; its result is push's.
     """
@@ -131,7 +135,9 @@ class Producer:
             return self._way_out(CLOSED, kind, key, data, when, 0)
         if end >= self._next_bell:
             self._next_bell = end + BELL_BYTES
-            self._ring_bell()
+            with contextlib.suppress(ValueError):  # another thread has closed the run, and the memory is released
+                if end - words[_TAIL] > BELL_BACKLOG:
+                    self._ring_bell()
         return end
 
     def add_cost(self, started_ns: int) -> None:

@@ -90,7 +90,7 @@ class FolderSaver(Hinted, FolderReader):
         if kind is None or not kind.has(image, suffix, quality):
             pixels, kind = kind_of(image, suffix, quality)
             self._kind = kind
-        record = {"id": file_id(), "path": folder, "filename": filename, "contentType": _CONTENT_TYPES[suffix]}
+        record = {"id": file_id(when), "path": folder, "filename": filename, "contentType": _CONTENT_TYPES[suffix]}
         entry = record
         if self._options or not (description is None and tags is None and metadata is None and bindrs is None):
             entry = {**record, **self._about(description, tags, metadata, bindrs)}

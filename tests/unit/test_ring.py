@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ml_dash.ipc import slab as slabs
 from ml_dash.ipc.control import RECORDS_OFFSET, RECORDS_SIZE, Control, Word
-from ml_dash.ipc.ring import BELL_BYTES, CLOSED, FULL, MAX_PAYLOAD, TOO_LARGE, Consumer, Producer
+from ml_dash.ipc.ring import BELL_BACKLOG, BELL_BYTES, CLOSED, FULL, MAX_PAYLOAD, TOO_LARGE, Consumer, Producer
 from ml_dash.records.record import ALIGNMENT, Kind, entry_size
 from tests.support import wait_until
 
@@ -144,13 +144,23 @@ class TestPush:
         assert sorted(ring.waits) == ring.waits
         assert ring.bells > 0
 
-    def test_the_doorbell_rings_once_per_its_bytes(self, ring):
-        data = bytes(1000)
-        pushed = 0
-        while pushed < 4 * BELL_BYTES:
+    def test_the_doorbell_rings_once_per_its_bytes_for_a_writer_that_is_behind(self, ring):
+        data, pushed = bytes(1000), 0
+        while pushed < BELL_BACKLOG - BELL_BYTES:
+            pushed = ring.push(data)
+        before = ring.bells
+        while pushed < BELL_BACKLOG + 3 * BELL_BYTES:
             pushed = ring.push(data)
 
-        assert 4 == ring.bells
+        assert 0 == before
+        assert 3 <= ring.bells <= 4
+
+    def test_the_doorbell_is_quiet_for_a_writer_that_keeps_up(self, ring):
+        for _ in range(2 * RECORDS_SIZE // 1000):
+            ring.push(bytes(900))
+            ring.take(1)
+
+        assert 0 == ring.bells
 
     def test_after_close_a_push_goes_the_way_out(self, ring):
         ring.push(b"before")
