@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ml_dash import Experiment
+from ml_dash import BufferConfig, Experiment
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError
+from ml_dash.streams.pixels import MOST_PLAIN_BYTES
 
 PREFIX = "alice/walker/run-1"
 
@@ -167,6 +168,62 @@ def test_threads_save_frames_at_once(exp, stored):
         thread.join()
 
     assert sorted(range(200)) == sorted(int(pixels.mean()) for pixels in stored())
+
+
+def frame_of_kind(random, number):
+    """One of many kinds, as several cameras and renderers in one run give them; and what a PNG of it holds."""
+    height, width = (int(side) for side in random.integers(20, 260, 2))
+    gray, rgb = (random.integers(0, 256, shape, np.uint8) for shape in ((height, width), (height, width, 3)))
+    deep = random.integers(0, 65536, (height, width), np.uint16)
+    kinds = [
+        (gray, gray),
+        (rgb, rgb),
+        (rgb[..., ::-1], rgb[..., ::-1]),
+        (rgb[::-1], rgb[::-1]),
+        (rgb.transpose(1, 0, 2), rgb.transpose(1, 0, 2)),
+        (rgb[::2, ::2], rgb[::2, ::2]),
+        (deep, deep),
+        (deep.astype(">u2"), deep),
+        (gray > 100, np.where(gray > 100, 255, 0).astype(np.uint8)),
+    ]
+    return kinds[number % len(kinds)]
+
+
+def test_cameras_of_every_kind_share_the_memory(tmp_path):
+    """Places of the memory change hands between kinds, are cut and joined; nothing of one frame shows in another."""
+    config = BufferConfig(frame_buffer_mb=1, echo=False)
+    expected = {}
+
+    def save(exp, thread):
+        random = np.random.default_rng(thread)
+        fixed = random.integers(0, 256, (64, 64, 3), np.uint8)
+        for number in range(60):
+            fixed[0, 0, 0] = number
+            given, pixels = (fixed, fixed) if number % 3 == 0 else frame_of_kind(random, number)
+            expected[f"{thread}-{number}.png"] = pixels.copy()
+            exp.files("shared").save_image(given, to=f"{thread}-{number}.png")
+
+    with Experiment(PREFIX, dash_root=tmp_path, buffer_config=config).run as exp:
+        threads = [threading.Thread(target=save, args=(exp, thread)) for thread in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        files = exp.files("shared").list()
+
+    assert len(expected) == len(files) == 180
+    for entry in files:
+        np.testing.assert_array_equal(expected[entry["filename"]], decoded(tmp_path / PREFIX, entry))
+
+
+def test_a_large_frame_is_copied_without_holding_other_threads_up(exp, stored):
+    large = np.random.default_rng(0).integers(0, 256, (1200, 1300, 3), np.uint8)
+    exp.files.save_image(large, to="large.png")
+    exp.files.save_image(large, to="again.png")
+
+    assert MOST_PLAIN_BYTES < large.nbytes
+    for pixels in stored():
+        np.testing.assert_array_equal(large, pixels)
 
 
 def test_quality_trades_size_for_fidelity(exp):
