@@ -30,8 +30,7 @@ STREAM_FILES = frozenset({"data.jsonl", "data.parquet", "metadata.json", ".metad
 INDEX_FILES = frozenset({".files_metadata.json", ".files_metadata.lock", ".staging", "index.jsonl"})
 """What the file index keeps at the top of `files/`."""
 
-plain_file_name = re.compile(r"(?!index)[a-z0-9][a-z0-9_.-]{0,199}").fullmatch
-"""Not None for a name as most files have it: one segment that is in nobody's way. Others are for ``check_file_path``."""
+_PLAIN_FILE = re.compile(r"(?!index)[a-z0-9][a-z0-9_.-]{0,199}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SHARD_OF_STREAM = re.compile(r"data\..+\.(?:jsonl|parquet)")
 _SHARD_OF_INDEX = re.compile(r"index\..+\.jsonl")
@@ -99,8 +98,8 @@ def check_metric(text: object) -> tuple[str, ...]:
 
 def check_file_path(text: object) -> tuple[str, ...]:
     """Return the segments of a path under `files/`; errors as `check_path`, and for the files of the index."""
-    # A frame's name is new each time, so that no cache helps; most are plain.
-    if type(text) is str and plain_file_name(text) is not None:
+    # A file's name is often new each time, so that no cache helps; most are plain, and none of those is reserved.
+    if type(text) is str and _PLAIN_FILE.fullmatch(text) is not None:
         return (text,)
     return _file_path(text if type(text) is str else _require_text(text, "file path"))
 

@@ -18,13 +18,16 @@ from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
 from ml_dash.storage.disk import ChangedError, copy_file
 from ml_dash.storage.documents import to_json
-from ml_dash.storage.names import check_file_path, plain_file_name
+from ml_dash.storage.names import check_file_path
 from ml_dash.streams.hints import Hinted
 from ml_dash.streams.owner import Owner
 from ml_dash.streams.pixels import FrameKind, kind_of, publish_frame
 
 MAX_FILE_BYTES = 100_000_000_000
 """The largest file that is taken, 100 GB as in the published client: a larger one is mostly a mistake, and fills disks."""
+
+LONGEST_PLAIN_NAME = 200
+"""Characters of an image's name that need no look at the limits of the file system."""
 
 _FILE = int(Kind.FILE)
 _IMAGE = int(Kind.IMAGE)
@@ -83,9 +86,13 @@ class FolderSaver(Hinted, FolderReader):
         when = time.time()
         if misplaced or to is _NO_NAME:
             raise _without_name("save_image", misplaced)
-        folder, filename = (self._path, to) if type(to) is str and plain_file_name(to) else self._split(to)
-        # A dictionary for the usual endings: a name is new with each frame, and this is the path of every one.
-        suffix = FORMAT_OF_SUFFIX.get(filename[-4:]) or check_suffix(filename)
+        suffix = FORMAT_OF_SUFFIX.get(to[-4:]) if type(to) is str else None
+        # A name is new with each frame: what nearly all of them look like is seen without a search through patterns.
+        if suffix is not None and to[:-4].isidentifier() and to.isascii() and len(to) <= LONGEST_PLAIN_NAME:
+            folder, filename = self._path, to
+        else:
+            folder, filename = self._split(to)
+            suffix = check_suffix(filename)
         kind, pixels = self._kind, image
         if kind is None or not kind.has(image, suffix, quality):
             pixels, kind = kind_of(image, suffix, quality)

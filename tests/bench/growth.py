@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import psutil
 
 from ml_dash import Experiment
 from tests.bench.calls import SCALARS, opened
-from tests.bench.measure import Row, frames, median, paced
+from tests.bench.measure import Row, alternate, frames, median, paced
 
 
 def measure(folder: Path, short: bool) -> list[Row]:
@@ -20,10 +23,9 @@ def measure(folder: Path, short: bool) -> list[Row]:
     with opened(folder, "records-grow") as exp:
         train = exp.metrics("train")
         cost = _growth(exp, lambda i: train.log(**SCALARS), records)
-        before, after = cost[2], cost[3]
         rows = [
             _cost_row(f"metrics.log, 1st and {records:,}th", cost),
-            *_memory_rows(f"{records:,} records", before, after),
+            *_memory_rows(f"{records:,} records", cost),
         ]
     tiny = np.zeros((8, 8), np.uint8)
     with opened(folder, "files-grow") as exp:
@@ -33,26 +35,46 @@ def measure(folder: Path, short: bool) -> list[Row]:
     real = frames()
     with opened(folder, "frames-grow") as exp:
         cost = _growth(exp, lambda i: exp.files("frames").save_image(real[i % 8], to=f"f{i % 50}.jpg"), pictures)
-        rows += _memory_rows(f"{pictures:,} frames", cost[2], cost[3])
+        rows += _memory_rows(f"{pictures:,} frames", cost)
     return rows
 
 
 Memory = tuple[float, float]
 
 
-def _growth(exp: Experiment, call: Callable[[int], object], count: int) -> tuple[float, float, Memory, Memory]:
+class _State(NamedTuple):
+    """One moment of a run.
+
+    Attributes:
+        cost: what a call takes, in microseconds.
+        bare: what a line of JSON takes beside it: the machine of the end may be slower than that of the start.
+        memory: see ``_memory``.
+    """
+
+    cost: float
+    bare: float
+    memory: Memory
+
+
+def _growth(exp: Experiment, call: Callable[[int], object], count: int) -> tuple[_State, _State]:
+    numbers = itertools.count()
+
+    def next_call(_: int) -> None:
+        call(next(numbers))
+
     window = min(4000, count // 10)
-    paced(call, window // 4, 1)
+    paced(next_call, window // 4, 1)
+    before = _state(exp, next_call, window)
+    for _ in range(count):
+        next_call(0)
+    return before, _state(exp, next_call, window)
+
+
+def _state(exp: Experiment, call: Callable[[int], None], window: int) -> _State:
     exp.flush()
-    first = paced(call, window, 1)
+    costs, bare = alternate((call, lambda _: json.dumps(SCALARS)), 8, window // 8, 1)
     exp.flush()
-    memory = _memory(exp)
-    for i in range(count):
-        call(i)
-    exp.flush()
-    last = paced(call, window, 1)
-    exp.flush()
-    return median(first), median(last), memory, _memory(exp)
+    return _State(median(costs), median(bare), _memory(exp))
 
 
 def _memory(exp: Experiment) -> Memory:
@@ -66,17 +88,23 @@ def _private(process: psutil.Process) -> float:
     return (memory.rss - memory.shared) / 1e6
 
 
-def _cost_row(what: str, cost: tuple[float, float, Memory, Memory]) -> Row:
-    first, last = cost[:2]
-    ratio = last / first
+def _cost_row(what: str, states: tuple[_State, _State]) -> Row:
+    first, last = states
+    drift = last.bare / first.bare
+    ratio = last.cost / first.cost / drift
     return Row(
-        f"{what}, p50", f"{last:.1f} µs", f"at the start {first:.1f} µs", f"{ratio:.2f}x", "<= 1.1x", ratio <= 1.1
+        f"{what}, p50",
+        f"{last.cost:.1f} µs",
+        f"at the start {first.cost:.1f} µs, the machine being {drift:.2f}x as slow now",
+        f"{ratio:.2f}x",
+        "<= 1.1x",
+        ratio <= 1.1,
     )
 
 
-def _memory_rows(what: str, before: Memory, after: Memory) -> list[Row]:
+def _memory_rows(what: str, states: tuple[_State, _State]) -> list[Row]:
     rows = []
-    for who, old, new in zip(("trainer", "writer"), before, after, strict=True):
+    for who, old, new in zip(("trainer", "writer"), states[0].memory, states[1].memory, strict=True):
         limit = "flat" if who == "trainer" else "flat, <= 90 MB"
         fits = new - old <= 5 and (who == "trainer" or new <= 90)
         rows.append(
