@@ -74,7 +74,7 @@ def _state(exp: Experiment, call: Callable[[int], None], window: int) -> _State:
     exp.flush()
     costs, bare = alternate((call, lambda _: json.dumps(SCALARS)), 8, window // 8, 1)
     exp.flush()
-    return _State(median(costs), median(bare), _memory(exp))
+    return _State(median(costs.all), median(bare.all), _memory(exp))
 
 
 def _memory(exp: Experiment) -> Memory:

@@ -93,14 +93,33 @@ def paced(call: Callable[[int], object], count: int, pause_units: int, start: in
     return costs
 
 
-def alternate(sides: Sequence[Callable[[int], object]], rounds: int, count: int, units: int) -> list[list[float]]:
-    """The costs of several sides, measured in turn, so that a machine that drifts drifts for all of them."""
-    costs: list[list[float]] = [[] for _ in sides]
+class Costs(list[list[float]]):
+    """Microseconds of each call of one side, round by round."""
+
+    @property
+    def all(self) -> list[float]:
+        """Those of every round."""
+        return [cost for costs in self for cost in costs]
+
+    def ratio(self, other: Costs, plus: float = 0.0) -> float:
+        """How much longer this side takes, as the median of the rounds: a machine that drifts does so for both.
+
+        Args:
+            other: the other side, from the same rounds.
+            plus: microseconds that are granted to this side beforehand.
+        """
+        pairs = zip(self, other, strict=True)
+        return median([(median(own) - plus) / median(others) for own, others in pairs])
+
+
+def alternate(sides: Sequence[Callable[[int], object]], rounds: int, count: int, units: int) -> list[Costs]:
+    """The costs of several sides, measured in turn."""
+    costs = [Costs() for _ in sides]
     gc.collect()
     for turn in range(rounds):
         for side, call in enumerate(sides):
             measured = paced(call, count, units, turn * count)
-            costs[side] += measured if turn else measured[count // 4 :]
+            costs[side].append(measured if turn else measured[count // 4 :])
     return costs
 
 
