@@ -1,7 +1,7 @@
 """Ids that grow with time and are made without asking anyone.
 
 A run's id is a 64-bit number: 42 bits of milliseconds since 2024-01-01 UTC, 10 bits of worker (the process id), 12 bits
-of sequence. A file's id is the milliseconds since 1970 and 12 bits that no other process is likely to have, as decimal
+of sequence. A file's id is the milliseconds since 1970 and 12 bits that another process seldom has, as decimal
 text. Both are safe from several threads and in a forked child, and keep growing when the clock is set back.
 """
 

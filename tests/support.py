@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -86,3 +87,30 @@ def run_python(
     )
     assert 0 == done.returncode, done.stderr
     return done.stdout
+
+
+def at_each_call_inside(function, action):
+    """Run `function` again and again, each time with `action` where a signal handler could run next.
+
+    The interpreter runs handlers when a function begins and after a call of C code returned; the profiler is called
+    in the same places. Yields what `function` returned, until it ends before the n-th place.
+    """
+    for n in itertools.count():
+        left = [n]
+
+        def profile(frame, event, arg, left=left):
+            if event not in ("call", "c_return") or arg is sys.setprofile:
+                return
+            left[0] -= 1
+            if left[0] == -1:
+                sys.setprofile(None)
+                action()
+
+        sys.setprofile(profile)
+        try:
+            result = function()
+        finally:
+            sys.setprofile(None)
+        if left[0] >= 0:
+            return
+        yield result

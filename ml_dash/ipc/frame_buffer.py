@@ -31,13 +31,14 @@ half as long as the copy of a frame, and a writer that is asleep looks by itself
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
 _NEVER = 1 << 63
+_HEAD = int(Word.HEAD)
 _TAIL = int(Word.TAIL)
 _SLEEPING = int(Word.SLEEPING)
 _WAITING = int(Word.WAITING)
 
 
 class Place:
-    """Room for one frame. Exactly one of ``publish`` and ``abandon`` ends its use by the caller.
+    """Room for one frame. Exactly one of ``publish`` and ``FrameBuffer.abandon`` ends its use by the caller.
 
     Attributes:
         offset: where it is in the shared memory.
@@ -57,10 +58,6 @@ class Place:
     def publish(self, record_end: int) -> None:
         """The frame's record was published and ends at ``record_end``."""
         self.free_at = record_end
-
-    def abandon(self) -> None:
-        """No record was published; the room is free at once."""
-        self.free_at = 0
 
 
 _NONE: list[Place] = []
@@ -121,29 +118,36 @@ class FrameBuffer:
     def take(self, nbytes: int) -> Place | None:
         """A place for ``nbytes``, or None if the frame does not fit (see ``fits``) or is to be dropped."""
         need = (nbytes + ALIGNMENT - 1) & -ALIGNMENT
-        used, words = self._used, self._words
-        with self._lock:  # as in _try_take, for what nearly every frame gets, without another call
-            applied = words[_TAIL]
-            try:
-                while used:
-                    place = used.popleft()
-                    if place.free_at > applied:
-                        used.appendleft(place)
-                        break
-                    self._free[place.size].append(place)
-                place = self._free.get(need, _NONE).pop()
-                place.free_at = _NEVER
-                used.append(place)
-            except IndexError:  # there is none; or a signal handler has taken the last one
-                place = None
-        if place is None:
-            place = self._take_new(nbytes, need)
+        used, free, words = self._used, self._free, self._words
+        old = place = None
+        try:
+            with self._lock:  # as in _try_take, for what nearly every frame gets, without another call
+                applied = words[_TAIL]
+                try:
+                    while used:
+                        old = used.popleft()
+                        if old.free_at > applied:
+                            used.appendleft(old)
+                            break
+                        free[old.size].append(old)
+                    place = free.get(need, _NONE).pop()
+                    place.free_at = _NEVER
+                    used.append(place)
+                except IndexError:  # there is none; or a signal handler has taken the last one
+                    place = None
+                if free is not self._free:
+                    self._put_back(free)
             if place is None:
-                return None
-        self._since_bell += need
-        if (words[_SLEEPING] == ASLEEP and len(used) > PATIENT_FRAMES) or self._since_bell > self.size // 4:
-            self._since_bell = 0
-            self._ring_bell()
+                place = self._take_new(nbytes, need)
+                if place is None:
+                    return None
+            self._since_bell += need
+            if (words[_SLEEPING] == ASLEEP and len(used) > PATIENT_FRAMES) or self._since_bell > self.size // 4:
+                self._since_bell = 0
+                self._ring_bell()
+        except BaseException:  # a signal handler raised, as that of Ctrl-C does
+            self._recover(old, place)
+            raise
         return place
 
     def _take_new(self, nbytes: int, need: int) -> Place | None:
@@ -173,6 +177,25 @@ class FrameBuffer:
                 return place
         return self._try_take(need)
 
+    def abandon(self, place: Place) -> None:
+        """The caller gives a place up. What it has published for it nevertheless, if anything, is written out first."""
+        with contextlib.suppress(ValueError):  # the memory was let go, and nobody takes a place any more
+            place.free_at = self._words[_HEAD]
+
+    def _recover(self, old: Place | None, place: Place | None) -> None:
+        """An exception came in the middle of taking: nothing that was in hand may be lost, or everything waits behind it.
+
+        Args:
+            old: the place that was looked at last, to be released or not.
+            place: the place that was to be given to the caller.
+        """
+        with self._lock:
+            if place is not None:
+                self.abandon(place)
+            for found in (old, place):
+                if found is not None and found not in self._used and found not in self._free.get(found.size, _NONE):
+                    self._used.appendleft(found)
+
     def close(self) -> None:
         """End the reserving thread, and let go of what is kept. Idempotent."""
         self._closing = True
@@ -190,32 +213,53 @@ class FrameBuffer:
 
     def _try_take(self, need: int) -> Place | None:
         """A place of just that size, the one that was used last; else memory never used; else what can be joined."""
-        with self._lock:
-            self._release()
-            try:
-                place = self._free.get(need, _NONE).pop()
-            except IndexError:
-                start = self._advance(need)
-                if start is None:
-                    start = self._join(need)
-                if start is None:
-                    return None
-                place = Place(start, need)
-            place.free_at = _NEVER
-            self._used.append(place)
+        place = None
+        try:
+            with self._lock:
+                self._release()
+                place = self._take_any(need)
+                if place is not None:
+                    place.free_at = _NEVER
+                    self._used.append(place)
+        except BaseException:  # as in take; also when the lock is let go
+            self._recover(None, place)
+            raise
         return place
 
+    def _take_any(self, need: int) -> Place | None:
+        try:
+            return self._free.get(need, _NONE).pop()
+        except IndexError:
+            start = self._advance(need)
+            if start is None:
+                start = self._join(need)
+            return None if start is None else Place(start, need)
+
     def _release(self) -> None:
-        applied, used = self._words[_TAIL], self._used
-        while used:
-            try:
-                place = used.popleft()
-            except IndexError:  # a signal handler has released the last one
-                return
-            if place.free_at > applied:
-                used.appendleft(place)
-                return
-            self._free[place.size].append(place)
+        applied, used, free = self._words[_TAIL], self._used, self._free
+        old = None
+        try:
+            while used:
+                old = used.popleft()
+                if old.free_at > applied:
+                    used.appendleft(old)
+                    break
+                free[old.size].append(old)
+        except IndexError:  # a signal handler has released the last one
+            pass
+        except BaseException:  # as in take
+            self._recover(old, None)
+            raise
+        if free is not self._free:
+            self._put_back(free)
+
+    def _put_back(self, left: dict[int, list[Place]]) -> None:
+        """Save what was put into lists that a signal handler, which joined what was free, has replaced meanwhile."""
+        while left is not self._free:
+            now = self._free
+            for place in _emptied(left):
+                now[place.size].append(place)
+            left = now
 
     def _advance(self, need: int) -> int | None:
         while True:
@@ -233,7 +277,7 @@ class FrameBuffer:
         """Join free neighbours until ``need`` bytes are found: for frames of changing sizes."""
         free, self._free = self._free, defaultdict(list)
         found = None
-        for start, end in _joined([place for places in free.values() for place in places]):
+        for start, end in _joined(_emptied(free)):
             taken = need if found is None and end - start >= need else 0
             found = start if taken else found
             if end - start > taken:
@@ -266,6 +310,16 @@ class FrameBuffer:
                     return False
                 self._ready += length
             return True
+
+
+def _emptied(free: dict[int, list[Place]]) -> list[Place]:
+    """All places of the lists, which are left empty: a call that is being interrupted may have one of them in hand."""
+    places = []
+    for several in list(free.values()):
+        with contextlib.suppress(IndexError):  # a signal handler has taken the last one
+            while several:
+                places.append(several.pop())
+    return places
 
 
 def _joined(free: list[Place]) -> list[tuple[int, int]]:

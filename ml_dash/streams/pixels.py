@@ -94,6 +94,7 @@ def publish_frame(
         started_ns: when the user's call began.
     """
     channel = owner.channel
+    place = None
     try:
         place = channel.take_place(kind.spec.nbytes)
         if place is None:
@@ -102,22 +103,20 @@ def publish_frame(
             channel.count_drop()
             channel.add_cost(started_ns)
             return False
-        try:
-            if place.kept is None or place.kept[0] is not kind:
-                place.kept = kind, *kind.at(place.offset, channel.memory, pixels)
-            _, where, tail = place.kept
-            if kind.is_plain:
-                channel.memory[where] = pixels
-            else:
-                copy_to(pixels, where)
-            end = channel.publish(record, key, about + tail, when, started_ns)
-        except BaseException:
-            place.abandon()
-            raise
-    except ValueError:  # the memory was let go: another thread has closed the run meanwhile
-        channel.require_open()
+        if place.kept is None or place.kept[0] is not kind:
+            place.kept = kind, *kind.at(place.offset, channel.memory, pixels)
+        _, where, tail = place.kept
+        if kind.is_plain:
+            channel.memory[where] = pixels
+        else:
+            copy_to(pixels, where)
+        end = place.free_at = channel.publish(record, key, about + tail, when, started_ns)
+    except BaseException as error:
+        if place is not None:
+            channel.abandon(place)
+        if isinstance(error, ValueError):  # the memory was let go: another thread has closed the run meanwhile
+            channel.require_open()
         raise
-    place.free_at = end  # 0, for a record that was not published, is at once
     return bool(end)
 
 

@@ -13,7 +13,7 @@ from ml_dash.ipc import slab as slabs
 from ml_dash.ipc.control import FRAMES_OFFSET, Control, Word
 from ml_dash.ipc.frame_buffer import CHUNK, FrameBuffer
 from ml_dash.records.record import ALIGNMENT
-from tests.support import wait_until
+from tests.support import at_each_call_inside, wait_until
 
 MIB = 1 << 20
 
@@ -94,6 +94,75 @@ def test_a_writer_that_keeps_up_keeps_using_the_same_memory(rig):
     assert 0 == rig.ring.waiting
 
 
+PIECE = MIB // 8
+
+
+def with_free_places():
+    """A ring all of whose memory lies free in eight pieces."""
+    rig = Rig(MIB)
+    for place in [rig.ring.take(PIECE) for _ in range(8)]:
+        rig.ring.abandon(place)
+    return rig
+
+
+def test_a_signal_handler_inside_a_take_never_gets_the_same_memory():
+    """What it takes is made of pieces that the interrupted call may be about to take."""
+    rigs, nested = [], []
+
+    def take_twice():
+        rigs.append(with_free_places())
+        nested.clear()
+        taken = [rigs[-1].ring.take(PIECE), rigs[-1].ring.take(PIECE)]
+        rigs[-1].ring.close()
+        return [place for place in [*taken, *nested] if place is not None]
+
+    def handler():
+        if rigs:
+            nested.append(rigs[-1].ring.take(MIB // 2))
+
+    count = 0
+    for places in at_each_call_inside(take_twice, handler):
+        spans = sorted((place.offset, place.offset + place.size) for place in places)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+        count += len(places) == 3
+    assert count > 10
+
+
+class HandlerError(BaseException):
+    """What a signal handler raises, as that of Ctrl-C does."""
+
+
+def test_a_signal_handler_that_raises_inside_a_take_leaves_nothing_behind():
+    """A place that nobody ends would keep all later ones from being released."""
+    interrupted = []
+
+    def raise_there():
+        raise HandlerError
+
+    def take_and_give_back():
+        rig, place = with_free_places(), None
+        try:
+            place = rig.ring.take(PIECE)
+        except HandlerError:
+            interrupted.append(True)
+        if place is not None:
+            rig.ring.abandon(place)
+        waiting = rig.ring.waiting
+        rig.ring.close()
+        return waiting
+
+    def only_in_take():
+        frame = sys._getframe()
+        while frame is not None and frame.f_code is not FrameBuffer.take.__code__:
+            frame = frame.f_back
+        if frame is not None and frame.f_back.f_code is take_and_give_back.__code__:
+            raise_there()
+
+    for waiting in at_each_call_inside(take_and_give_back, only_in_take):
+        assert 0 == waiting
+    assert len(interrupted) > 5
+
+
 def test_a_frame_of_more_than_half_the_ring_does_not_fit(rig):
     assert rig.ring.fits(8 * MIB)
     assert not rig.ring.fits(8 * MIB + 1)
@@ -132,7 +201,7 @@ def test_the_policy_block_gives_up_when_it_may_not_wait():
 
 
 def test_an_abandoned_place_is_free_at_once(rig):
-    rig.ring.take(MIB).abandon()
+    rig.ring.abandon(rig.ring.take(MIB))
 
     assert 0 == rig.ring.waiting
     assert FRAMES_OFFSET == rig.take(MIB).offset
@@ -260,7 +329,7 @@ def test_places_of_frames_that_wait_never_overlap(steps, size):
             assert amount <= place.size < amount + ALIGNMENT
             assert all(end <= other_start or other_end <= start for other_start, other_end in live)
             if step == "abandon":
-                place.abandon()
+                rig.ring.abandon(place)
             else:
                 rig.published += ALIGNMENT
                 place.publish(rig.published)

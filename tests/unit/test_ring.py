@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import itertools
 import signal
-import sys
 import threading
 from collections import deque
 
@@ -14,7 +12,7 @@ from ml_dash.ipc import slab as slabs
 from ml_dash.ipc.control import RECORDS_OFFSET, RECORDS_SIZE, Control, Word
 from ml_dash.ipc.ring import BELL_BACKLOG, BELL_BYTES, CLOSED, FULL, MAX_PAYLOAD, TOO_LARGE, Consumer, Producer
 from ml_dash.records.record import ALIGNMENT, Kind, entry_size
-from tests.support import wait_until
+from tests.support import at_each_call_inside, wait_until
 
 EVERYTHING = 1 << 30
 
@@ -64,33 +62,6 @@ class Ring:
 @pytest.fixture
 def ring():
     return Ring()
-
-
-def at_each_call_inside(function, action):
-    """Run `function` again and again, each time with `action` where a signal handler could run next.
-
-    The interpreter runs handlers when a function begins and after a call of C code returned; the profiler is called
-    in the same places. Yields what `function` returned, until it ends before the n-th place.
-    """
-    for n in itertools.count():
-        left = [n]
-
-        def profile(frame, event, arg, left=left):
-            if event not in ("call", "c_return") or arg is sys.setprofile:
-                return
-            left[0] -= 1
-            if left[0] == -1:
-                sys.setprofile(None)
-                action()
-
-        sys.setprofile(profile)
-        try:
-            result = function()
-        finally:
-            sys.setprofile(None)
-        if left[0] >= 0:
-            return
-        yield result
 
 
 class TestPush:
