@@ -15,9 +15,9 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from typing import Any
 
 from ml_dash.ipc.control import ASLEEP, FRAMES_OFFSET, Control, Word
+from ml_dash.ipc.places import FREE, NEVER, Place, emptied, joined
 from ml_dash.ipc.slab import Slab
 from ml_dash.records.record import ALIGNMENT
 
@@ -30,34 +30,10 @@ half as long as the copy of a frame, and a writer that is asleep looks by itself
 
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
-_NEVER = 1 << 63
 _HEAD = int(Word.HEAD)
 _TAIL = int(Word.TAIL)
 _SLEEPING = int(Word.SLEEPING)
 _WAITING = int(Word.WAITING)
-
-
-class Place:
-    """Room for one frame. Exactly one of ``publish`` and ``FrameBuffer.abandon`` ends its use by the caller.
-
-    Attributes:
-        offset: where it is in the shared memory.
-        size: its bytes.
-        kept: whatever the caller keeps with the room, such as a view of it, for the next frame that gets it.
-        free_at: the position of the record ring's tail from which on it is free.
-    """
-
-    __slots__ = ("free_at", "kept", "offset", "size")
-
-    def __init__(self, start: int, size: int) -> None:
-        self.offset = FRAMES_OFFSET + start
-        self.size = size
-        self.kept: Any = None
-        self.free_at = _NEVER
-
-    def publish(self, record_end: int) -> None:
-        """The frame's record was published and ends at ``record_end``."""
-        self.free_at = record_end
 
 
 _NONE: list[Place] = []
@@ -129,9 +105,10 @@ class FrameBuffer:
                         if old.free_at > applied:
                             used.appendleft(old)
                             break
+                        old.free_at = FREE
                         free[old.size].append(old)
                     place = free.get(need, _NONE).pop()
-                    place.free_at = _NEVER
+                    place.free_at = NEVER
                     used.append(place)
                 except IndexError:  # there is none; or a signal handler has taken the last one
                     place = None
@@ -183,17 +160,17 @@ class FrameBuffer:
             place.free_at = self._words[_HEAD]
 
     def _recover(self, old: Place | None, place: Place | None) -> None:
-        """An exception came in the middle of taking: nothing that was in hand may be lost, or everything waits behind it.
+        """An exception came in the middle of taking: what was in hand goes on waiting, and is released like all others.
 
         Args:
-            old: the place that was looked at last, to be released or not.
+            old: the place that was looked at last. One that was about to be free may be so, and is left alone.
             place: the place that was to be given to the caller.
         """
         with self._lock:
             if place is not None:
                 self.abandon(place)
             for found in (old, place):
-                if found is not None and found not in self._used and found not in self._free.get(found.size, _NONE):
+                if found is not None and found.free_at != FREE and found not in self._used:
                     self._used.appendleft(found)
 
     def close(self) -> None:
@@ -219,7 +196,7 @@ class FrameBuffer:
                 self._release()
                 place = self._take_any(need)
                 if place is not None:
-                    place.free_at = _NEVER
+                    place.free_at = NEVER
                     self._used.append(place)
         except BaseException:  # as in take; also when the lock is let go
             self._recover(None, place)
@@ -244,6 +221,7 @@ class FrameBuffer:
                 if old.free_at > applied:
                     used.appendleft(old)
                     break
+                old.free_at = FREE
                 free[old.size].append(old)
         except IndexError:  # a signal handler has released the last one
             pass
@@ -257,7 +235,7 @@ class FrameBuffer:
         """Save what was put into lists that a signal handler, which joined what was free, has replaced meanwhile."""
         while left is not self._free:
             now = self._free
-            for place in _emptied(left):
+            for place in emptied(left):
                 now[place.size].append(place)
             left = now
 
@@ -277,7 +255,7 @@ class FrameBuffer:
         """Join free neighbours until ``need`` bytes are found: for frames of changing sizes."""
         free, self._free = self._free, defaultdict(list)
         found = None
-        for start, end in _joined(_emptied(free)):
+        for start, end in joined(emptied(free)):
             taken = need if found is None and end - start >= need else 0
             found = start if taken else found
             if end - start > taken:
@@ -310,24 +288,3 @@ class FrameBuffer:
                     return False
                 self._ready += length
             return True
-
-
-def _emptied(free: dict[int, list[Place]]) -> list[Place]:
-    """All places of the lists, which are left empty: a call that is being interrupted may have one of them in hand."""
-    places = []
-    for several in list(free.values()):
-        with contextlib.suppress(IndexError):  # a signal handler has taken the last one
-            while several:
-                places.append(several.pop())
-    return places
-
-
-def _joined(free: list[Place]) -> list[tuple[int, int]]:
-    """Free places by their start, neighbours as one; each as where it starts and where it ends."""
-    joined: list[tuple[int, int]] = []
-    for start, size in sorted((place.offset - FRAMES_OFFSET, place.size) for place in free):
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], start + size)
-        else:
-            joined.append((start, start + size))
-    return joined
