@@ -25,7 +25,7 @@ BELL_BYTES = 256 * 1024
 
 BELL_BACKLOG = RECORDS_SIZE // 4
 """So much has to wait before the doorbell rings. The writer looks by itself, and a bell is a system call that gives up the
-interpreter: beside a busy thread the caller would get it back only milliseconds later."""
+interpreter, which a busy thread may keep for milliseconds."""
 
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
