@@ -15,6 +15,7 @@ from ml_dash.manager.about import RESERVED
 from ml_dash.manager.finding import check_segment
 from ml_dash.manager.wandb_link import FINISH_S, check_options, local_id
 from ml_dash.project import absolute_path
+from ml_dash.query.points import is_flat
 from ml_dash.records.toml_values import decode, encode
 
 ID_TRIES = 10
@@ -48,8 +49,8 @@ def checked_metrics(metrics: object) -> dict[str, Any]:
     """
     if not isinstance(metrics, Mapping):
         raise InvalidTypeError(f"metrics={metrics!r:.80} must be a dict; pass values by name")
-    if all(type(value) is float and type(key) is str for key, value in metrics.items()):
-        return dict(metrics)  # nearly every call
+    if is_flat(metrics):
+        return dict(metrics)
     return {key: decode(value) for key, value in encode(metrics, "metrics").items()}
 
 

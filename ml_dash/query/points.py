@@ -20,6 +20,11 @@ TIME = "_ts"
 
 _CONTAINERS = frozenset({dict, list, set})
 
+_NUMBERS = frozenset({float, int, bool})
+
+_LONG = 64
+"""Bits of an integer from which on it may need more than its digits, or may be too long."""
+
 
 class Table(dict[str, Any]):
     """Metrics below a name, within a ``State``.
@@ -37,8 +42,20 @@ class Table(dict[str, Any]):
         self.touched = touched
 
 
+def is_flat(metrics: Mapping[str, Any]) -> bool:
+    """Whether metrics are numbers by plain names, as in nearly every call: their point is the same dict, unchecked."""
+    for name, value in metrics.items():
+        if type(value) not in _NUMBERS or type(name) is not str or not name.isascii() or name == TIME:
+            return False
+        if "." in name or "\\" in name or (type(value) is int and value.bit_length() >= _LONG):
+            return False
+    return True
+
+
 def to_point(update: Mapping[str, Any]) -> dict[str, Any]:
     """One call's metrics as a flat point for the journal."""
+    if is_flat(update):
+        return dict(update)
     point = dict(_flat(encode(update, "metrics", for_json=True), ""))
     if TIME in point:  # a metric of that name, not the time of the point
         point[f"\\{TIME}"] = point.pop(TIME)
