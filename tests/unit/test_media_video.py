@@ -123,9 +123,10 @@ def test_a_gif_has_its_times_and_is_repeated_for_ever(tmp_path):
 def test_the_rate_is_the_one_that_was_asked_for(tmp_path, kind, fps, expected):
     with av.open(str(write(tmp_path / f"clip.{kind}", moving(5, 16, 16), fps=fps))) as container:
         stream = container.streams.video[0]
+        rate = stream.average_rate
         last = [float(frame.pts * frame.time_base) for frame in container.decode(stream)][-1]
 
-    assert expected == stream.average_rate
+    assert expected == rate
     assert 4 / expected == pytest.approx(last, abs=0.001)
 
 

@@ -313,10 +313,12 @@ def test_a_key_that_is_a_leaf_and_a_parent_is_not_lost(flat):
 @pytest.mark.parametrize(
     "text", [b"[" * 100_000, b"[" * 990 + b'"NaN"' + b"]" * 990, b"[" * 5000 + b"NaN" + b"]" * 5000]
 )
-def test_a_document_that_nests_too_deep_is_none(text):
+def test_a_document_that_nests_deep_is_none_or_is_read_whole(text):
     for read in (decode, parse):
         try:
-            read(text)
+            value, depth = read(text), 0
         except ValueError:
             continue
-        assert len(text) < 2000  # what orjson reads and nothing has to be looked for in
+        while isinstance(value, list):
+            value, depth = value[0], depth + 1
+        assert text.count(b"[") == depth
