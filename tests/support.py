@@ -47,13 +47,17 @@ def import_root() -> Path:
     return Path(ml_dash.__path__[0]).resolve().parent
 
 
+FORKS_BESIDE_THREADS = "ignore:This process:DeprecationWarning"
+"""From Python 3.12 on, ``os.fork`` warns wherever there are threads, and so in nearly every program that trains."""
+
+
 def python_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a subprocess that imports the same ml_dash and finds the same programs.
 
     Args:
         extra: variables to set on top.
     """
-    environment = {**os.environ, **(extra or {})}
+    environment = {"PYTHONWARNINGS": FORKS_BESIDE_THREADS, **os.environ, **(extra or {})}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", os.defpath)])
     paths = [str(import_root()), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

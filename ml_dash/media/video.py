@@ -129,6 +129,8 @@ class VideoFile:
         self._container: Any = None
         self._stream: Any = None
         self._graph: Any = None
+        # Our own: the one that frame.reformat shares between videos has threads, which a forked child waits for in vain.
+        self._reformatter: Any = self._av.video.reformatter.VideoReformatter()
         self._taken = 0
         self._encoded = 0
         self._finished = False
@@ -213,7 +215,8 @@ class VideoFile:
     def _converted(self, frame: Any) -> list[Any]:
         if self._graph is not None:
             return list(self._graph.push(frame))
-        return [frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")]
+        made = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        return [made]
 
     @contextlib.contextmanager
     def _told_as_storage_error(self) -> Iterator[None]:

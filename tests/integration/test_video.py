@@ -52,6 +52,11 @@ def shown(path):
         return float(rate), [round(float(f.to_ndarray(format="rgb24").mean())) for f in container.decode(video=0)]
 
 
+def decoded(path):
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)])
+
+
 def stored(run, record):
     return run / "files" / record["path"].strip("/") / record["id"] / record["filename"]
 
@@ -84,8 +89,11 @@ def test_a_stack_a_list_and_a_generator_are_the_same_video(exp, run):
         for number, frames in enumerate([stack, list(stack), tuple(stack), iter(stack), (f for f in stack)])
     ]
     exp.flush()
+    first, *others = [decoded(stored(run, record)) for record in records]
 
-    assert 1 == len({stored(run, record).read_bytes() for record in records})
+    assert (8, 32, 32, 3) == first.shape
+    for other in others:  # the bytes are not always the same: the encoder decides a little differently now and then
+        assert np.abs(first - other).mean() < 5
 
 
 class MyError(Exception):
