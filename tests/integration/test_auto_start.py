@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import json
 import subprocess
 import sys
@@ -379,7 +380,7 @@ class TestAsynchronousFunctions:
         assert [] == list(tmp_path.iterdir())
         used = asyncio.run(called)
 
-        assert asyncio.iscoroutinefunction(train)
+        assert inspect.iscoroutinefunction(train)
         assert not used.is_open
         assert ("COMPLETED", None) == status(tmp_path)
         assert [0, 1, 2] == [p["data"]["step"] for p in lines(tmp_path / PREFIX / "metrics/train/data.jsonl")]
