@@ -247,6 +247,7 @@ def test_the_writer_notices_the_parents_death_while_a_child_lives_on(tmp_path, f
     code = f"""
 exp = experiment()
 exp.run.start()
+exp.flush()  # no thread of the parent begins just now: the interpreter in the child of a fork in C would wait for it
 for i in range(1000):
     exp.metrics("train").log(i=i)
 if {fork} == 0:
