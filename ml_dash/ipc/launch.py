@@ -92,10 +92,8 @@ class WriterProcess:
 
     def close(self, timeout: float) -> int | None:
         """Close the socket and wait for the process; its exit status, or None if it goes on beyond ``timeout``."""
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(
-                socket.SHUT_RDWR
-            )  # wakes whoever waits for it on another thread, as close does not
+        with contextlib.suppress(OSError):  # it wakes whoever waits for it on another thread, as close does not
+            self.connection.shutdown(socket.SHUT_RDWR)
         self.connection.close()
         try:
             return self.process.wait(timeout)
