@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ml_dash.ipc.slab import Slab
+from ml_dash.ipc.sockets import NO_SIGNAL
 from ml_dash.project import current_folder
 
 WRITER_ENTRY = "ml_dash.writer.main"
@@ -86,7 +87,7 @@ class WriterProcess:
     def ring_bell(self) -> None:
         """Wake it. A bell that is lost costs one polling interval, so every error is ignored."""
         try:
-            self.connection.send(b"!", socket.MSG_DONTWAIT)
+            self.connection.send(b"!", socket.MSG_DONTWAIT | NO_SIGNAL)
         except OSError:
             return
 

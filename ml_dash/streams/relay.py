@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ml_dash.ipc.sockets import NO_SIGNAL
 from ml_dash.streams.pump import Pump
 
 FRAME = struct.Struct("=BI")
@@ -76,7 +77,7 @@ class Relay:
                 self._round()
             self._put(END)
             self._link.setblocking(True)
-            self._link.sendall(self._waiting)
+            self._link.sendall(self._waiting, NO_SIGNAL)
         except OSError:  # the other side is gone, and everything is shown
             return
         finally:
@@ -162,7 +163,7 @@ class Relay:
         try:
             while self._waiting:
                 with memoryview(self._waiting) as whole:
-                    sent = self._link.send(whole)
+                    sent = self._link.send(whole, NO_SIGNAL)
                 del self._waiting[:sent]
         except BlockingIOError:
             return

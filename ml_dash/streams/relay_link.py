@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ml_dash.ipc.launch import can_launch, start_helper
+from ml_dash.ipc.sockets import NO_SIGNAL
 from ml_dash.streams.relay import FRAME, Relay
 from ml_dash.streams.tap import FIRST_FREE_FD, Tap
 
@@ -55,7 +56,7 @@ class RelayLink:
         """Ask for a message of kind ``SYNC``. One that gets lost with the relay is asked again by ``Capture``."""
         if self._link is not None:
             with contextlib.suppress(OSError):
-                self._link.send(b"?")
+                self._link.send(b"?", NO_SIGNAL)
 
     def receive(self) -> list[tuple[int, bytes]] | None:
         """Wait for messages: kinds and contents. None says that the relay is gone."""

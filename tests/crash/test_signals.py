@@ -362,3 +362,26 @@ for i in range(20):
     assert expected == ending(tmp_path)[0]
     assert list(range(2000)) == [point["i"] for point in points(tmp_path)]
     assert 20 == len(list(tmp_path.glob("root/alice/walker/run/files/frames/*/*.png")))
+
+
+def test_a_program_that_sigpipe_ends_does_not_end_with_its_writer(tmp_path):
+    code = """
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+exp = experiment()
+exp.run.start()
+exp.flush()
+for restarts in range(3):
+    writer = exp.health()["writer_pid"]
+    os.kill(writer, signal.SIGKILL)
+    while exp.health()["writer_restarts"] == restarts or exp.health()["writer_pid"] == writer:
+        exp.metrics("train").log(restarts=restarts)
+        exp.flush(timeout=0)  # rings for the writer that is gone
+    exp.flush()
+exp.run.complete()
+say("complete", exp.health()["writer_restarts"])
+"""
+    with running(code, tmp_path) as program:
+        assert ["3"] == program.expect("complete")
+        assert 0 == program.wait()
+    assert "COMPLETED" == ending(tmp_path)[0]
+    assert [0, 1, 2] == sorted({point["restarts"] for point in points(tmp_path)})

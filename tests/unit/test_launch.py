@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ml_dash.ipc.launch import WriterProcess
-from tests.support import wait_until
+from tests.support import run_python, wait_until
 
 SLEEPER = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 
@@ -37,3 +37,17 @@ def test_closing_wakes_the_thread_that_watches_a_writer_which_takes_its_time_to_
         wait_until(lambda: seen, message="the watcher is awake")
         assert process.poll() is None
         process.stdin.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "MSG_NOSIGNAL"), reason="a system without the flag")
+def test_a_bell_for_a_writer_that_is_gone_does_not_end_a_program_that_sigpipe_ends(tmp_path):
+    code = """
+import signal, socket
+from ml_dash.ipc.launch import WriterProcess
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+ours, theirs = socket.socketpair()
+theirs.close()
+WriterProcess(None, ours).ring_bell()
+print("goes on")
+"""
+    assert "goes on" == run_python(code, tmp_path).strip()
