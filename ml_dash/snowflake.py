@@ -1,8 +1,9 @@
 """Ids that grow with time and are made without asking anyone.
 
 A run's id is a 64-bit number: 42 bits of milliseconds since 2024-01-01 UTC, 10 bits of worker (the process id), 12 bits
-of sequence. A file's id is the milliseconds since 1970 and 12 bits that another process seldom has, as decimal
-text. Both are safe from several threads and in a forked child, and keep growing when the clock is set back.
+of sequence, which begins at random in each process. A file's id is decimal text: the milliseconds since 1970 times
+4096, then ten digits of the process. Both are safe from several threads and in a forked child, and keep growing when
+the clock is set back.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ SEQUENCE_BITS = 12
 WORKER_BITS = 10
 
 _NS_PER_MS = 1_000_000
+PROCESS_DIGITS = 10
+"""Of a file's id. Ids of two processes are only ever the same if these are: once in 20,000 runs of 1,000 processes."""
+
+LEAST_TIME_PART = 10**15
+"""A file's id has as many digits as any other, also where the clock stands in 1970 until the network is there."""
+
 _PARTS_PER_S = 1000.0 * (1 << SEQUENCE_BITS)
 """A float holds the seconds since 1970 to about as many parts, and takes a fraction of the time of long integers."""
 
@@ -26,20 +33,25 @@ _WORKER_MASK = (1 << WORKER_BITS) - 1
 
 
 class _RunIds:
-    """The last `milliseconds << 12 | sequence` given; one more than it carries into the milliseconds by itself."""
+    """The last `milliseconds << 12 | sequence` given; one more than it carries into the milliseconds by itself.
 
-    __slots__ = ("_last", "_lock", "_worker")
+    The sequence begins at random: in containers all the processes of a job may have the same process id.
+    """
+
+    __slots__ = ("_first", "_last", "_lock", "_worker")
 
     def __init__(self, last: int = 0) -> None:
         self._lock = threading.RLock()
         self._last = last
+        self._first = _random() & _SEQUENCE_MASK
         self._worker = os.getpid() & _WORKER_MASK
 
     def next(self) -> int:
         with self._lock:
             while True:
                 before = self._last
-                last = max((time.time_ns() // _NS_PER_MS - EPOCH_MS) << SEQUENCE_BITS, before + 1)
+                now = (time.time_ns() // _NS_PER_MS - EPOCH_MS) << SEQUENCE_BITS | self._first
+                last = max(now, before + 1)
                 if self._last == before:  # else a signal handler took an id within these lines: once more
                     self._last = last
                     break
@@ -52,34 +64,36 @@ class _RunIds:
 
 
 class _FileIds:
-    """The last id given. Its 12 bits are the part of the millisecond, mixed with a number of this process.
+    """The last time part given, and what follows it in this process.
 
-    Mixed, because processes that work in step ask at the same moments.
+    Time alone is not enough, however fine: processes that work in step ask at the same moments, and of two files with
+    one id a reader finds one.
     """
 
-    __slots__ = ("_last", "_lock", "_mixer")
+    __slots__ = ("_last", "_lock", "_process")
 
-    def __init__(self, last: int = 0) -> None:
+    def __init__(self, last: int = LEAST_TIME_PART) -> None:
         self._lock = threading.RLock()
-        # Not from the module random: the user's seed must neither repeat our ids nor be disturbed by them.
-        self._mixer = int.from_bytes(os.urandom(2)) & _SEQUENCE_MASK
+        self._process = f"{_random() % 10**PROCESS_DIGITS:0{PROCESS_DIGITS}d}"
         self._last = last
 
     def next(self, now: float | None = None) -> str:
-        parts = int((time.time() if now is None else now) * _PARTS_PER_S) ^ self._mixer
+        parts = int((time.time() if now is None else now) * _PARTS_PER_S)
         with self._lock:
             while True:
                 before = self._last
                 last = parts if parts > before else before + 1
                 if self._last == before:  # as above
                     self._last = last
-                    return str(last)
+                    return f"{last}{self._process}"
 
     def in_child(self) -> _FileIds:
-        # The parent goes on in this millisecond; the child begins in the next one, where its own number puts it.
-        child = _FileIds()
-        child._last = ((self._last >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS | child._mixer
-        return child
+        return _FileIds(self._last)
+
+
+def _random() -> int:
+    # Not from the module random: the user's seed must neither repeat our ids nor be disturbed by them.
+    return int.from_bytes(os.urandom(8))
 
 
 class _Ids:
@@ -107,7 +121,9 @@ def generate_snowflake_id() -> int:
 
 
 def file_id(now: float | None = None) -> str:
-    """Return a new id for a file: 16 decimal digits (17 from the year 2047), growing, never the same in one process.
+    """Return a new id for a file: 26 decimal digits (27 from the year 2047), growing, never the same in one process.
+
+    Another process has the same ones with a chance of 1 in 10**10, and else none of them.
 
     Args:
         now: seconds since 1970, if the caller knows them already.

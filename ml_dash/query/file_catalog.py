@@ -100,7 +100,7 @@ class Catalog:
     def _newest(self, full: str) -> list[int]:
         # Among several journals the greatest id counts, as in file_index.keep_newest.
         found = [journal.latest[full] for journal in self._journals.values() if full in journal.latest]
-        return [max(found)] if found else []
+        return [max(found, key=file_index.age_of_number)] if found else []
 
     def _is_deleted(self, number: int) -> bool:
         return any("deletedAt" in journal.changes.get(number, ()) for journal in self._journals.values())

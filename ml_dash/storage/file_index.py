@@ -18,12 +18,16 @@ from typing import Any, TypeGuard, TypeVar
 
 from ml_dash._json import orjson
 from ml_dash.records.values import escaped, parse, revive
+from ml_dash.snowflake import LEAST_TIME_PART, PROCESS_DIGITS
 
 Entry = dict[str, Any]
 _Name = TypeVar("_Name")
 
 _BLOCK = 1 << 20
 """Bytes that are parsed at once: a call of the parser for each line costs as much as the parsing."""
+
+_WITH_PROCESS = LEAST_TIME_PART * 10**PROCESS_DIGITS
+"""The least number of a file's id that ends with the digits of a process."""
 
 _VALUES = ("description", "tags", "bindrs", "metadata")
 """What the user gave; everything else is text of ours, also where it reads "NaN"."""
@@ -140,7 +144,16 @@ def escape_values(entry: Entry) -> Entry:
 
 def age(file_id: str) -> int:
     """A number that is larger for a file that was saved later. Ids that other programs gave are older than ours."""
-    return int(file_id) if file_id.isdecimal() else -1
+    return age_of_number(int(file_id)) if file_id.isdecimal() else -1
+
+
+def age_of_number(number: int) -> int:
+    """The age of an id that is a number.
+
+    The published client's ids, and those that this one gave before 0.12, are the time alone; ours go on with the
+    digits of a process.
+    """
+    return number if number >= _WITH_PROCESS else number * 10**PROCESS_DIGITS
 
 
 def moment(change: Entry) -> str:

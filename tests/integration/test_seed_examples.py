@@ -299,7 +299,7 @@ class TestExperimentsOlder:
         assert [(0.5, 1)] == [(point["loss"], point["epoch"]) for point in points(run)]
         [model] = (run / "files/models").rglob("model.pth")
         assert ([model], b"weights") == (stored(run), model.read_bytes())
-        assert re.fullmatch(r"files/models/\d{15,19}/model\.pth", str(model.relative_to(run)))
+        assert re.fullmatch(r"files/models/\d{26}/model\.pth", str(model.relative_to(run)))
 
 
 class TestTracks:

@@ -54,6 +54,23 @@ def test_within_a_journal_the_last_line_counts_whatever_the_clock_said():
     assert ["1"] == [line["id"] for line in file_index.merge([[entry(2), entry(1)]])]
 
 
+def test_an_id_of_the_time_alone_is_compared_by_its_time(tmp_path):
+    """The published client's, and of this one before 0.12."""
+    ours, theirs, ours_again = f"7353347710644449{7:010d}", "7353347710644450", f"7353347710644451{3:010d}"
+    versions = [entry(number) for number in (theirs, ours, ours_again)]
+    (tmp_path / "files").mkdir()
+
+    for kept in (1, 2, 3):
+        shards = [[dict(version)] for version in sorted(versions, key=lambda e: e["id"][:16])[:kept]]
+        newest = (ours, theirs, ours_again)[kept - 1]
+        for order in itertools.permutations(shards):
+            assert [newest] == [line["id"] for line in file_index.merge([[dict(e) for e in shard] for shard in order])]
+        for place, shard in enumerate(shards):
+            write(tmp_path / "files" / ("index.jsonl" if not place else f"index.w{place}.jsonl"), *shard)
+        looked = Catalog(str(tmp_path)).look()
+        assert [newest] == [line["id"] for line in looked.by_path("a")]
+
+
 def test_an_id_of_another_program_is_older_than_ours():
     found = file_index.merge([[entry("x-1")], [entry(1)]])
 

@@ -57,12 +57,35 @@ def test_a_run_id_has_18_digits_and_fits_a_signed_64_bit_number():
     assert 2**63 > generate_snowflake_id()
 
 
-def test_a_file_id_is_16_digits_that_hold_the_time():
+def test_a_file_id_is_26_digits_that_hold_the_time():
     text = file_id()
 
-    assert 16 == len(text)
+    assert 26 == len(text)
     assert text.isdecimal()
-    assert MS_PER_MINUTE > abs((int(text) >> 12) - now_ms())
+    assert MS_PER_MINUTE > abs((int(text[:16]) >> 12) - now_ms())
+
+
+def test_a_file_id_has_26_digits_where_the_clock_stands_in_1970():
+    ids = snowflake._FileIds()
+
+    made = [ids.next(1.0), ids.next(1.0), ids.next(1e9)]
+
+    assert made == sorted(set(made))
+    assert [26] * 3 == [len(text) for text in made]
+
+
+def test_processes_that_ask_at_the_same_moments_have_ids_of_their_own():
+    made = [[ids.next(now) for now in (1.7e9, 1.7e9, 1.8e9)] for ids in (snowflake._FileIds() for _ in range(500))]
+
+    assert 1500 == len({text for texts in made for text in texts})
+
+
+def test_processes_with_the_same_number_have_run_ids_of_their_own(monkeypatch):
+    monkeypatch.setattr(snowflake.time, "time_ns", lambda: 1_800_000_000_000_000_000)
+
+    made = {snowflake._RunIds().next() for _ in range(100)}
+
+    assert 50 < len(made)
 
 
 @pytest.mark.parametrize("make", [generate_snowflake_id, lambda: int(file_id())], ids=["run", "file"])
@@ -111,7 +134,7 @@ def test_a_child_forked_while_an_id_is_being_made_does_not_hang():
     with snowflake._Ids.files._lock, snowflake._Ids.runs._lock:
         child = made_in_child(lambda: (file_id(), generate_snowflake_id())[0], 1)
 
-    assert 16 == len(child[0])
+    assert 26 == len(child[0])
 
 
 def test_the_users_random_seed_neither_repeats_ids_nor_is_disturbed():
@@ -120,7 +143,6 @@ def test_the_users_random_seed_neither_repeats_ids_nor_is_disturbed():
     random.seed(7)
     first = snowflake._FileIds()
     second = snowflake._FileIds()
-    starts = [(int(first.next()) & 4095, int(second.next()) & 4095) for _ in range(3)]
 
     assert expected == random.random()
-    assert any(one != other for one, other in starts)
+    assert first.next()[16:] != second.next()[16:]
