@@ -118,3 +118,9 @@ def at_each_call_inside(function, action):
         if left[0] >= 0:
             return
         yield result
+
+
+def shown(value: object) -> str:
+    """What a value is called in a test's name: the same in every process, as workers that share the tests need it."""
+    text = repr(value)
+    return type(value).__name__ if " at 0x" in text or isinstance(value, (set, frozenset)) else text

@@ -19,7 +19,7 @@ from ml_dash.errors import (
     MlDashError,
     StorageError,
 )
-from tests.support import run_python
+from tests.support import run_python, shown
 
 PREFIX = "alice/walker/run-1"
 PIXELS = np.zeros((8, 8, 3), np.uint8)
@@ -298,7 +298,7 @@ class TestTimestamps:
     @pytest.mark.parametrize(
         "value",
         ["soon", None, math.nan, math.inf, -math.inf, [1], {}, object(), 10**400, np.array([1.0, 2.0]), 1j],
-        ids=repr,
+        ids=shown,
     )
     @pytest.mark.parametrize(
         "call",

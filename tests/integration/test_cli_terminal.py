@@ -62,10 +62,12 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._ours = ours
         self._read = bytearray()
+        # The terminal says how large it is, and not whoever runs the tests.
+        variables = python_environment({"TERM": "xterm", "COLUMNS": "", "LINES": "", **environment})
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ml_dash", *arguments],
             cwd=cwd,
-            env={key: value for key, value in python_environment({"TERM": "xterm", **environment}).items() if value},
+            env={key: value for key, value in variables.items() if value},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

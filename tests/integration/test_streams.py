@@ -15,6 +15,7 @@ import pytest
 
 from ml_dash import Experiment, LogLevel
 from ml_dash.errors import ConfigurationError, InvalidValueError
+from tests.support import shown
 
 PREFIX = "alice/walker/run-1"
 
@@ -311,7 +312,7 @@ class TestMetrics:
         assert {"self": 1, "name": 2, "index": 3}.items() <= first.items()
         assert 4 == second["self"]
 
-    @pytest.mark.parametrize("given", [12.5, 12, np.float32(12.5), "12.5", Tensor(12.5)], ids=repr)
+    @pytest.mark.parametrize("given", [12.5, 12, np.float32(12.5), "12.5", Tensor(12.5)], ids=shown)
     def test_whatever_is_a_number_is_a_timestamp(self, exp, given):
         exp.metrics("train").log(a=1, _ts=given)
 
@@ -407,7 +408,7 @@ class TestTracks:
         np.testing.assert_array_equal([1.0, math.nan], row.pop("nan"))
         assert EXPECTED | {"timestamp": 0.0, "self": 1} == row
 
-    @pytest.mark.parametrize("stamp", [-5.5, 0, 1e18, 1e-300, np.float32(0.5), np.int64(3)], ids=repr)
+    @pytest.mark.parametrize("stamp", [-5.5, 0, 1e18, 1e-300, np.float32(0.5), np.int64(3)], ids=shown)
     def test_any_clock(self, exp, stamp):
         exp.tracks("pose").append(q=1, _ts=stamp)
 

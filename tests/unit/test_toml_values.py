@@ -18,6 +18,7 @@ import pytest
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.manager.git import current_commit
 from ml_dash.records.toml_values import dumps, loads
+from tests.support import shown
 
 BERLIN_1890 = datetime.timezone(datetime.timedelta(minutes=53, seconds=28))
 UTC = datetime.UTC
@@ -82,7 +83,7 @@ class Model:
         datetime.datetime(1890, 1, 1, tzinfo=BERLIN_1890),
         datetime.timedelta(days=-1, microseconds=1),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_a_value_comes_back_equal_and_of_its_type(value):
     read = loads(dumps({"top": value, "nested": {"value": value}, "list": [value]}))
@@ -120,7 +121,7 @@ def test_nan_comes_back_as_nan_also_of_negative_sign():
         (frozenset({1}), {1}),
         ({1: "a", None: "b", 2.5: "c", Colour.RED: "d"}, {"1": "a", "None": "b", "2.5": "c", "red": "d"}),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_what_python_has_and_toml_has_not_becomes_the_nearest(given, read):
     assert {"value": read} == loads(dumps({"value": given}))

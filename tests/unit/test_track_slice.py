@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingEntryError, StorageError
 from ml_dash.query.track_slice import TrackSlice
+from tests.support import shown
 
 TIMES = [1.0, 2.0, 4.0]
 
@@ -76,7 +77,7 @@ class TestFindByTime:
             (1.0, 0, 0), (1.5, 0, 0), (1.6, 0, 1), (2, 1, 1), (3.0, 1, 1), (3.1, 1, 2), (4.0, 2, 2), (99, 2, 2),
             (np.float32(2.5), 1, 1), (np.array(2.0), 1, 1), ("2.5", 1, 1), (math.inf, 2, 2),
         ],
-        ids=repr,
+        ids=shown,
     )  # fmt: skip
     def test_it_is_the_last_row_before_or_at_the_time_or_the_closest(self, time, floor, nearest):
         assert floor == made().find_by_time(time)["n"]

@@ -28,6 +28,7 @@ from ml_dash.records.values import (
     to_plain,
     unflatten,
 )
+from tests.support import shown
 
 
 class Colour(enum.Enum):
@@ -149,7 +150,7 @@ CONVERTED = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), CONVERTED, ids=[repr(value)[:40] for value, _ in CONVERTED])
+@pytest.mark.parametrize(("value", "expected"), CONVERTED, ids=[shown(value)[:40] for value, _ in CONVERTED])
 @pytest.mark.parametrize("way", [through, through_slowly])
 def test_values_come_back_as_json_holds_them(way, value, expected):
     result = way(value)
@@ -170,7 +171,7 @@ def test_values_come_back_as_json_holds_them(way, value, expected):
         decimal.Decimal("NaN"),
         decimal.Decimal("sNaN"),
     ],
-    ids=repr,
+    ids=shown,
 )
 def test_not_a_number_comes_back_as_a_float(value):
     assert math.isnan(through(value))
