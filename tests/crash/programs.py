@@ -16,7 +16,7 @@ import psutil
 
 from ml_dash.storage import lines, metric_reading, reading
 from ml_dash.storage.documents import read_document
-from tests.support import SUBPROCESS_SECONDS, python_environment
+from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -187,6 +187,13 @@ def run(code: str, folder: Path, status: int = 0) -> list[str]:
 def writers_of(pid: int) -> list[psutil.Process]:
     """The writer processes that a process has started."""
     return [child for child in psutil.Process(pid).children() if "ml_dash.writer.main" in " ".join(child.cmdline())]
+
+
+def writer_of(pid: int) -> psutil.Process:
+    """The only one. A process that has just been started has no command line for a moment."""
+    wait_until(lambda: writers_of(pid), SUBPROCESS_SECONDS, f"process {pid} has a writer")
+    (writer,) = writers_of(pid)
+    return writer
 
 
 def run_folder(folder: Path) -> str:

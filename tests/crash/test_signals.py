@@ -23,7 +23,7 @@ from tests.crash.programs import (
     running,
     terminal,
     wait_for_exit,
-    writers_of,
+    writer_of,
 )
 from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
 
@@ -62,7 +62,7 @@ def assert_no_gap(folder: Path, last: int) -> None:
 def test_ctrl_c_in_a_terminal_ends_the_run_as_failed_and_never_reaches_the_writer(tmp_path, style):
     with terminal(style, tmp_path) as program:
         program.expect("acknowledged")
-        (writer,) = writers_of(program.pid)
+        writer = writer_of(program.pid)
         program.type(b"\x03")
         lines = program.remaining()
         assert -signal.SIGINT == program.wait()
@@ -99,7 +99,7 @@ def test_a_terminal_that_is_closed_loses_nothing(tmp_path, style):
     """SIGHUP ends the program at once; the writer, in a session of its own, drains."""
     with terminal(style, tmp_path) as program:
         program.expect("acknowledged")
-        (writer,) = writers_of(program.pid)
+        writer = writer_of(program.pid)
         program.hang_up()
         assert -signal.SIGHUP == program.wait()
         wait_for_exit([writer.pid])
@@ -135,7 +135,7 @@ threading.Thread(target=work).start()
 """
     with running(code, tmp_path) as program:
         program.expect("acknowledged")
-        (writer,) = writers_of(program.pid)
+        writer = writer_of(program.pid)
         os.kill(program.pid, signal.SIGTERM)
         lines = program.remaining()
         assert -signal.SIGTERM == program.wait()
