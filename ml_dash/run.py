@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import ExperimentError, InvalidTypeError
 from ml_dash.project import find_entry, find_project_root
-from ml_dash.run_fields import DERIVED, FIELDS, SETTINGS, SETTLED, Values, checked, parse_prefix
+from ml_dash.run_fields import DERIVED, FIELDS, NUMBERED, SETTINGS, SETTLED, Values, checked, parse_prefix
 from ml_dash.snowflake import generate_snowflake_id
 from ml_dash.storage.names import quote, unknown_keyword
 from ml_dash.templates import advice, expand
@@ -182,6 +182,7 @@ class RUN(metaclass=_Namespace):
     timestamp: float
 
     _open = False  # while True, the prefix stays
+    _is_counted: bool
     _folder_path: str
 
     def __init__(self, **settings: Any) -> None:
@@ -189,7 +190,8 @@ class RUN(metaclass=_Namespace):
         if unknown is not None:
             raise unknown_keyword(unknown, SETTINGS, type(self).__name__)
         given = {name: checked(name, value) for name, value in settings.items() if value is not None}
-        self._values = Values({**_shared.take(count="job_counter" not in given), **given})
+        self._is_counted = "job_counter" not in given
+        self._values = Values({**_shared.take(count=self._is_counted), **given})
         for name in SETTLED:
             self._values[name]
         self._settle(self._values["prefix"])
@@ -234,6 +236,27 @@ class RUN(metaclass=_Namespace):
         if project is not None:
             known["project"] = project
         self._folder_path = prefix
+
+    @property
+    def _is_numbered(self) -> bool:
+        """Whether nobody chose the prefix, so that only its number keeps two starts in one second apart."""
+        settings = self._values.settings
+        return (
+            self._is_counted
+            and type(settings.get("job_counter")) is int
+            and settings.get("job_name") is None
+            and self._values.template("prefix") in NUMBERED
+            and self.prefix == Values(settings)["prefix"]
+        )
+
+    def _take_next_number(self) -> None:
+        """Another process has this number: the prefix becomes the one with the next."""
+        settings = self._values.settings
+        self._values.settings = {**settings, "job_counter": settings["job_counter"] + 1}
+        following = Values(self._values.settings)
+        for name in ("job_counter", "job_name"):
+            self._values.known[name] = following[name]
+        self._settle(following["prefix"])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(prefix={self.prefix!r})"

@@ -18,6 +18,8 @@ DEFAULT_API_URL = "https://api.dash.ml"
 DEFAULT_PROJECT = "scratch"
 DEFAULT_JOB_NAME = "{now:%H.%M.%S}/{job_counter:03d}"
 DEFAULT_PREFIX = "{user}/{project}/{now:%Y/%m-%d}/{path_stem}/{job_name}"
+NUMBERED = (DEFAULT_PREFIX, DEFAULT_PREFIX.removeprefix("{user}/"))
+"""The templates of a prefix that nobody chose; in the second, the project names its owner."""
 
 PREFIX_VARIABLES = ("DASH_PREFIX", "ML_DASH_PREFIX")
 USER_VARIABLES = ("ML_DASH_USER", "USER")
@@ -84,7 +86,7 @@ def _default_prefix(values: Values) -> str:
         if os.environ.get(variable):
             return os.environ[variable]
     # A project with a slash is already `owner/project`.
-    return DEFAULT_PREFIX.removeprefix("{user}/") if "/" in values["project"] else DEFAULT_PREFIX
+    return NUMBERED["/" in values["project"]]
 
 
 # What a setting is when nobody has set it, and what follows from the settings.

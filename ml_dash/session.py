@@ -18,6 +18,9 @@ from ml_dash.streams.owner import Clock
 
 DEFAULT_ROOT = ".dash"
 
+MOST_JOBS = 10_000
+"""Starts within one second that each get a number of their own; nobody starts as many."""
+
 
 class Session:
     """What an ``Experiment`` is when nobody logs: a channel to the writer, or what stands in for one.
@@ -97,6 +100,8 @@ class Session:
         with self._lock:
             if self.is_open:
                 return
+            if not self.folder and self.run._is_numbered:
+                self._claim_folder()
             if self._config.capture_output:
                 from ml_dash.streams import capture
 
@@ -106,7 +111,24 @@ class Session:
             else:
                 self._open_first()
 
+    def _claim_folder(self) -> None:
+        """Make the run's folder, under the first number that is free: other jobs start in the same second."""
+        for _ in range(MOST_JOBS):
+            folder = os.path.join(self._root, *self.run.prefix.split("/"))
+            try:
+                os.makedirs(os.path.dirname(folder), exist_ok=True)
+                os.mkdir(folder)
+            except FileExistsError:
+                self.run._take_next_number()
+            except OSError:  # opening the run says what is wrong
+                return
+            else:
+                return
+
     def _open_first(self) -> None:
+        for stream in self._streams.values():
+            if hasattr(type(stream), "before_open"):
+                stream.before_open()
         self._open(attach=False)
         self._hooks.arm()
         if self.dash_url:

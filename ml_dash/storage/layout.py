@@ -65,6 +65,11 @@ def data(folder: str, tag: str = "") -> str:
     return journal(folder, "data", tag)
 
 
+def about_metric(name: str | None, tag: str) -> str:
+    """What a writer that is not the first was told of a metric."""
+    return f"{metric_folder(name)}/metadata.{tag}.json"
+
+
 def file_index(tag: str = "") -> str:
     """The journal of files."""
     return journal("files", "index", tag)
@@ -73,6 +78,11 @@ def file_index(tag: str = "") -> str:
 def blob(path: str, file_id: str, filename: str) -> str:
     """A stored file. ``path`` is as in its record: ``/`` or ``/folder/...``."""
     return os.path.normpath(f"files/{path}/{file_id}/{filename}")
+
+
+def is_about(name: str) -> bool:
+    """Whether a file name is that of ``about_metric``."""
+    return name.startswith("metadata.") and name.endswith(".json") and name != METADATA
 
 
 def is_shard(name: str, stem: str) -> bool:

@@ -69,9 +69,21 @@ def metric_shards(run: str, name: str | None) -> list[str]:
 
 
 def metric_document(run: str, name: str | None) -> dict[str, Any]:
-    """A metric's metadata.json, or only its name."""
-    found = read_document(os.path.join(run, layout.metric_folder(name), layout.METADATA)) or {}
+    """A metric's metadata.json, or only its name; and what other writers were told where that says nothing."""
+    folder = os.path.join(run, layout.metric_folder(name))
+    found = read_document(os.path.join(folder, layout.METADATA)) or {}
+    for told in _told(folder):
+        found |= {key: value for key, value in told.items() if not found.get(key)}
     return found | {"name": name}
+
+
+def _told(folder: str) -> Iterator[dict[str, Any]]:
+    try:
+        names = sorted(filter(layout.is_about, os.listdir(folder)))
+    except OSError:
+        names = []
+    for name in names:
+        yield read_document(os.path.join(folder, name)) or {}
 
 
 def metric_names(run: str) -> list[str | None]:

@@ -71,6 +71,10 @@ class FrameStream(Hinted, FrameReader):
         publish_frame(self._owner, _FRAME, self._key, start, pixels, kind, when, started)
         return self
 
+    def forget_number(self) -> None:
+        """The next frame's number is read from disk: another process may have written the run meanwhile."""
+        self._numbers.clear()
+
     def flush(self) -> FrameStream:
         """Wait until everything appended so far is on disk."""
         self._owner.flush()
@@ -117,6 +121,11 @@ class Frames(OfRun, FramesReader):
             check_topic(topic)
             stream = self._streams.setdefault(topic, FrameStream(self._owner, topic))
         return stream
+
+    def before_open(self) -> None:
+        """The run is about to be opened, perhaps once more."""
+        for stream in list(self._streams.values()):
+            stream.forget_number()
 
     def flush(self) -> Frames:
         """Wait until everything appended so far is on disk."""

@@ -192,7 +192,10 @@ class RecordWriter:
         state = self._metric_state(record.key)
         for name, value in parse(record.data).items():
             state.document[name] = state.document.get(name) or value
-        if not self._tag:  # now, since it stands nowhere else: a writer that is killed leaves only what is on disk
+        # Now, since it stands nowhere else: a writer that is killed leaves only what is on disk.
+        if self._tag:
+            streams.save_about(self._disk, self._run, state, self._tag)
+        else:
             streams.save_metadata(self._disk, self._run, state, record.time)
 
     def _count_point(self, state: MetricState, number: int) -> None:

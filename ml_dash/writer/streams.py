@@ -16,6 +16,9 @@ from ml_dash.storage.journal import last_line, read_lines
 LOG_SEQUENCE = "logs/.log_sequence"
 """Where the published client keeps the number of its next log line."""
 
+METRIC_ABOUT = ("description", "tags", "metadata")
+"""What a user says of a metric, as a whole."""
+
 MOST_DIGITS = 16
 """A number of more is damage: nobody logs that many lines."""
 
@@ -76,6 +79,8 @@ def load_metric(disk: Disk, run: str, tag: str, name: str | None) -> MetricState
     folder = layout.metric_folder(name)
     path = os.path.join(run, layout.data(folder, tag))
     found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
+    if tag:  # what the writer before this one was told
+        found |= load_document(disk, os.path.join(run, layout.about_metric(name, tag))) or {}
     total, following = _count_and_next(disk, path, "index")
     if not tag:
         flat = count_lines(disk, os.path.join(run, folder + legacy.JOURNAL))
@@ -130,6 +135,12 @@ def save_metadata(disk: Disk, run: str, state: MetricState | TrackState, now: fl
     """Write a stream's metadata.json."""
     state.document.setdefault("createdAt", timestamp(now))
     write_document(disk, os.path.join(run, state.folder, layout.METADATA), state.metadata(now))
+
+
+def save_about(disk: Disk, run: str, state: MetricState, tag: str) -> None:
+    """Write what a writer that is not the first knows of a metric: metadata.json is another one's."""
+    about = {name: state.document[name] for name in METRIC_ABOUT}
+    write_document(disk, os.path.join(run, layout.about_metric(state.name, tag)), about)
 
 
 def count_lines(disk: Disk, path: str) -> int:
