@@ -23,6 +23,7 @@ from ml_dash.storage.reading import read_experiment
 
 LOCK = ".manager.lock"
 OPEN = ".manager.open"
+ASKING = ".manager.open.lock"
 
 LOCK_S = 5.0
 """How long a write waits for another process of the same run: its write takes a few milliseconds."""
@@ -33,6 +34,13 @@ ours to encode, so that a few milliseconds are usual."""
 
 ORPHAN_POLL_S = 0.01
 """Between two looks at that writer."""
+
+ASKING_S = 2.0
+"""How long whoever asks if a run is open, or opens it, waits for others that ask. Each takes microseconds; the time is
+for many of them on a network, and is only used up if one is stopped in the middle."""
+
+ASKING_POLL_S = 0.001
+"""Between two tries at their lock."""
 
 _ENDED_BADLY = ("FAILED", "CANCELLED")
 
@@ -148,8 +156,8 @@ class RunFiles:
         with contextlib.suppress(ImportError, OSError):  # without locks nobody can be told
             import fcntl
 
-            self._held = os.open(os.path.join(self.folder, OPEN), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            self._held = _open_lock(os.path.join(self.folder, OPEN))
+            _take(self._held, fcntl.LOCK_SH)  # refused while somebody asks
 
     def let_go(self) -> None:
         """End ``hold``. In a forked child this closes the copy of the parent's, which goes on holding."""
@@ -158,7 +166,11 @@ class RunFiles:
             os.close(held)
 
     def _is_open(self) -> bool:
-        return _is_locked(os.path.join(self.folder, OPEN), exclusive=True)
+        path = os.path.join(self.folder, OPEN)
+        if not os.path.exists(path):
+            return False
+        with _in_turn(os.path.join(self.folder, ASKING)):
+            return _is_locked(path, exclusive=True)
 
     def _read_metrics(self) -> tuple[dict[str, Any], dict[str, int]]:
         path = os.path.join(self.folder, METRICS)
@@ -210,11 +222,65 @@ def _is_locked(path: str, *, exclusive: bool = False) -> bool:
 
         with open(path, "rb") as file:
             fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            _release(file.fileno())
     except BlockingIOError:
         return True
     except (ImportError, OSError):
         return False
     return False
+
+
+@contextlib.contextmanager
+def _in_turn(path: str) -> Iterator[None]:
+    """Let one process at a time ask: who asks takes the lock, and two would take each other for one that holds it.
+
+    Who cannot have a turn asks all the same.
+    """
+    fd = -1
+    try:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fd = _open_lock(path)
+            _take(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        if fd >= 0:
+            _release(fd)
+            os.close(fd)
+
+
+def _open_lock(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:  # a run may lie where nothing can be written
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _take(fd: int, operation: int) -> None:
+    """Take a lock that others have for a moment.
+
+    Raises:
+        OSError: there are no locks here, or somebody has it for longer than ``ASKING_S``.
+    """
+    import fcntl
+
+    deadline = time.monotonic() + ASKING_S
+    while True:
+        try:
+            return fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(ASKING_POLL_S)
+
+
+def _release(fd: int) -> None:
+    """Give a lock back. To close the file is not enough: a child forked meanwhile has it open as well."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _is_live_elsewhere(document: Mapping[str, Any]) -> bool:

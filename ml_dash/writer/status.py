@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import inspect
 import os
 import socket
 from typing import Any
@@ -14,6 +17,15 @@ from ml_dash.storage.documents import load_document, parse_timestamp, timestamp,
 
 LOCK_TIMEOUT_S = 5.0
 """How long a merge into a shared document waits for another process; after that it is tried again later."""
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+"""What a file system without locks answers."""
+
+# A soft lock is a file that says who holds it: a writer killed within it on another host would leave one for ever.
+_NATIVE_ONLY: dict[str, Any] = (
+    {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters else {}
+)
+"""Keeps a file lock from becoming a soft one, for those versions of filelock that can be told."""
 
 _GIVEN = ("description", "tags", "bindrs", "metadata", "prefix")
 
@@ -56,7 +68,7 @@ class RunStatus:
 
     def beat(self, now: float, facts: dict[str, Any]) -> None:
         """Say that the run is alive."""
-        self._update(lambda found: found | {"heartbeat_at": timestamp(now)} | self._active(now) | facts)
+        self._update(lambda found: found | {"heartbeat_at": timestamp(now)} | self._active(found, now) | facts)
 
     def end(self, now: float, facts: dict[str, Any]) -> None:
         """The run has ended as ``ending`` says, or because the training process is gone."""
@@ -67,7 +79,9 @@ class RunStatus:
         }
         moment = timestamp(now)
         self._update(
-            lambda found: found | ending | {"ended_at": moment, "heartbeat_at": moment} | self._active(now) | facts
+            lambda found: (
+                found | ending | {"ended_at": moment, "heartbeat_at": moment} | self._active(found, now) | facts
+            )
         )
 
     def _create_if_missing(self, opening: dict[str, Any], now: float) -> None:
@@ -78,14 +92,28 @@ class RunStatus:
 
     def _opened_as(self, found: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:
         self._earlier_s, self._opened = seconds_so_far(found), now
+        if found.get("started_at") == timestamp(now):  # this very opening, which another attempt has written before
+            self._go_on(found)
         running = {"status": "RUNNING", "status_reason": None, "ended_at": None}
-        return merge_opening(found, opening, now) | self._process(now) | running | self._active(now)
+        return merge_opening(found, opening, now) | self._process(now) | running | self._active(found, now)
 
-    def _active(self, now: float) -> dict[str, float]:
+    def _active(self, found: dict[str, Any], now: float) -> dict[str, float]:
         """How long the run was open: every opening before this one, and this one until now."""
+        if self._opened is None:
+            self._go_on(found)
         if self._opened is None:  # opening it did not work out yet, so that nothing is known of those before
             return {}
         return {"active_seconds": round(self._earlier_s + max(0.0, now - self._opened), 3)}
+
+    def _go_on(self, found: dict[str, Any]) -> None:
+        """Count on from the document if another writer of this session wrote it: training went on between the two."""
+        is_ours = found.get("pid") == self._parent and found.get("host") == socket.gethostname()
+        if not is_ours or found.get("status") != "RUNNING":
+            return
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # somebody else has changed it
+            started = parse_timestamp(found["started_at"])
+            counted = parse_timestamp(found["heartbeat_at"]) - started
+            self._earlier_s, self._opened = max(0.0, seconds_so_far(found) - max(0.0, counted)), started
 
     def _process(self, now: float) -> dict[str, Any]:
         moment = timestamp(now)
@@ -107,26 +135,55 @@ class RunStatus:
 
 
 class locked:  # noqa: N801 - reads as a verb in a with statement
-    """Hold the lock of a shared document for a moment.
+    """Hold the lock of a shared document for a moment, on a file system that has locks.
 
     Raises:
         OSError: another process held it for longer than ``LOCK_TIMEOUT_S``.
     """
 
     def __init__(self, path: str) -> None:
-        self._file_lock = FileLock(path, timeout=LOCK_TIMEOUT_S)
+        self._file_lock = FileLock(path, timeout=LOCK_TIMEOUT_S, **_NATIVE_ONLY)
         self._path = path
 
     def __enter__(self) -> None:
+        # Where there are no locks we go on: nearly always we are alone, and stuck is worse.
         try:
-            self._file_lock.acquire()
+            self._acquire()
         except Timeout:
             raise OSError(f"another process holds {self._path} for more than {LOCK_TIMEOUT_S:g} s") from None
-        except NotImplementedError:  # a file system without locks: nearly always we are alone, and stuck is worse
+        except NotImplementedError:
             return
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
 
     def __exit__(self, *_: object) -> None:
         self._file_lock.release()
+
+    def _acquire(self) -> None:
+        try:
+            self._file_lock.acquire(blocking=False)
+        except Timeout:
+            _ask_for_lock(self._path)
+            self._file_lock.acquire()
+
+
+def _ask_for_lock(path: str) -> None:
+    """Let the file system itself say whether it has locks: older versions of filelock take any refusal for a held one.
+
+    Raises:
+        OSError: it has none.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    with contextlib.suppress(BlockingIOError, FileNotFoundError, PermissionError):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(fd)
 
 
 def merge_opening(found: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:
