@@ -13,6 +13,7 @@ from collections.abc import Callable
 from ml_dash._json import json, orjson
 from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ExperimentError
+from ml_dash.ipc import handover
 from ml_dash.ipc import slab as slabs
 from ml_dash.ipc.control import ENDING_SIZE, Control, State, Word
 from ml_dash.ipc.frame_buffer import FrameBuffer
@@ -210,10 +211,10 @@ class Channel:
         return self._publish_by_file(kind, key, data, when, started_ns)
 
     def _publish_by_file(self, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
-        name = f".spill/{self.tag or 'main'}-{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
+        name = f".spill/{handover.prefix(self.tag)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
         path = os.path.join(self._run, name)
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            handover.make_file(path)
             with open(path, "wb") as file:
                 file.write(key)
                 file.write(data)

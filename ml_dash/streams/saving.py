@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Never
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError, StorageError
+from ml_dash.ipc import handover
 from ml_dash.media.frames import FORMAT_OF_SUFFIX, check_suffix
 from ml_dash.query.file_about import check_about
 from ml_dash.query.files import FolderReader, Record
@@ -167,10 +168,10 @@ class FolderSaver(Hinted, FolderReader):
         """Have ``write`` make a file beside the run, and publish that it is there to be put in place."""
         channel = self._owner.channel
         channel.require_open()  # a forked child has a tag of its own from here on
-        staged = f"{layout.STAGING}/{self._owner.tag or 'main'}-{entry['id']}"
+        staged = f"{layout.STAGING}/{handover.prefix(self._owner.tag)}{entry['id']}"
         path = os.path.join(self._owner.folder, staged)
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+            handover.make_file(path)
             write(path)
         except BaseException as error:
             with contextlib.suppress(OSError):

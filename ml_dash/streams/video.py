@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ml_dash.errors import StorageError
+from ml_dash.ipc import handover
 from ml_dash.storage import layout
 from ml_dash.storage.documents import to_json
 
@@ -69,11 +70,16 @@ def save_video(
     entry = folder._entry(to, description, tags, metadata, bindrs)
     owner = folder._owner
     owner.channel.require_open()
-    staged = f"{layout.STAGING}/{owner.tag or 'main'}-{entry['id']}"
+    staged = f"{layout.STAGING}/{handover.prefix(owner.tag)}{entry['id']}"
     path = os.path.join(owner.folder, staged)
-    with VideoFile(path, kind, rate, level) as video:
-        problem = _encoded(video, path, frames)
+    try:
+        with VideoFile(path, kind, rate, level) as video:
+            problem = _encoded(video, path, frames)
+    except BaseException:
+        _remove(path)
+        raise
     if problem is not None:
+        _remove(path)
         owner.channel.refuse(f"the video {to!r} was not saved: {without_id(problem, entry)}")
         return {**entry, "status": "refused"}
     return _handed_over(folder, entry, staged, path)
@@ -84,7 +90,7 @@ def _encoded(video: VideoFile, path: str, frames: object) -> OSError | None:
     from ml_dash.media.video_frames import rgb_frames
 
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        handover.make_file(path)
     except OSError as error:
         return error
     for pixels in rgb_frames(frames):

@@ -15,7 +15,8 @@ from ml_dash.storage.journal import cut_unfinished_line
 def adopt_files(run: str, disk: Disk) -> None:
     """Bring into ``files/index.jsonl`` what only ``.files_metadata.json`` says.
 
-    Without it these files would vanish from the list, and from the document that is written at the end.
+    Without it these files would vanish from the list, and from the document that is written at the end. What stands in
+    any writer's index is known: a document of our own lists the files of all of them.
     """
     index, document = (os.path.join(run, name) for name in (layout.file_index(), layout.FILES_METADATA))
     is_fresh = disk.size(index) is None
@@ -23,16 +24,19 @@ def adopt_files(run: str, disk: Disk) -> None:
         return
     content = disk.read_file(document)
     listed = [entry for entry in legacy.listed_files(content or b"") if _is_in_its_place(entry)]
-    if is_fresh:
-        lines = [to_json(entry) + b"\n" for entry in _with_own_ids(run, listed, disk)]
-        if lines:
-            disk.write_file(index, lines)
-    else:
-        _append(disk, index, legacy.news(listed, _known(index)))
+    news = legacy.news(listed, _known(os.path.dirname(index), disk)) if listed else []
+    if not is_fresh:
+        _append(disk, index, news)
+    elif news:
+        disk.write_file(index, [to_json(entry) + b"\n" for entry in _with_own_ids(run, news, disk)])
 
 
-def _known(index: str) -> dict[str, dict[str, Any]]:
-    return {entry["id"]: entry for entry in file_index.merge([file_index.read_entries(index)])}
+def _known(folder: str, disk: Disk) -> dict[str, dict[str, Any]]:
+    """Every version of every file that an index has, as later changes left it."""
+    names = sorted(name for name in disk.list_folder(folder) or () if layout.is_shard(name, "index"))
+    shards = [file_index.read_entries(os.path.join(folder, name)) for name in names]
+    file_index.merge(shards)  # makes the changes in place
+    return {entry["id"]: entry for shard in shards for entry in shard if "filename" in entry}
 
 
 def _append(disk: Disk, index: str, entries: list[dict[str, Any]]) -> None:
@@ -59,7 +63,8 @@ def _with_own_ids(run: str, listed: list[dict[str, Any]], disk: Disk) -> list[di
     taken: set[str] = set()
     found = []
     for entry in listed:
-        with_own = entry if entry["id"] not in taken else entry | {"id": _copied(run, entry, disk)}
+        is_free = entry["id"] not in taken or "filename" not in entry  # a change may have the id of another one
+        with_own = entry if is_free else entry | {"id": _copied(run, entry, disk)}
         taken.add(with_own["id"])
         found.append(with_own)
     return found

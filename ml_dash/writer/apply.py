@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import traceback
 from collections import deque
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ class Applier:
         self._suspicion = suspicion
         self._suspect_end = self._words[Word.HEAD] if suspicion >= SUSPECT else 0
         self._pending: deque[_Pending] = deque()
+        self._started = time.time_ns()
         self._undo_needed = True  # a writer before this one may have died within a commit
         self.closing = False
 
@@ -314,7 +316,8 @@ class Applier:
         """Keep a record that cannot be written where a person can look at it, and count it."""
         text = "".join(traceback.format_exception(error))
         folder = os.path.join(self._run, layout.QUARANTINE)
-        name = f"{os.getpid()}-{record.position}"
+        # The time, since process ids come again in containers; of the start, so that a repeated step makes no second file.
+        name = f"{os.getpid()}-{self._started}-{record.position}"
         about = {"kind": record.kind, "key": record.key.decode("utf-8", "replace"), "error": text, "time": record.time}
         try:
             write_document(self._disk, os.path.join(folder, f"{name}.json"), about)

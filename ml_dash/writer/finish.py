@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from ml_dash.ipc import handover
 from ml_dash.records.values import parse
 from ml_dash.storage import file_index, layout
 from ml_dash.storage.disk import Disk
@@ -44,11 +45,11 @@ def remove_old_versions(run: str, index_path: str, disk: Disk) -> None:
 def write_files_metadata(run: str, disk: Disk) -> None:
     """Write ``.files_metadata.json`` from every writer's index, for the published client and its ``upload``."""
     folder = os.path.join(run, "files")
-    names = disk.list_folder(folder)
-    if names is None:
+    if disk.list_folder(folder) is None:
         return
-    shards = sorted(name for name in names if layout.is_shard(name, "index"))
     with locked(os.path.join(folder, ".files_metadata.lock")):
+        # Listed within: whoever has the lock after another one also sees what that one has written.
+        shards = sorted(name for name in disk.list_folder(folder) or () if layout.is_shard(name, "index"))
         newest = _newest_versions(folder, shards)
         changes = _changes(folder, shards)
         disk.write_file(os.path.join(run, layout.FILES_METADATA), _document(folder, shards, newest, changes))
@@ -59,7 +60,7 @@ def remove_leftovers(run: str, tag: str, disk: Disk) -> None:
     for folder in (layout.SPILL, layout.STAGING):
         path = os.path.join(run, folder)
         for name in disk.list_folder(path) or ():
-            if name.startswith(f"{tag or 'main'}-"):
+            if name.startswith(handover.prefix(tag)):
                 disk.remove(os.path.join(path, name))
         disk.remove_empty_folder(path)
 
@@ -115,7 +116,8 @@ def _document(
 ) -> Iterator[bytes]:
     separator = b'{"files":['
     for entry in _all(folder, shards):
-        if _is_whole(entry) and newest[_key(entry)] == file_index.age(entry["id"]):
+        # Other writers go on: what they saved since the newest were found comes into the list with their own end.
+        if _is_whole(entry) and newest.get(_key(entry)) == file_index.age(entry["id"]):
             yield separator + to_json(entry | changes.get(entry["id"], {}))
             separator = b",\n"
     yield b"]}" if separator == b",\n" else b'{"files":[]}'
