@@ -24,7 +24,10 @@ LOCK_NAP_S = 0.001
 
 
 class Opening(NamedTuple):
-    """What the writer puts into experiment.json, and what environment.json begins with."""
+    """What the writer puts into experiment.json, and what environment.json begins with.
+
+    ``attached`` says that a forked child takes part in its parent's run.
+    """
 
     root: str
     prefix: str
@@ -35,6 +38,7 @@ class Opening(NamedTuple):
     bindrs: list[str] | None
     metadata: Any
     environment: dict[str, Any] | None = None
+    attached: bool = False
 
 
 def open_channel(

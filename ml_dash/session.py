@@ -145,6 +145,7 @@ class Session:
             bindrs=self._bindrs,
             metadata=self.metadata,
             environment=observe(self.run.entry) if self._config.record_environment and not attach else None,
+            attached=attach,
         )
         self.channel, self.folder, self.tag = open_channel(opening, self._config, self._warn_once, always_shard=attach)
         self._set_open()

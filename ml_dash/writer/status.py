@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, parse_timestamp, timestamp, write_document
+from ml_dash.writer import succession
 
 LOCK_TIMEOUT_S = 5.0
 """How long a merge into a shared document waits for another process; after that it is tried again later."""
@@ -43,6 +44,7 @@ class RunStatus:
     def __init__(self, run: str, tag: str, disk: Disk, parent: int) -> None:
         self.ending: dict[str, Any] | None = None
         self.path = os.path.join(run, layout.EXPERIMENT if not tag else f"{layout.WRITERS}/{tag}.json")
+        self._run = run
         self._experiment = os.path.join(run, layout.EXPERIMENT)
         self._lock = os.path.join(run, layout.EXPERIMENT_LOCK)
         self._tag = tag
@@ -51,6 +53,7 @@ class RunStatus:
         self._experiment_id = ""
         self._earlier_s = 0.0
         self._opened: float | None = None
+        self._follows: dict[str, str] = {}
 
     @property
     def experiment_id(self) -> str:
@@ -64,11 +67,15 @@ class RunStatus:
         """The run begins, or goes on: merge what was given with what is there, status RUNNING."""
         if self._tag:
             self._create_if_missing(opening, now)
-        self._update(lambda found: self._opened_as({} if self._tag else found, opening, now))
+            if not opening.get("attached"):
+                before = load_document(self._disk, self._experiment) or {}
+                self._follows = succession.session_before(before, socket.gethostname(), self._parent)
+        self._update(lambda found: self._opened_as({} if self._tag else found, opening, now) | self._follows)
 
     def beat(self, now: float, facts: dict[str, Any]) -> None:
         """Say that the run is alive."""
         self._update(lambda found: found | {"heartbeat_at": timestamp(now)} | self._active(found, now) | facts)
+        self._speak_for_run()
 
     def end(self, now: float, facts: dict[str, Any]) -> None:
         """The run has ended as ``ending`` says, or because the training process is gone."""
@@ -83,6 +90,9 @@ class RunStatus:
                 found | ending | {"ended_at": moment, "heartbeat_at": moment} | self._active(found, now) | facts
             )
         )
+        self._speak_for_run()
+        if not self._tag:
+            self._let_successor_speak()
 
     def _create_if_missing(self, opening: dict[str, Any], now: float) -> None:
         if load_document(self._disk, self._experiment) is None:
@@ -114,6 +124,27 @@ class RunStatus:
             started = parse_timestamp(found["started_at"])
             counted = parse_timestamp(found["heartbeat_at"]) - started
             self._earlier_s, self._opened = max(0.0, seconds_so_far(found) - max(0.0, counted)), started
+
+    def _speak_for_run(self) -> None:
+        """Say of the run what is said of this writer, if it goes on after a process that was killed."""
+        own = (load_document(self._disk, self.path) or {}) if self._tag else {}
+        if succession.FOLLOWS in own:
+            with self._locked():
+                self._write_run(succession.spoken_for(load_document(self._disk, self._experiment) or {}, own))
+
+    def _let_successor_speak(self) -> None:
+        """A process that followed this one may have ended before."""
+        folder = os.path.join(self._run, layout.WRITERS)
+        names = [name for name in self._disk.list_folder(folder) or () if name.endswith(".json")]
+        if names:
+            with self._locked():
+                writers = [load_document(self._disk, os.path.join(folder, name)) or {} for name in names]
+                run = load_document(self._disk, self._experiment) or {}
+                self._write_run(succession.ended_meanwhile(run, writers))
+
+    def _write_run(self, document: dict[str, Any] | None) -> None:
+        if document is not None:
+            write_document(self._disk, self._experiment, document)
 
     def _process(self, now: float) -> dict[str, Any]:
         moment = timestamp(now)
