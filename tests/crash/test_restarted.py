@@ -70,9 +70,10 @@ exp.metrics("train").log(i=0)
 exp.flush()
 say("writer", exp.health()["writer_pid"])
 parent = os.getpid()
+gone, alive = os.pipe()
 if os.fork() == 0:
-    while os.getppid() == parent:
-        time.sleep(0.01)
+    os.close(alive)
+    assert os.read(gone, 1) == b""  # the parent has let go of the other end
     exp.metrics("train").log(i=1)
     exp.run.complete()
     say("done")

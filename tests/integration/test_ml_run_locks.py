@@ -5,11 +5,12 @@ A process is a thread here: the locks belong to open files, and each opens its o
 
 from __future__ import annotations
 
+import collections
 import fcntl
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -19,8 +20,8 @@ from tests.support import wait_until
 
 ASKERS = 4
 
-LOOK_S = 0.03
-"""A look at a lock takes this long here, so that looks at the same moment surely meet."""
+PATIENCE_S = 0.06
+"""How long somebody who asks waits here for another who was stopped."""
 
 IS_FREE = ("FAILED", None)
 """What ``bad_end`` says of a failed run that nobody has open; None if it is open."""
@@ -34,21 +35,41 @@ def folder(tmp_path):
 
 @pytest.fixture
 def on_asking(folder, monkeypatch):
-    """A function that makes each question call another one, with the descriptor, while it has its lock."""
+    """A function that makes each question call another one, with the descriptor, while it has its lock.
+
+    It returns the list to which every try for a lock is added: the thread and the name of the file.
+    """
 
     def install(do):
-        real = fcntl.flock
+        real, tries = fcntl.flock, []
 
         def flock(file, operation):
-            real(file, operation)
             fd = file if isinstance(file, int) else file.fileno()
-            is_open_file = os.path.samestat(os.fstat(fd), (folder / store.OPEN).stat())
-            if is_open_file and operation & fcntl.LOCK_EX:
+            name = Path(f"/proc/self/fd/{fd}").readlink().name
+            if not operation & fcntl.LOCK_UN:
+                tries.append((threading.get_ident(), name))
+            real(file, operation)
+            if name == store.OPEN and operation & fcntl.LOCK_EX:
                 do(fd)
 
         monkeypatch.setattr(fcntl, "flock", flock)
+        return tries
 
     return install
+
+
+@pytest.fixture
+def meeting(on_asking):
+    """Makes each question last until another thread tries for a lock, if there is one left; returns the tries."""
+
+    def meet(_):
+        before = len(tries)
+        me = threading.get_ident()
+        wait_until(lambda: len(over) >= ASKERS - 1 or any(thread != me for thread, _ in tries[before:]))
+
+    over = []
+    tries = on_asking(meet)
+    return tries, over
 
 
 def ask(folder):
@@ -61,33 +82,41 @@ def take(path, operation):
     return fd
 
 
-def test_processes_that_ask_at_once_do_not_answer_each_other_that_it_is_open(folder, on_asking):
-    on_asking(lambda _: time.sleep(LOOK_S))
+def test_processes_that_ask_at_once_do_not_answer_each_other_that_it_is_open(folder, meeting):
+    _, over = meeting
     start = threading.Barrier(ASKERS)
 
-    def ask_together(_):
+    def ask_together(number):
         start.wait()
-        return ask(folder)
+        answer = ask(folder)
+        over.append(number)
+        return answer
 
     with ThreadPoolExecutor(ASKERS) as pool:
         assert [IS_FREE] * ASKERS == list(pool.map(ask_together, range(ASKERS)))
 
 
-def test_all_processes_that_load_a_killed_run_at_once_wait_for_its_writer(folder, on_asking):
-    on_asking(lambda _: time.sleep(LOOK_S))
+def test_all_processes_that_load_a_killed_run_at_once_wait_for_its_writer(folder, meeting):
+    tries, over = meeting
     writer = take(folder / ".lock", fcntl.LOCK_EX)
     start = threading.Barrier(ASKERS + 1)
 
     def load(_):
         start.wait()
         RunFiles(str(folder)).wait_for_orphan()
+        over.append(threading.get_ident())
         return is_over.is_set()
+
+    def decided():
+        """Who has looked at the writer's lock again, and so waits; or who has gone on."""
+        looks = collections.Counter(thread for thread, name in tries if name == ".lock")
+        return {thread for thread, count in looks.items() if count > 1} | set(over)
 
     is_over = threading.Event()
     with ThreadPoolExecutor(ASKERS) as pool:
         loads = [pool.submit(load, index) for index in range(ASKERS)]
         start.wait()
-        time.sleep(ASKERS * LOOK_S * 2)
+        wait_until(lambda: len(decided()) == ASKERS)
         is_over.set()
         os.close(writer)
         assert [True] * ASKERS == [one.result() for one in loads]
@@ -99,9 +128,10 @@ def test_a_run_that_is_opened_while_somebody_asks_is_open(folder, on_asking):
     def meet(_):
         is_asking.set()
         is_opening.wait(10)
-        time.sleep(LOOK_S)
+        wait_until(lambda: any(thread == opener for thread, _ in tries))
 
-    on_asking(meet)
+    opener = threading.get_ident()
+    tries = on_asking(meet)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, folder)
         wait_until(is_asking.is_set, 10)
@@ -125,7 +155,7 @@ def test_a_child_forked_in_the_middle_of_a_question_keeps_no_lock(folder, on_ask
 
 
 def test_one_that_is_stopped_in_the_middle_of_its_question_does_not_hold_others_up(folder, monkeypatch):
-    monkeypatch.setattr(store, "ASKING_S", 2 * LOOK_S)
+    monkeypatch.setattr(store, "ASKING_S", PATIENCE_S)
     stopped = [take(folder / name, fcntl.LOCK_EX) for name in (store.ASKING, store.OPEN)]
     files = RunFiles(str(folder))
     files.hold()

@@ -35,7 +35,7 @@ def test_one_that_nobody_has_waited_for_is_gone_too():
 @pytest.mark.parametrize(
     "other",
     [{"pid": os.getppid()}, {"pid": os.getpid()}, {"host": "b"}, {"pid": None}, {"started_at": None}, {"pid": True}],
-    ids=str,
+    ids=["alive", "the same", "another host", "no process", "no start", "no number"],
 )
 def test_it_does_not_follow_one_that_may_live(other, ended_pid):
     assert {} == session_before(BEFORE | {"pid": ended_pid} | other, "a", os.getpid())
