@@ -13,14 +13,11 @@ from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ExperimentError, StorageError
 from ml_dash.ipc.channel import Channel
 from ml_dash.records.record import Kind
-from ml_dash.storage import layout
+from ml_dash.storage import layout, locks
 from ml_dash.storage.documents import to_json
 
 LOCK_PATIENCE_S = 0.01
 """How long the lock of a run is asked for: a reader that looks whether the run is alive holds it for an instant."""
-
-LOCK_NAP_S = 0.001
-"""The pause between two of these tries."""
 
 
 class Opening(NamedTuple):
@@ -158,22 +155,11 @@ def _take_lock(folder: str) -> int:
     fd = -1
     with contextlib.suppress(OSError):
         fd = os.open(os.path.join(folder, layout.RUN_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        _ask_until(time.monotonic() + LOCK_PATIENCE_S, lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        locks.take(fd, fcntl.LOCK_EX, LOCK_PATIENCE_S)
         return fd
     if fd >= 0:
         os.close(fd)
     return -1
-
-
-def _ask_until(deadline: float, take: Callable[[], None]) -> None:
-    """Take a lock. Only a lock that somebody holds is asked for again."""
-    while True:
-        try:
-            return take()
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(LOCK_NAP_S)
 
 
 def _new_tag() -> str:

@@ -17,7 +17,7 @@ from ml_dash.errors import StorageError
 from ml_dash.query.managed import COVERS, History, covered_by
 from ml_dash.query.tree import CONFIG, METRICS
 from ml_dash.records.toml_values import dumps, loads
-from ml_dash.storage import layout
+from ml_dash.storage import layout, locks
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.reading import read_experiment
 
@@ -38,9 +38,6 @@ ORPHAN_POLL_S = 0.01
 ASKING_S = 2.0
 """How long whoever asks if a run is open, or opens it, waits for others that ask. Each takes microseconds; the time is
 for many of them on a network, and is only used up if one is stopped in the middle."""
-
-ASKING_POLL_S = 0.001
-"""Between two tries at their lock."""
 
 _ENDED_BADLY = ("FAILED", "CANCELLED")
 
@@ -156,8 +153,8 @@ class RunFiles:
         with contextlib.suppress(ImportError, OSError):  # without locks nobody can be told
             import fcntl
 
-            self._held = _open_lock(os.path.join(self.folder, OPEN))
-            _take(self._held, fcntl.LOCK_SH)  # refused while somebody asks
+            self._held = locks.open_lock(os.path.join(self.folder, OPEN))
+            locks.take(self._held, fcntl.LOCK_SH, ASKING_S)  # refused while somebody asks
 
     def let_go(self) -> None:
         """End ``hold``. In a forked child this closes the copy of the parent's, which goes on holding."""
@@ -222,7 +219,7 @@ def _is_locked(path: str, *, exclusive: bool = False) -> bool:
 
         with open(path, "rb") as file:
             fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            _release(file.fileno())
+            locks.release(file.fileno())
     except BlockingIOError:
         return True
     except (ImportError, OSError):
@@ -241,46 +238,14 @@ def _in_turn(path: str) -> Iterator[None]:
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
-            fd = _open_lock(path)
-            _take(fd, fcntl.LOCK_EX)
+            fd = locks.open_lock(path)
+            locks.take(fd, fcntl.LOCK_EX, ASKING_S)
         yield
     finally:
         if fd >= 0:
-            _release(fd)
+            with contextlib.suppress(ImportError, OSError):
+                locks.release(fd)
             os.close(fd)
-
-
-def _open_lock(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:  # a run may lie where nothing can be written
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _take(fd: int, operation: int) -> None:
-    """Take a lock that others have for a moment.
-
-    Raises:
-        OSError: there are no locks here, or somebody has it for longer than ``ASKING_S``.
-    """
-    import fcntl
-
-    deadline = time.monotonic() + ASKING_S
-    while True:
-        try:
-            return fcntl.flock(fd, operation | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise
-        time.sleep(ASKING_POLL_S)
-
-
-def _release(fd: int) -> None:
-    """Give a lock back. To close the file is not enough: a child forked meanwhile has it open as well."""
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 def _is_live_elsewhere(document: Mapping[str, Any]) -> bool:

@@ -72,17 +72,25 @@ def save_video(
     owner.channel.require_open()
     staged = f"{layout.STAGING}/{handover.prefix(owner.tag)}{entry['id']}"
     path = os.path.join(owner.folder, staged)
+    problem = _written(VideoFile(path, kind, rate, level), path, frames)
+    if problem is not None:
+        owner.channel.refuse(f"the video {to!r} was not saved: {without_id(problem, entry)}")
+        return {**entry, "status": "refused"}
+    return _handed_over(folder, entry, staged, path)
+
+
+def _written(video: VideoFile, path: str, frames: object) -> OSError | None:
+    """As ``_encoded``; unless all went well, nothing is left of the file."""
+    problem: OSError | None = None
     try:
-        with VideoFile(path, kind, rate, level) as video:
+        with video:
             problem = _encoded(video, path, frames)
     except BaseException:
         _remove(path)
         raise
     if problem is not None:
         _remove(path)
-        owner.channel.refuse(f"the video {to!r} was not saved: {without_id(problem, entry)}")
-        return {**entry, "status": "refused"}
-    return _handed_over(folder, entry, staged, path)
+    return problem
 
 
 def _encoded(video: VideoFile, path: str, frames: object) -> OSError | None:

@@ -14,7 +14,8 @@ import pytest
 
 from ml_dash import Experiment, open_run, opening
 from ml_dash.ipc import launch
-from ml_dash.opening import LOCK_NAP_S, LOCK_PATIENCE_S
+from ml_dash.opening import LOCK_PATIENCE_S
+from ml_dash.storage.locks import LOCK_NAP_S
 from ml_dash.writer import status
 from ml_dash.writer.status import locked
 from tests.support import wait_until
