@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ml_dash._version import __version__
-    from ml_dash.buffer import BufferConfig
-    from ml_dash.decorator import ml_dash_experiment
+    from ml_dash.catalog.runs import runs
     from ml_dash.errors import (
         AuthenticationError,
         ConfigurationError,
@@ -30,19 +29,19 @@ if TYPE_CHECKING:
         NetworkError,
         StorageError,
     )
-    from ml_dash.experiment import Experiment
+    from ml_dash.experiment.decorator import ml_dash_experiment
+    from ml_dash.experiment.experiment import Experiment, OperationMode
     from ml_dash.manager import MLProject, MLRun
-    from ml_dash.mode import OperationMode
     from ml_dash.query.run import open_run
-    from ml_dash.query.runs import runs
-    from ml_dash.run import RUN
+    from ml_dash.run.namespace import RUN
+    from ml_dash.settings import BufferConfig
     from ml_dash.streams.logs import LogBuilder, LogLevel
 
 _HOME = {
     "AuthenticationError": "errors",
-    "BufferConfig": "buffer",
+    "BufferConfig": "settings",
     "ConfigurationError": "errors",
-    "Experiment": "experiment",
+    "Experiment": "experiment.experiment",
     "ExperimentError": "errors",
     "InvalidNameError": "errors",
     "InvalidTypeError": "errors",
@@ -56,13 +55,13 @@ _HOME = {
     "MissingFileError": "errors",
     "MlDashError": "errors",
     "NetworkError": "errors",
-    "OperationMode": "mode",
-    "RUN": "run",
+    "OperationMode": "experiment.experiment",
+    "RUN": "run.namespace",
     "StorageError": "errors",
     "__version__": "_version",
-    "ml_dash_experiment": "decorator",
+    "ml_dash_experiment": "experiment.decorator",
     "open_run": "query.run",
-    "runs": "query.runs",
+    "runs": "catalog.runs",
 }
 
 __all__ = [
@@ -108,7 +107,7 @@ def _missing(name: str) -> AttributeError:
     module = os.path.join(__path__[0], name)
     if os.path.exists(module) or os.path.exists(f"{module}.py"):  # Python asks so before it imports a module of ours
         return AttributeError(f"module 'ml_dash' has no attribute {name!r}")
-    from ml_dash.streams.hints import missing_attribute
+    from ml_dash.streams.attribute_errors import missing_attribute
 
     return missing_attribute("module 'ml_dash'", name, __all__)
 

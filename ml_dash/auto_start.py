@@ -12,8 +12,8 @@ A run that is open when the program ends is completed, or failed if an exception
 
 from __future__ import annotations
 
-from ml_dash.experiment import Experiment
-from ml_dash.singleton import Singleton
+from ml_dash.experiment.experiment import Experiment
+from ml_dash.experiment.singleton import Singleton
 
 __all__ = ["dxp"]
 

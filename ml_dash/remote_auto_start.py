@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ml_dash.experiment import Experiment
-from ml_dash.singleton import Singleton
+from ml_dash.experiment.experiment import Experiment
+from ml_dash.experiment.singleton import Singleton
 
 __all__ = ["rdxp"]
 

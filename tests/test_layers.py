@@ -15,42 +15,28 @@ import ml_dash
 from tests.support import run_python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 PACKAGE = Path(ml_dash.__path__[0])
 
 # From the bottom up. A unit is a module or a folder directly under ml_dash; it may import its own layer and those
 # below it. `__init__` is not a unit: it names everything and resolves it lazily.
 LAYERS = (
-    {"_json", "_version", "errors", "mode", "project", "snowflake"},
-    {"buffer"},
+    {"_json", "_paths", "_version", "errors", "settings", "snowflake"},
     {"records", "media", "provenance"},
-    {"storage", "ipc", "remote"},
-    {"writer", "query"},
-    {"streams"},
-    {
-        "arguments",
-        "decorator",
-        "experiment",
-        "lifecycle",
-        "opening",
-        "run",
-        "run_fields",
-        "session",
-        "singleton",
-        "templates",
-        "wrapping",
-    },
-    {"manager", "auto_start", "remote_auto_start"},
-    {"cli", "server"},
+    {"storage", "ipc"},
+    {"remote", "managed", "capture", "run", "query", "doctor"},
+    {"catalog", "writer", "export", "streams"},
+    {"verify", "ui", "experiment"},
+    {"server", "manager", "integrations", "importers", "monitor", "auto_start", "remote_auto_start"},
+    {"cli"},
     {"__main__"},
 )
 LAYER_OF = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 # What runs in the user's training process. The writer is another process, and is found there by name only.
 TRAINING_SIDE = frozenset(
-    {"streams", "provenance", "experiment", "lifecycle", "opening", "run", "manager", "auto_start", "remote_auto_start"}
-    | {"arguments", "decorator", "run_fields", "session", "singleton", "templates", "wrapping"}
+    {"auto_start", "capture", "experiment", "manager", "provenance", "remote_auto_start", "run", "streams"}
 )
 
 HEAVY = frozenset(
@@ -140,14 +126,30 @@ def source_files() -> dict[str, Path]:
     return files
 
 
+def file_imports() -> dict[str, set[str]]:
+    """For each module of the package, the other modules of the package that it imports."""
+    modules = {name.removesuffix(".__init__"): path for name, path in source_files().items()}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        is_package = path.name == "__init__.py"
+        names = imported_modules(ast.parse(path.read_text()), module, is_package=is_package)
+        graph[module] = {owner for name in names if (owner := owner_of(name, modules)) and owner != module}
+    return graph
+
+
+def owner_of(name: str, modules: Container[str]) -> str | None:
+    """The module that an imported name lies in: `ml_dash.errors.StorageError` lies in `ml_dash.errors`."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
 def unit_imports() -> dict[str, dict[str, list[str]]]:
     """For each unit, which other units it imports, and the modules that do."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for name, path in source_files().items():
-        module, is_package = name.removesuffix(".__init__"), path.name == "__init__.py"
-        unit = unit_of(module)
-        for imported in imported_modules(ast.parse(path.read_text()), module, is_package=is_package):
-            other = unit_of(imported)
+    for module, others in file_imports().items():
+        for imported in sorted(others):
+            unit, other = unit_of(module), unit_of(imported)
             if unit is not None and other is not None and other != unit:
                 found[unit][other].append(f"{module} imports {imported}")
     return found
@@ -172,13 +174,21 @@ def test_nothing_imports_a_layer_above_itself() -> None:
     assert [] == upward
 
 
-def test_units_do_not_import_each_other_in_a_circle() -> None:
-    """Within a layer imports are allowed, but never in both directions."""
-    graph = {unit: set(others) for unit, others in unit_imports().items()}
+def test_files_do_not_import_each_other_in_a_circle() -> None:
+    """Within a layer and within a folder imports are allowed, but never in both directions."""
+    graph = file_imports()
 
     order = list(graphlib.TopologicalSorter(graph).static_order())
 
     assert set(graph) <= set(order)
+
+
+def test_no_folder_holds_more_than_15_percent_of_the_lines() -> None:
+    lines: dict[str, int] = defaultdict(int)
+    for name, path in source_files().items():
+        lines[unit_of(name) or name] += path.read_text().count("\n")
+
+    assert {} == {unit: count for unit, count in lines.items() if count > 0.15 * sum(lines.values())}
 
 
 def test_the_training_side_never_imports_the_writer() -> None:

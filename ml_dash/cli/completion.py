@@ -6,9 +6,9 @@ import os
 
 import click
 
+from ml_dash.cli.arguments import json_option
 from ml_dash.cli.exits import WrongCallError
 from ml_dash.cli.output import write, write_json
-from ml_dash.cli.picking import json_option
 
 SHELLS = ("bash", "zsh", "fish")
 

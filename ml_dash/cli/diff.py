@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ml_dash.cli import output, texts
+from ml_dash.cli import formatting, output
+from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
 from ml_dash.cli.output import paint
-from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 from ml_dash.cli.table import Cell, Column, clip, table
 from ml_dash.cli.wrap import hanging
 
@@ -33,7 +33,7 @@ def diff(first: str, second: str, root: str, everything: bool, as_json: bool) ->
 
     The exit status is 0 whether they differ or not; --json says which in "equal".
     """
-    from ml_dash.cli.differences import differences
+    from ml_dash.query.differences import differences
 
     found = differences(pick(first, root), pick(second, root))
     if as_json:
@@ -44,7 +44,10 @@ def diff(first: str, second: str, root: str, everything: bool, as_json: bool) ->
 
 def _screen(found: dict[str, Any], *, everything: bool) -> list[str]:
     width = output.width()
-    names: list[list[Cell]] = [[("A", "red"), texts.clean(found["a"])], [("B", "green"), texts.clean(found["b"])]]
+    names: list[list[Cell]] = [
+        [("A", "red"), formatting.clean(found["a"])],
+        [("B", "green"), formatting.clean(found["b"])],
+    ]
     lines = table([Column(), Column(least=20, keep_end=True, style="bold")], names, width)
     for title, key in (("Parameters", "params"), ("Environment", "environment"), ("Packages", "packages")):
         lines += _section(title, _changes(found[key], width), everything=everything)
@@ -76,7 +79,7 @@ def _changes(found: dict[str, Any], width: int | None) -> list[str]:
 
 
 def _metrics(found: dict[str, Any], width: int | None, *, everything: bool) -> list[str]:
-    from ml_dash.cli.differences import same
+    from ml_dash.query.differences import same
 
     rows = []
     for name, pair in found.items():
@@ -104,11 +107,13 @@ def _row(mark: str, name: str, first: Any, second: Any, note: str = "") -> list[
         arrow,
         "" if mark == "-" else (_text(second), "green"),
     ]
-    return [(mark, _MARKS[mark]), texts.clean(name), *sides, note]
+    return [(mark, _MARKS[mark]), formatting.clean(name), *sides, note]
 
 
 def _text(value: Any) -> str:
-    return texts.number(value) if isinstance(value, float) and output.is_terminal() else texts.value_text(value)
+    return (
+        formatting.number(value) if isinstance(value, float) and output.is_terminal() else formatting.value_text(value)
+    )
 
 
 def _change(first: Any, second: Any) -> str:
@@ -129,7 +134,7 @@ def _code(found: dict[str, Any], width: int | None) -> list[str]:
     about = {"a": "changes that only A had:", "b": "changes that only B had:", "both": "how their changes differ:"}
     if found["diff"]:
         lines.append(INDENT + paint(about[found["diff_of"]], "dim"))
-    cleaned = [texts.clean(line) for line in found["diff"]]
+    cleaned = [formatting.clean(line) for line in found["diff"]]
     return lines + [INDENT + _painted(clip(line, width - len(INDENT)) if width else line) for line in cleaned]
 
 
@@ -138,7 +143,7 @@ def _commit(side: dict[str, Any] | None) -> str:
         return "no commit recorded"
     branch = f" on {side['branch']}" if side["branch"] else ""
     changed = {True: ", with changes that were not committed", False: ", clean"}.get(side["dirty"], "")
-    return texts.clean(f"{side['commit']}{branch}{changed}")
+    return formatting.clean(f"{side['commit']}{branch}{changed}")
 
 
 def _painted(line: str) -> str:

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ml_dash.cli import output, texts
+from ml_dash.cli import formatting, output
+from ml_dash.cli.arguments import DEFAULT_ROOT, json_option
 from ml_dash.cli.exits import NOT_FOUND, WrongCallError
 from ml_dash.cli.output import paint
-from ml_dash.cli.picking import DEFAULT_ROOT, json_option
 from ml_dash.cli.table import cells
 from ml_dash.cli.wrap import hanging
 
 if TYPE_CHECKING:
-    from ml_dash.buffer import BufferConfig
-    from ml_dash.query.diagnosis import Check
+    from ml_dash.doctor.checks import Check
+    from ml_dash.settings import BufferConfig
 
 ANSWER_S = 5.0
 """How long the writer of the trial run may take to answer: it starts within half a second on an idle machine."""
@@ -66,7 +66,7 @@ def doctor(root: str, fps: float, size: str, as_json: bool) -> None:
         found = [{"name": c.name, "state": c.state, "text": c.text, "facts": c.facts} for c in checks]
         output.write_json({"ok": not failed, "root": os.path.abspath(root), "checks": found})
     elif not failed:
-        output.write([paint(f"ready to record to {texts.clean(os.path.abspath(root))}", "bold")])
+        output.write([paint(f"ready to record to {formatting.clean(os.path.abspath(root))}", "bold")])
     else:
         output.write([paint(f"not ready: {', '.join(failed)}", "bold red")])
     if failed:
@@ -82,33 +82,33 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _checks(root: str, fps: float, width: int, height: int) -> Iterator[Check]:
-    from ml_dash.query import diagnosis
+    from ml_dash.doctor import checks
 
-    yield diagnosis.check_versions()
-    yield diagnosis.check_extras()
+    yield checks.check_versions()
+    yield checks.check_extras()
     config, check = _settings()
     yield check
-    yield diagnosis.check_shared_memory(config)
+    yield checks.check_shared_memory(config)
     folder = _existing(root)
-    yield diagnosis.check_disk(folder)
-    yield diagnosis.check_temporary()
-    yield diagnosis.check_keyring()
-    yield diagnosis.check_gl()
+    yield checks.check_disk(folder)
+    yield checks.check_temporary()
+    yield checks.check_keyring()
+    yield checks.check_gl()
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield diagnosis.Check("rights", diagnosis.FAILED, f"{folder} cannot be written to; name another root")
+        yield checks.Check("rights", checks.FAILED, f"{folder} cannot be written to; name another root")
         return
-    yield diagnosis.check_locks(folder)
+    yield checks.check_locks(folder)
     yield _trial(folder)
-    from ml_dash.query.diagnosis_speed import check_speed
+    from ml_dash.doctor.speed import check_speed
 
     yield from check_speed(folder, config, fps, width, height)
 
 
 def _settings() -> tuple[BufferConfig, Check]:
     """The settings that ML_DASH_ variables give, and whether they can be read."""
-    from ml_dash.buffer import BufferConfig
+    from ml_dash.doctor.checks import FAILED, OK, Check
     from ml_dash.errors import ConfigurationError
-    from ml_dash.query.diagnosis import FAILED, OK, Check
+    from ml_dash.settings import BufferConfig
 
     set_here = sorted(name for name in os.environ if name.startswith("ML_DASH_"))
     try:
@@ -128,7 +128,7 @@ def _existing(root: str) -> str:
 
 def _trial(folder: str) -> Check:
     """Record a run of one point, with a writer process as training has it."""
-    from ml_dash.query.diagnosis import FAILED, Check
+    from ml_dash.doctor.checks import FAILED, Check
 
     place = tempfile.mkdtemp(prefix=".ml-dash-doctor-", dir=folder)
     try:
@@ -140,8 +140,8 @@ def _trial(folder: str) -> Check:
 
 
 def _timed_run(place: str) -> Check:
-    from ml_dash.experiment import Experiment
-    from ml_dash.query.diagnosis import FAILED, OK, WARNING, Check
+    from ml_dash.doctor.checks import FAILED, OK, WARNING, Check
+    from ml_dash.experiment.experiment import Experiment
     from ml_dash.query.run import open_run
 
     moments = [time.perf_counter()]

@@ -62,7 +62,7 @@ class WrongCallError(CommandError):
 
 def tell(message: str) -> None:
     """One line for a person, on stderr, so that it never mixes with what a script reads."""
-    from ml_dash.cli.texts import clean
+    from ml_dash.cli.formatting import clean
 
     click.echo(f"ml-dash: {clean(message)}", err=True)
 

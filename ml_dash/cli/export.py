@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ml_dash.cli import output, texts
-from ml_dash.cli.picking import json_option, pick, root_option, run_argument
+from ml_dash.cli import formatting, output
+from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
 from ml_dash.cli.progress import Progress
 
 KINDS = ("csv", "parquet", "zip")
@@ -32,7 +32,7 @@ def export(run: str, root: str, kind: str, place: str | None, force: bool, as_js
     Nested values have dotted columns; in CSV a list is JSON text. zip packs the run's own folder, to be unpacked into a
     folder of runs. The export appears when it is complete, or not at all; a live run is exported as it is now.
     """
-    from ml_dash.query.export import export_run
+    from ml_dash.export.run import export_run
 
     found = pick(run, root)
     with Progress("exporting") as progress:
@@ -43,4 +43,6 @@ def export(run: str, root: str, kind: str, place: str | None, force: bool, as_js
             {"run": found.prefix, "kind": kind, "path": made.path, "files": made.files, "bytes": made.size}
         )
         return
-    output.write([texts.clean(f"{made.path}  {texts.plural(made.files, 'file')}, {texts.size(made.size)}")])
+    output.write(
+        [formatting.clean(f"{made.path}  {formatting.plural(made.files, 'file')}, {formatting.size(made.size)}")]
+    )

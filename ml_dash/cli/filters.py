@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_dash._json import json
+from ml_dash.catalog.rows import Row
 from ml_dash.cli.exits import WrongCallError
-from ml_dash.cli.rows import Row
-from ml_dash.cli.texts import value_text
+from ml_dash.cli.formatting import value_text
 
 Condition = Callable[[Row], bool]
 

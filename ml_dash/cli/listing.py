@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ml_dash.cli import output, texts
-from ml_dash.cli.rows import Row
+from ml_dash.catalog.rows import Row
+from ml_dash.cli import formatting, output
 from ml_dash.cli.table import GAP, Cell, Column, cells, table
 from ml_dash.cli.wrap import hanging
 
@@ -47,7 +47,7 @@ def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
 def count_line(rows: list[Row], total: int) -> str:
     """How many runs of each status there are: ``8 runs: 7 completed, 1 failed``."""
     states = Counter("live" if row.is_live else row.status or "without a status" for row in rows)
-    text = f"{texts.plural(len(rows), 'run')}: " + ", ".join(
+    text = f"{formatting.plural(len(rows), 'run')}: " + ", ".join(
         f"{count:,} {state}" for state, count in states.most_common()
     )
     return text if len(rows) == total else f"{text}; {total:,} in all"
@@ -92,7 +92,7 @@ def _column(name: str, *, piped: bool) -> Column:
         return Column("DURATION_S", right=True)
     if name in {"created", "duration", "ended"}:
         return Column(name.upper(), right=True)
-    return Column(name.upper() if name in _VALUES else texts.clean(name), least=0 if name in _VALUES else 6)
+    return Column(name.upper() if name in _VALUES else formatting.clean(name), least=0 if name in _VALUES else 6)
 
 
 def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
@@ -100,13 +100,13 @@ def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
     if name == "status":
         return _status(row) if now else "live" if row.is_live else row.status or "-"
     if name == "duration":
-        return texts.duration(row.duration) if now else "-" if row.duration is None else f"{row.duration:.3f}"
+        return formatting.duration(row.duration) if now else "-" if row.duration is None else f"{row.duration:.3f}"
     if name == "tags":
-        return ",".join(map(texts.clean, row.tags)) or "-"
+        return ",".join(map(formatting.clean, row.tags)) or "-"
     value = raw_value(row, name)
     if name in {"created", "ended"} and now is not None:
         return _ago(value, now)
-    return texts.number(value) if now is not None and isinstance(value, float) else _plain(value)
+    return formatting.number(value) if now is not None and isinstance(value, float) else _plain(value)
 
 
 def _status(row: Row) -> Cell:
@@ -124,13 +124,13 @@ def _ago(text: Any, now: datetime.datetime) -> str:
         moment = datetime.datetime.fromtimestamp(parse_timestamp(text), datetime.UTC)
     except (AttributeError, TypeError, ValueError, OverflowError):
         return "-"
-    return texts.age(moment, now)
+    return formatting.age(moment, now)
 
 
 def _plain(value: Any) -> str:
     if value is None:
         return "-"
-    return texts.clean(value) if isinstance(value, str) else texts.value_text(value)
+    return formatting.clean(value) if isinstance(value, str) else formatting.value_text(value)
 
 
 def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]], width: int) -> None:
@@ -141,18 +141,18 @@ def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]],
     )
     for name in _differing(rows):
         found = [_param(row, name) for row in rows]
-        needed = min(PARAM_WIDTH, max(cells(texts.clean(name)), *map(cells, found)))
+        needed = min(PARAM_WIDTH, max(cells(formatting.clean(name)), *map(cells, found)))
         if used + needed > width:
             continue
         used += needed + len(GAP)
-        columns.append(Column(texts.clean(name), least=min(needed, PARAM_WIDTH)))
+        columns.append(Column(formatting.clean(name), least=min(needed, PARAM_WIDTH)))
         for line, text in zip(lines, found, strict=True):
             line.append(text)
 
 
 def _param(row: Row, name: str) -> str:
     value = row.params.get(name)
-    return texts.number(value) if isinstance(value, float) else _plain(value)
+    return formatting.number(value) if isinstance(value, float) else _plain(value)
 
 
 def _differing(rows: list[Row]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ml_dash.cli import texts
+from ml_dash.cli import formatting
 from ml_dash.cli.table import Cell
 
 LEVEL_WIDTH = 5
@@ -17,22 +17,26 @@ def log_cells(line: Mapping[str, Any]) -> tuple[Cell, Cell, Cell]:
     """When it was logged (in the reader's time zone), its level, and what it says with what was given beside it."""
     level = str(line.get("level") or "")
     details = line.get("metadata")
-    text = texts.clean(str(line.get("message", "")))
+    text = formatting.clean(str(line.get("message", "")))
     if isinstance(details, Mapping) and details:
         text = f"{text}  {pairs(details)}"
-    return (clock(line.get("timestamp")), "dim"), (texts.clean(level)[:LEVEL_WIDTH], LEVEL_STYLES.get(level, "")), text
+    return (
+        (clock(line.get("timestamp")), "dim"),
+        (formatting.clean(level)[:LEVEL_WIDTH], LEVEL_STYLES.get(level, "")),
+        text,
+    )
 
 
 def pairs(values: Mapping[str, Any]) -> str:
     """Values by name: ``loss=0.07 step=20``."""
-    return " ".join(f"{texts.clean(str(name))}={_short(value)}" for name, value in values.items())
+    return " ".join(f"{formatting.clean(str(name))}={_short(value)}" for name, value in values.items())
 
 
 def clock(moment: object) -> str:
     """The time of day of ISO text or of seconds since 1970."""
     import datetime
 
-    from ml_dash.query.run import to_datetime
+    from ml_dash.storage.documents import to_datetime
 
     try:
         found = to_datetime(moment)
@@ -44,4 +48,4 @@ def clock(moment: object) -> str:
 
 
 def _short(value: Any) -> str:
-    return texts.number(value) if isinstance(value, float) else texts.value_text(value)
+    return formatting.number(value) if isinstance(value, float) else formatting.value_text(value)

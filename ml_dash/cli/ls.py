@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from ml_dash.cli.arguments import json_option, nothing_in, require_folder, root_option
 from ml_dash.cli.exits import CommandError, tell
 from ml_dash.cli.output import write, write_json_lines
-from ml_dash.cli.picking import json_option, nothing_in, require_folder, root_option
 
 if TYPE_CHECKING:
-    from ml_dash.cli.rows import Row
+    from ml_dash.catalog.rows import Row
 
 STATUSES = ("running", "completed", "failed", "cancelled", "live", "none")
 SORTS = ("created", "name", "status", "duration")
@@ -94,7 +94,7 @@ def ls(
     root, everything = _below(place, root)
     rows = [row for row in everything if all(fits(row) for fits in wanted)]
     if not rows:
-        from ml_dash.cli.nearby import no_run_fits
+        from ml_dash.cli.suggestions import no_run_fits
 
         raise CommandError(no_run_fits(everything, tags, params) if everything else nothing_in(root))
     rows.sort(key=_ORDERS[sort])
@@ -103,7 +103,7 @@ def ls(
         rows.reverse()
     names = [name.strip() for name in columns.split(",") if name.strip()] if columns else None
     if names:
-        from ml_dash.cli.nearby import require_columns
+        from ml_dash.cli.suggestions import require_columns
 
         require_columns(names, rows, everything)
     if as_json:
@@ -127,7 +127,7 @@ def _below(place: str | None, root: str) -> tuple[str, list[Row]]:
     everything, is_below = _read(root), by_prefix(place)
     rows = [row for row in everything if is_below(row)]
     if everything and not rows:
-        from ml_dash.cli.nearby import not_below
+        from ml_dash.cli.suggestions import not_below
 
         raise not_below(place, root, everything)
     return root, rows
@@ -135,8 +135,8 @@ def _below(place: str | None, root: str) -> tuple[str, list[Row]]:
 
 def _read(folder: str) -> list[Row]:
     """Every run below a folder; one line on stderr names what cannot be read."""
-    from ml_dash.cli.rows import read_rows
-    from ml_dash.query.scan import Unreadable, left_out
+    from ml_dash.catalog.rows import read_rows
+    from ml_dash.storage.scan import Unreadable, left_out
 
     path = require_folder(folder)
     unreadable: list[Unreadable] = []

@@ -10,7 +10,7 @@ import click
 
 from ml_dash._version import __version__
 from ml_dash.cli.exits import NOT_FOUND, told_in_one_line
-from ml_dash.cli.streams import take_streams
+from ml_dash.cli.standard_streams import take_streams
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("ml_dash.cli.ls:ls", "List the runs below a folder, and filter them."),

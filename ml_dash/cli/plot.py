@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ml_dash.cli import output
+from ml_dash.cli.arguments import json_option, metric_argument, pick, root_option, run_argument
 from ml_dash.cli.exits import CommandError, WrongCallError
-from ml_dash.cli.picking import json_option, metric_argument, pick, root_option, run_argument
 
 if TYPE_CHECKING:
-    from ml_dash.cli.axes import Floats
     from ml_dash.cli.series import Series
+    from ml_dash.query.downsample import Floats
 
 PIPED_WIDTH, PIPED_HEIGHT = 100, 24
 """Columns and lines where there is no terminal to ask."""
@@ -91,15 +91,15 @@ def _require_values(chosen: Series, x: Floats, run: str) -> None:
 
 
 def _lines(run: str, chosen: Series, x: Floats, label: str, width: int | None, height: int | None) -> list[str]:
-    from ml_dash.cli import terminal_plot, texts
+    from ml_dash.cli import formatting, terminal_plot
     from ml_dash.cli.table import Cell, Column, table
 
     columns = width or output.width() or PIPED_WIDTH
     lines = height or min(HIGHEST, (output.height() or PIPED_HEIGHT) - 2)
-    names: list[Cell] = [(texts.clean(chosen.label), "bold"), (texts.clean(run), "dim")]
+    names: list[Cell] = [(formatting.clean(chosen.label), "bold"), (formatting.clean(run), "dim")]
     title = table([Column(least=10), Column(least=10, keep_end=True)], [names], columns)
     drawn = terminal_plot.plot(
-        x, chosen.values, columns, lines - 1, x_label=texts.clean(label), unicode=output.has_unicode()
+        x, chosen.values, columns, lines - 1, x_label=formatting.clean(label), unicode=output.has_unicode()
     )
     return [*title, *drawn]
 

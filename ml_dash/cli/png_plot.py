@@ -5,11 +5,11 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.cli.axes import finite_points, labelled, limits, means, ranges, ticks
 from ml_dash.errors import InvalidValueError
+from ml_dash.query.downsample import finite_points, labelled, limits, means, ranges, ticks
 
 if TYPE_CHECKING:
-    from ml_dash.cli.axes import Floats
+    from ml_dash.query.downsample import Floats
 
 SMALLEST = 160
 LARGEST = 8192

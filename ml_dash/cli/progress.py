@@ -58,7 +58,7 @@ class Progress:
     def _draw(self) -> None:
         import shutil
 
-        from ml_dash.cli.texts import clean, size
+        from ml_dash.cli.formatting import clean, size
 
         text = f"{self._verb} {clean(self._what)}, {size(self._size)}"
         sys.stderr.write(f"\r{clip(text, shutil.get_terminal_size().columns - 1)}\x1b[K")

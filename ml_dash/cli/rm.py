@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ml_dash.cli import output, picking, texts
+from ml_dash.cli import arguments, formatting, output
+from ml_dash.cli.arguments import json_option, pick, root_option
 from ml_dash.cli.exits import NOT_FOUND, CommandError, WrongCallError
-from ml_dash.cli.picking import json_option, pick, root_option
 from ml_dash.cli.table import Cell, Column, table
 
 if TYPE_CHECKING:
-    from ml_dash.query.removal import Removal
+    from ml_dash.catalog.removal import Removal
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=picking._complete)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=arguments._complete)
 @root_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Remove a run that somebody writes, too.")
@@ -31,7 +31,7 @@ def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool
     Only folders of runs are removed, and then those above them that are empty. Links are removed, and never followed.
     Nothing is removed if one of the runs cannot be. Where nobody can be asked, --yes is needed.
     """
-    from ml_dash.query.removal import remove
+    from ml_dash.catalog.removal import remove
 
     removals = _plan(runs, root, recursive)
     _refuse_live(removals, force)
@@ -48,7 +48,7 @@ def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool
 
 
 def _plan(runs: tuple[str, ...], root: str, recursive: bool) -> list[Removal]:
-    from ml_dash.query.removal import plan_removal
+    from ml_dash.catalog.removal import plan_removal
 
     found = {run.folder: run for run in (pick(name, root) for name in runs)}
     if recursive:  # a run that is named goes with a named one above it, and counts there
@@ -63,7 +63,7 @@ def _is_below(folder: str, others: Iterable[str]) -> bool:
 
 def _count(removals: list[Removal]) -> str:
     """How many runs go, those below included."""
-    return texts.plural(sum(1 + len(removal.kept) * removal.recursive for removal in removals), "run")
+    return formatting.plural(sum(1 + len(removal.kept) * removal.recursive for removal in removals), "run")
 
 
 def _refuse_live(removals: list[Removal], force: bool) -> None:
@@ -87,10 +87,10 @@ def _lines(removals: list[Removal]) -> list[str]:
     columns += [Column("size", right=True), Column("", least=8)]
     rows: list[list[Cell]] = [
         [
-            texts.clean(removal.prefix),
+            formatting.clean(removal.prefix),
             ("live" if removal.live else (removal.status or "-").lower(), "bold red" if removal.live else ""),
             f"{removal.files:,}",
-            texts.size(removal.size),
+            formatting.size(removal.size),
             _below(removal),
         ]
         for removal in removals
@@ -101,10 +101,10 @@ def _lines(removals: list[Removal]) -> list[str]:
 def _below(removal: Removal) -> str:
     if not removal.kept:
         return ""
-    count = texts.plural(len(removal.kept), "run")
+    count = formatting.plural(len(removal.kept), "run")
     return f"with {count} below it" if removal.recursive else f"{count} below it stay{'s' * (len(removal.kept) == 1)}"
 
 
 def _total(removals: list[Removal]) -> str:
     files, size = sum(removal.files for removal in removals), sum(removal.size for removal in removals)
-    return f"{texts.plural(files, 'file')}, {texts.size(size)}"
+    return f"{formatting.plural(files, 'file')}, {formatting.size(size)}"

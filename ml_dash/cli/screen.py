@@ -8,13 +8,13 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.cli import output, texts
+from ml_dash.cli import formatting, output
 from ml_dash.cli.loglines import log_cells
 from ml_dash.cli.output import paint
-from ml_dash.cli.overview import whole
 from ml_dash.cli.sections import INDENT, LEAST_LINES, Section, fitting
 from ml_dash.cli.table import GAP, Cell, Column, cells, clip, table
 from ml_dash.cli.terminal_plot import sparkline
+from ml_dash.query.overview import whole
 
 if TYPE_CHECKING:
     from ml_dash.cli.series import Series
@@ -48,7 +48,7 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
     """The lines for a terminal of this size, or all of them where there is none."""
     width, height = output.width(), output.height()
     streams = Section("Streams", stream_lines(about["streams"], width), turn=STREAMS, least=0)
-    streams.bare = paint(f"{texts.plural(len(streams.lines), 'stream')}; see --all", "dim")
+    streams.bare = paint(f"{formatting.plural(len(streams.lines), 'stream')}; see --all", "dim")
     sections = [
         *head(about, width),
         params(about["params"], width),
@@ -65,7 +65,7 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
 
 def head(about: dict[str, Any], width: int | None) -> list[Section]:
     """The first lines: which run it is, how it ended, when, where and with which code."""
-    rows = [("readme", _first_line(about["readme"])), ("tags", ", ".join(map(texts.clean, about["tags"])))]
+    rows = [("readme", _first_line(about["readme"])), ("tags", ", ".join(map(formatting.clean, about["tags"])))]
     rows += [("times" * (not place), line) for place, line in enumerate(times(about, width))]
     rows += [("process", _process(about))]
     environment = about["environment"]
@@ -79,11 +79,11 @@ def head(about: dict[str, Any], width: int | None) -> list[Section]:
     shown: list[list[Cell]] = [[(name, "dim"), text] for name, text in rows]
     lines = table(
         [Column(least=10, keep_end=True, style="bold"), Column(least=24)],
-        [[texts.clean(about["run"]), _status(about)]],
+        [[formatting.clean(about["run"]), _status(about)]],
         width,
     )
     if about["status_reason"]:
-        reason = texts.lines_of(str(about["status_reason"]))[:3]
+        reason = formatting.lines_of(str(about["status_reason"]))[:3]
         lines += [INDENT + paint(line if width is None else clip(line, width - len(INDENT)), "red") for line in reason]
     facts = zip(rows, table([Column(), Column(least=20)], shown, width, INDENT), strict=True)
     return [Section("", lines), *(_fact(name, line) for (name, _), line in facts)]
@@ -95,7 +95,9 @@ def _fact(name: str, line: str) -> Section:
 
 def params(found: dict[str, Any], width: int | None) -> Section:
     """A parameter on each line; on a terminal several side by side, if they are many and short."""
-    rows: list[list[Cell]] = [[(texts.clean(name), "cyan"), texts.value_text(value)] for name, value in found.items()]
+    rows: list[list[Cell]] = [
+        [(formatting.clean(name), "cyan"), formatting.value_text(value)] for name, value in found.items()
+    ]
     columns = [Column(least=16), Column(least=16)]
     beside = _beside(rows, width) if width is not None else 1
     count = -(-len(rows) // beside)  # lines, from above to below as one reads a list
@@ -118,7 +120,7 @@ def metrics(run: RunReader, width: int | None) -> list[str]:
 
     What was logged once comes after what has a curve.
     """
-    from ml_dash.cli.rows import last_values
+    from ml_dash.catalog.rows import last_values
     from ml_dash.cli.series import READ_BYTES, curves_of, journal_bytes
 
     curves: list[list[Cell]] = []
@@ -146,9 +148,9 @@ def stream_lines(found: list[dict[str, Any]], width: int | None) -> list[str]:
     rows: list[list[Cell]] = [
         [
             (stream["kind"], "dim"),
-            (texts.clean(stream["name"] or ("None" if stream["kind"] == "metric" else "")), "cyan"),
-            texts.plural(stream["count"], units[stream["kind"]]),
-            texts.size(stream["bytes"]),
+            (formatting.clean(stream["name"] or ("None" if stream["kind"] == "metric" else "")), "cyan"),
+            formatting.plural(stream["count"], units[stream["kind"]]),
+            formatting.size(stream["bytes"]),
         ]
         for stream in found
     ]
@@ -158,7 +160,7 @@ def stream_lines(found: list[dict[str, Any]], width: int | None) -> list[str]:
 def _files(found: dict[str, Any], width: int | None) -> Section:
     if not found["count"]:
         return Section("Files")
-    note = f"{texts.plural(found['count'], 'file')}, {texts.size(found['bytes'])}"
+    note = f"{formatting.plural(found['count'], 'file')}, {formatting.size(found['bytes'])}"
     newest = ", the newest:" if found["count"] > len(found["newest"]) else ""
     lines = file_lines(found, width)
     beside = note + newest if width is None else clip(note + newest, width - len("Files" + INDENT))
@@ -170,9 +172,9 @@ def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
     now = datetime.datetime.now(datetime.UTC)
     rows: list[list[Cell]] = [
         [
-            (texts.clean(entry["path"]), "cyan"),
-            texts.size(whole(entry["bytes"])),
-            texts.age(_moment(entry["saved_at"]), now),
+            (formatting.clean(entry["path"]), "cyan"),
+            formatting.size(whole(entry["bytes"])),
+            formatting.age(_moment(entry["saved_at"]), now),
         ]
         for entry in found["newest"]
     ]
@@ -181,13 +183,13 @@ def file_lines(found: dict[str, Any], width: int | None) -> list[str]:
 
 def tracker(found: dict[str, Any], width: int | None) -> str:
     """What recording did not manage; a single line, and a loud one if anything was lost."""
-    parts = [texts.plural(found["frames_written"], "frame") + " written"] if found["frames_written"] else []
+    parts = [formatting.plural(found["frames_written"], "frame") + " written"] if found["frames_written"] else []
     losses: tuple[tuple[str, str, str], ...] = (
         ("frames_dropped", "frame dropped", "frames dropped"),
         ("records_refused", "record refused", "records refused"),
         ("tracker_errors", "error", "errors"),
     )
-    lost = [texts.plural(found[name], one, many) for name, one, many in losses if found[name]]
+    lost = [formatting.plural(found[name], one, many) for name, one, many in losses if found[name]]
     text = ", ".join([*parts, *(lost or ["nothing dropped, nothing refused, no error"])])
     room = len(text) if width is None else width - len("Tracker  ")
     return paint(clip(text, room), "yellow" if lost else "dim")
@@ -200,26 +202,28 @@ def _curve(series: Series, newest: Any, width: int | None) -> list[Cell]:
     present = series.values[~np.isnan(series.values)]
     room = SPARK_WIDTH if width is None else max(NARROW_SPARK_WIDTH, min(SPARK_WIDTH, width // 7))
     spark = sparkline(series.values, room, unicode=output.has_unicode())
-    span = f"{texts.number(float(finite.min()))} .. {texts.number(float(finite.max()))}" if len(finite) else ""
+    span = (
+        f"{formatting.number(float(finite.min()))} .. {formatting.number(float(finite.max()))}" if len(finite) else ""
+    )
     # In a column a NaN could also be a value that is missing; far from the end the journal's tail does not tell.
     if not isinstance(newest, (int, float)) or isinstance(newest, bool):
         newest = float(present[-1]) if len(present) else math.nan
     return [
-        (texts.clean(series.label), "cyan"),
-        texts.number(newest),
+        (formatting.clean(series.label), "cyan"),
+        formatting.number(newest),
         spark,
         span,
-        texts.plural(len(series.values), "point"),
+        formatting.plural(len(series.values), "point"),
     ]
 
 
 def _last_values(run: RunReader, metric: str | None) -> list[list[Cell]]:
     """The same without the curve, from the end of the journals."""
-    from ml_dash.cli.rows import last_values
+    from ml_dash.catalog.rows import last_values
     from ml_dash.cli.series import label_of
 
     return [
-        [(texts.clean(label_of(metric, field)), "cyan"), texts.number(value), "", "too long to draw here", ""]
+        [(formatting.clean(label_of(metric, field)), "cyan"), formatting.number(value), "", "too long to draw here", ""]
         for field, value in last_values(run.folder, metric).items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and field != "_ts"
     ]
@@ -235,11 +239,11 @@ def _status(about: dict[str, Any]) -> Cell:
     if about["live"]:
         word, style = "running", _STATUS_STYLES["RUNNING"]
     elif status == "RUNNING":
-        ago = texts.age(_moment(about["heartbeat_at"]), datetime.datetime.now(datetime.UTC))
+        ago = formatting.age(_moment(about["heartbeat_at"]), datetime.datetime.now(datetime.UTC))
         word, style = f"running? last heard of {ago},", "yellow"
     else:
         word, style = str(status or "no status kept").lower(), _STATUS_STYLES.get(str(status), "")
-    return f"{word} {'for' if about['live'] else 'after'} {texts.duration(about['duration_s'])}", style
+    return f"{word} {'for' if about['live'] else 'after'} {formatting.duration(about['duration_s'])}", style
 
 
 def times(about: dict[str, Any], width: int | None) -> list[str]:
@@ -248,10 +252,10 @@ def times(about: dict[str, Any], width: int | None) -> list[str]:
     moments = [("", created)]
     moments += [("restarted ", started)] if started and created and started > created else []
     moments += [("ended ", ended)] if ended else []
-    age = f" ({texts.age(created, datetime.datetime.now(datetime.UTC))})"
+    age = f" ({formatting.age(created, datetime.datetime.now(datetime.UTC))})"
     parts, day = [], ""
     for what, moment in moments:
-        date, _, clock = texts.local_time(moment).partition(" ")
+        date, _, clock = formatting.local_time(moment).partition(" ")
         parts.append(what + (clock if date == day and width is not None else f"{date} {clock}".strip()))
         day = date
     return _joined([parts[0] + age, *parts[1:]], None if width is None else width - TIMES_INDENT)
@@ -272,7 +276,7 @@ def _joined(parts: list[str], width: int | None) -> list[str]:
 def _process(about: dict[str, Any]) -> str:
     user = about["environment"].get("user")
     place = f"{user}@{about['host']}" if user and about["host"] else about["host"]
-    return texts.clean(f"{place}, pid {about['pid']}") if place else ""
+    return formatting.clean(f"{place}, pid {about['pid']}") if place else ""
 
 
 def _command(environment: dict[str, Any]) -> str:
@@ -280,7 +284,7 @@ def _command(environment: dict[str, Any]) -> str:
     if not isinstance(words, list) or not words:
         return ""
     short = [os.path.basename(str(words[0])), *map(str, words[1:])]
-    return texts.clean(" ".join(short) + (f"  (in {environment['cwd']})" if environment["cwd"] else ""))
+    return formatting.clean(" ".join(short) + (f"  (in {environment['cwd']})" if environment["cwd"] else ""))
 
 
 def _code(code: dict[str, Any] | None) -> str:
@@ -289,7 +293,7 @@ def _code(code: dict[str, Any] | None) -> str:
     dirty = code.get("dirty")
     changed = ", with changes" if dirty else ", clean" if dirty is False else ""
     branch = f" on {code['branch']}" if code.get("branch") else ""
-    return texts.clean(f"{str(code['commit'])[:12]}{branch}{changed}")
+    return formatting.clean(f"{str(code['commit'])[:12]}{branch}{changed}")
 
 
 def _system(environment: dict[str, Any]) -> str:
@@ -299,7 +303,7 @@ def _system(environment: dict[str, Any]) -> str:
         environment["cpu"],
     ]
     parts += _gpu_names(environment["gpus"])
-    return texts.clean(", ".join(str(part) for part in parts if part))
+    return formatting.clean(", ".join(str(part) for part in parts if part))
 
 
 def _gpu_names(gpus: Any) -> list[str]:
@@ -309,11 +313,11 @@ def _gpu_names(gpus: Any) -> list[str]:
 
 
 def _first_line(text: Any) -> str:
-    lines = [line for line in texts.lines_of(text) if line.strip()] if isinstance(text, str) else []
+    lines = [line for line in formatting.lines_of(text) if line.strip()] if isinstance(text, str) else []
     return lines[0].strip() + (" ..." if len(lines) > 1 else "") if lines else ""
 
 
 def _moment(text: Any) -> datetime.datetime | None:
-    from ml_dash.query.run import to_datetime
+    from ml_dash.storage.documents import to_datetime
 
     return to_datetime(text)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
 from ml_dash.cli.output import write, write_json
-from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 
 LOG_LINES = 5
 
@@ -31,7 +31,7 @@ def show(run: str, root: str, everything: bool, log_lines: int, as_json: bool) -
 
     On a terminal it fits the screen: where there is more, a line says so, and --all shows it.
     """
-    from ml_dash.cli import overview
+    from ml_dash.query import overview
 
     found = pick(run, root)
     about: dict[str, Any] = overview.overview(found, log_lines)

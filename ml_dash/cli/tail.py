@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ml_dash.cli import output
+from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
 from ml_dash.cli.exits import CommandError, tell
-from ml_dash.cli.picking import json_option, pick, root_option, run_argument
 
 if TYPE_CHECKING:
-    from ml_dash.cli.follow import Follower, Item
+    from ml_dash.query.follow import Follower, Item
     from ml_dash.query.run import RunReader
 
 LINES = 10
@@ -52,7 +52,7 @@ def tail(run: str, root: str, lines: int, only: str | None, follow: bool | None,
     On a terminal and while following, of a metric that is logged faster than one can read only the newest points are
     printed; --json prints all. The exit status is 1 if a run that says it is running was not heard of for a minute.
     """
-    from ml_dash.cli.follow import Follower
+    from ml_dash.query.follow import Follower
 
     found = pick(run, root)
     follower = Follower(found.folder, logs=only != "metrics", metrics=only != "logs")
@@ -122,7 +122,7 @@ def _newest(items: list[Item]) -> list[Item]:
 
 def line_of(item: Item) -> str:
     """A log line or a point as one line; it may be longer than the terminal is wide."""
-    from ml_dash.cli import texts
+    from ml_dash.cli import formatting
     from ml_dash.cli.loglines import LEVEL_WIDTH, clock, log_cells, pairs
 
     if item.stream == "log":
@@ -134,5 +134,5 @@ def line_of(item: Item) -> str:
     values = (
         pairs({name: value for name, value in data.items() if name != "_ts"}) if isinstance(data, dict) else str(data)
     )
-    name = texts.clean(item.metric or "None")
+    name = formatting.clean(item.metric or "None")
     return " ".join([output.paint(clock(item.when), "dim"), output.paint(name, "cyan"), values])

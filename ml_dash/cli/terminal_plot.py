@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.cli.axes import finite_points, labelled, limits, ranges, ticks
+from ml_dash.query.downsample import finite_points, labelled, limits, ranges, ticks
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ml_dash.cli import output, picking, texts
+from ml_dash.cli import arguments, formatting, output
+from ml_dash.cli.arguments import json_option, nothing_in, pick, require_folder, root_option
 from ml_dash.cli.exits import NOT_FOUND, CommandError
 from ml_dash.cli.output import paint
-from ml_dash.cli.picking import json_option, nothing_in, pick, require_folder, root_option
 from ml_dash.cli.progress import Progress
 from ml_dash.cli.wrap import hanging
 
 if TYPE_CHECKING:
-    from ml_dash.query.findings import Finding, Report
+    from ml_dash.verify.findings import Finding, Report
 
 INDENT = "  "
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -24,7 +24,7 @@ _SEVERITY_WIDTH = 7
 
 
 @click.command()
-@click.argument("path", required=False, shell_complete=picking._complete)
+@click.argument("path", required=False, shell_complete=arguments._complete)
 @root_option
 @click.option("--repair", is_flag=True, help="Mend what can be mended. Originals are kept beside; live runs are left.")
 @json_option
@@ -61,7 +61,7 @@ def _print(folder: str, prefix: str, report: Report, *, repair: bool, as_json: b
 
 def _runs(path: str | None, root: str) -> tuple[list[tuple[str, str]], list[tuple[str, str, Report]]]:
     """The folders and prefixes of the runs that are meant, and of folders that cannot be listed, with a report of each."""
-    from ml_dash.query import scan
+    from ml_dash.storage import scan
 
     below = os.path.abspath(root)
     places = [require_folder(root)] if path is None else [os.path.join(below, *path.strip("/").split("/"))]
@@ -81,7 +81,7 @@ def _runs(path: str | None, root: str) -> tuple[list[tuple[str, str]], list[tupl
 
 def _closed(reason: str) -> Report:
     """The report of a folder that cannot be listed: there may be a run in it, or many."""
-    from ml_dash.query.findings import ERROR, Finding, Report
+    from ml_dash.verify.findings import ERROR, Finding, Report
 
     return Report(findings=[Finding(ERROR, ".", f"cannot be read: {reason}")])
 
@@ -98,17 +98,17 @@ def _checked(folder: str, prefix: str, repair: bool, progress: Progress) -> Repo
 
 
 def _stopped(where: str, why: str) -> Report:
-    from ml_dash.query.findings import ERROR, Finding, Report
+    from ml_dash.verify.findings import ERROR, Finding, Report
 
     return Report(findings=[Finding(ERROR, where, f"stops the check: {why}")])
 
 
 def _report(folder: str, prefix: str, repair: bool, progress: Progress) -> Report:
     if repair:
-        from ml_dash.writer.repair import repair_run
+        from ml_dash.verify.repair import repair_run
 
         return repair_run(folder, prefix=prefix, advance=progress.advance)
-    from ml_dash.query.verify import verify_run
+    from ml_dash.verify.run import verify_run
 
     return verify_run(folder, advance=progress.advance)
 
@@ -130,7 +130,7 @@ def _lines(prefix: str, report: Report, repair: bool) -> list[str]:
     """A heading and a line for each finding; nothing for a run that is as it should be."""
     if not report.findings and not report.repaired:
         return []
-    heading = paint(texts.clean(prefix), "bold")
+    heading = paint(formatting.clean(prefix), "bold")
     if report.live:
         heading += paint(f"  live: {report.live}", "dim")
     width = output.width()
@@ -157,8 +157,10 @@ def _wrapped(word: str, style: str, text: str, width: int | None) -> str:
 def _summary(reports: list[Report], closed: list[Report]) -> str:
     counts = Counter(finding.severity for report in [*reports, *closed] for finding in report.findings)
     files, size = sum(report.files for report in reports), sum(report.size for report in reports)
-    read = f"{texts.plural(len(reports), 'run')}, {texts.plural(files, 'file')}, {texts.size(size)} checked"
-    found = ", ".join(texts.plural(counts[name], name) for name in _STYLES if counts[name])
+    read = (
+        f"{formatting.plural(len(reports), 'run')}, {formatting.plural(files, 'file')}, {formatting.size(size)} checked"
+    )
+    found = ", ".join(formatting.plural(counts[name], name) for name in _STYLES if counts[name])
     clean = not closed and all(report.is_clean for report in reports)
     mended = sum(len(report.repaired) for report in reports)
     end = f"; {mended:,} repaired" if mended else ""

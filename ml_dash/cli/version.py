@@ -7,8 +7,8 @@ import sys
 
 import click
 
+from ml_dash.cli.arguments import json_option
 from ml_dash.cli.output import write, write_json
-from ml_dash.cli.picking import json_option
 
 
 @click.command()

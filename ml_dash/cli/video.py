@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ml_dash.cli import output, texts
+from ml_dash.cli import formatting, output
+from ml_dash.cli.arguments import json_option, pick, root_option, run_argument, topic_argument
 from ml_dash.cli.exits import CommandError
-from ml_dash.cli.picking import json_option, pick, root_option, run_argument, topic_argument
 
 if TYPE_CHECKING:
     from ml_dash.query.run import RunReader
@@ -59,7 +59,7 @@ def video(
     if as_json:
         output.write_json({"run": found.prefix, "topic": topic, "path": path, "bytes": size})
     else:
-        output.write([texts.clean(f"{path}  {texts.size(size)}")])
+        output.write([formatting.clean(f"{path}  {formatting.size(size)}")])
 
 
 def _require_topic(run: RunReader, topic: str) -> None:

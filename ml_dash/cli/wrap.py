@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ml_dash.cli.formatting import clean
 from ml_dash.cli.table import cells
-from ml_dash.cli.texts import clean
 
 
 def hanging(head: str, indent: int, text: str, width: int | None) -> str:

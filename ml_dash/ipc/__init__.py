@@ -1,1 +1,1 @@
-"""Processes and shared memory: the only place that knows of either."""
+"""Processes and shared memory between a training process and its writer."""

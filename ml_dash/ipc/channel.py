@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable
 
 from ml_dash._json import json, orjson
-from ml_dash.buffer import BufferConfig
 from ml_dash.errors import ExperimentError
-from ml_dash.ipc import handover
 from ml_dash.ipc import slab as slabs
+from ml_dash.ipc import spill_file
 from ml_dash.ipc.control import ENDING_SIZE, Control, State, Word
 from ml_dash.ipc.frame_buffer import FrameBuffer
 from ml_dash.ipc.launch import Assignment
 from ml_dash.ipc.ring import CLOSED, FULL, Producer
 from ml_dash.ipc.supervisor import Supervisor
 from ml_dash.records.record import SPILLED, Kind
+from ml_dash.settings import BufferConfig
 
 PATIENCE_S = 0.5
 """A drain that takes longer than this shows its progress on a terminal."""
@@ -211,10 +211,10 @@ class Channel:
         return self._publish_by_file(kind, key, data, when, started_ns)
 
     def _publish_by_file(self, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
-        name = f".spill/{handover.prefix(self.tag)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
+        name = f".spill/{spill_file.prefix(self.tag)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
         path = os.path.join(self._run, name)
         try:
-            handover.make_file(path)
+            spill_file.make_file(path)
             with open(path, "wb") as file:
                 file.write(key)
                 file.write(data)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ml_dash.manager.git import current_commit
-from ml_dash.project import current_folder
+from ml_dash._paths import current_folder
+from ml_dash.provenance.head import current_commit
 
 WANDB_TABLE = "_wandb"
 META_TABLE = "_meta"

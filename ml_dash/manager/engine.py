@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_dash.errors import MlDashError
-from ml_dash.experiment import Experiment
-from ml_dash.records.toml_values import encode
+from ml_dash.experiment.experiment import Experiment
+from ml_dash.managed.toml_values import encode
 from ml_dash.storage import layout
 
 SHARED_FLUSH_S = 1.0

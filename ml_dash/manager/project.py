@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from ml_dash.catalog import conditions, dataframe, row_columns
+from ml_dash.catalog.index import Index, Problem, read_index
 from ml_dash.errors import ExperimentError, InvalidValueError, MissingFileError
-from ml_dash.manager.arguments import checked_root
 from ml_dash.manager.run import MLRun
-from ml_dash.query import conditions, frame, row_columns
-from ml_dash.query.index import Index, Problem, read_index
+from ml_dash.manager.validation import checked_root
 from ml_dash.query.run import RunReader, ending_in, near_prefixes
 
 AnyRun = MLRun | RunReader
@@ -50,9 +50,9 @@ class MLProject:
 
     def load_project(self) -> None:
         """Scan the folder again. Only runs that changed since the last scan, of any process, are read."""
-        frame.load_pandas()
+        dataframe.load_pandas()
         self._index = read_index(self.base_dir)
-        self.df = frame.to_dataframe(self._index.rows)
+        self.df = dataframe.to_dataframe(self._index.rows)
         self.problems = self._index.problems
         if not os.path.isdir(self.base_dir):
             self.problems = [Problem(self.base_dir, "there is no such folder"), *self.problems]

@@ -10,18 +10,18 @@ from types import TracebackType
 from typing import Any, Self
 
 from ml_dash.errors import ExperimentError, StorageError
-from ml_dash.experiment import Experiment
+from ml_dash.experiment.experiment import Experiment
+from ml_dash.experiment.lifecycle import CloseHooks, _is_clean_exit, describe
 from ml_dash.ipc import fork
-from ml_dash.lifecycle import CloseHooks, _is_clean_exit, describe
-from ml_dash.manager import arguments, engine, wandb_link
+from ml_dash.managed.history import History
+from ml_dash.managed.points import record, to_point, unshared, update_values
+from ml_dash.managed.store import RunFiles
+from ml_dash.manager import engine, validation, wandb_link
 from ml_dash.manager.about import RESERVED, About, Described
-from ml_dash.manager.finding import check_segment, find_run
-from ml_dash.manager.saver import Saver
-from ml_dash.manager.store import RunFiles
-from ml_dash.manager.voice import Voice
+from ml_dash.manager.paths import check_segment, find_run
+from ml_dash.manager.save_thread import Saver
 from ml_dash.manager.wandb_link import FINISH_S, WandbLink
-from ml_dash.query.managed import History
-from ml_dash.query.points import record, to_point, unshared, update_values
+from ml_dash.manager.warn_once import Voice
 
 
 class MLRun(Described):
@@ -97,17 +97,17 @@ class MLRun(Described):
             InvalidNameError: the project's name or the id cannot be that of a folder.
             StorageError: the directory cannot be written.
         """
-        values = arguments.checked_config(config)
-        root = arguments.checked_root(base_dir)
+        values = validation.checked_config(config)
+        root = validation.checked_root(base_dir)
         check_segment(project_name, "project_name")
         mode = wandb_link.mode_of(wandb_mode)
         given = {"project": project_name, "entity": entity, "name": name, "tags": tags, **wandb_options}
-        options = arguments.checked_options(mode, given)
-        arguments.make_folder(os.path.join(root, project_name))
+        options = validation.checked_options(mode, given)
+        validation.make_folder(os.path.join(root, project_name))
         wandb_run, reason = wandb_link.start(mode, {**options, "config": unshared(values)})
         try:
             run_id = wandb_options.get("id") if wandb_run is None else wandb_run.id
-            folder = arguments.run_folder(os.path.join(root, project_name), run_id)
+            folder = validation.run_folder(os.path.join(root, project_name), run_id)
             about = About.of_new_run(folder, wandb_run, entity)
             run = cls(folder, values, about, RunFiles(folder).open_history()[0])
             if reason:
@@ -132,7 +132,7 @@ class MLRun(Described):
             ExperimentError: several projects have a run of that id; the text names them.
             StorageError: a file of the run is damaged or cannot be read, or ``base_dir`` cannot be listed.
         """
-        folder = find_run(arguments.checked_root(base_dir), run_id, project_name)
+        folder = find_run(validation.checked_root(base_dir), run_id, project_name)
         files = RunFiles(folder)
         files.wait_for_orphan()
         document = files.read_config()
@@ -159,7 +159,7 @@ class MLRun(Described):
             ExperimentError: the run is finished.
             StorageError: the directory of a loaded run cannot be written.
         """
-        update = arguments.checked_metrics(metrics)
+        update = validation.checked_metrics(metrics)
         point = to_point(update)
         with self._lock:
             if self._finished:
@@ -188,7 +188,7 @@ class MLRun(Described):
             InvalidTypeError: the timeout is no number; the run goes on.
             InvalidValueError: it is negative or NaN.
         """
-        self._finish("COMPLETED", None, arguments.checked_timeout(timeout))
+        self._finish("COMPLETED", None, validation.checked_timeout(timeout))
 
     def health(self) -> dict[str, Any]:
         """Counters: ``wandb_waiting``, ``wandb_dropped``, ``wandb_errors``, ``wandb_last_error``, ``save_errors``."""

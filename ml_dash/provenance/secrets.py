@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ml_dash.provenance.addresses import clean_place, mask_users
+from ml_dash.provenance.urls import clean_place, mask_users
 
 if TYPE_CHECKING:
     import re

@@ -1,1 +1,1 @@
-"""Reading what was recorded: one run's streams, and many runs at once. Nothing here writes to a run."""
+"""Read one run: its streams as lists, columns and tables. Only missing columnar copies are written."""

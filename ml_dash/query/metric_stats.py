@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_dash.records.aggregate import Moments
-from ml_dash.storage import legacy, lines, metric_reading, windows
+from ml_dash.storage import legacy, lines, metric_reading, range_reading
 
 FOLD_VALUES = 65_536
 """Values of one field taken together by ``stats``: half a megabyte, and numpy's own cost is nothing beside it."""
@@ -44,7 +44,7 @@ def _tallied(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
 
 def _tally_copy(tally: _Tally, path: str) -> int:
     """Take the numbers of the columnar copy, and return where in the journal it ends: 0 if it does not serve."""
-    with windows.copy_of(path) as copy:
+    with range_reading.copy_of(path) as copy:
         if copy is None or any(kind == "json" for _, kind in copy.coverage.columns):  # which may hold numbers as well
             return 0
         numbers = [name for name, kind in copy.coverage.columns if kind in ("int64", "double") and name != "_index"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
-from ml_dash.query import limits
+from ml_dash.query import validation
 from ml_dash.query.source import Source
 from ml_dash.storage import metric_reading
 from ml_dash.storage.layout import UNNAMED_METRIC
@@ -115,10 +115,10 @@ class MetricReader:
             ExperimentError: the experiment is closed.
         """
         start, end = (
-            limits.check_time(value, name, self._what)
+            validation.check_time(value, name, self._what)
             for name, value in (("start_timestamp", start_timestamp), ("end_timestamp", end_timestamp))
         )
-        names = limits.check_columns(columns, self._what)
+        names = validation.check_columns(columns, self._what)
         self._source.flush()
         from ml_dash.query import tables
 

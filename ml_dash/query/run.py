@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 from ml_dash.errors import ExperimentError, InvalidTypeError, MissingFileError
-from ml_dash.query import scan
 from ml_dash.query.environment import read_environment
 from ml_dash.query.files import FilesReader
 from ml_dash.query.frames import FramesReader
@@ -18,10 +17,9 @@ from ml_dash.query.logs import LogReader
 from ml_dash.query.metrics import MetricsReader
 from ml_dash.query.params import ParamsReader
 from ml_dash.query.tracks import TracksReader
-from ml_dash.storage import reading
-
-HEARTBEAT_LIMIT_S = 60.0
-"""A run that says it is running and has not said so for longer is not: the writer does so every 10 s."""
+from ml_dash.storage import reading, scan
+from ml_dash.storage.documents import to_datetime
+from ml_dash.storage.liveness import is_live
 
 SEARCHED_RUNS = 100_000
 """How many runs are looked at for one that ends in what was given: more than a tree has, and a bound all the same."""
@@ -205,25 +203,6 @@ def near_prefixes(text: str, known: Sequence[str]) -> list[str]:
     names = {prefix.rsplit("/", 1)[-1]: prefix for prefix in reversed(known)}
     close = below or difflib.get_close_matches(text, dict.fromkeys([*known, *names]), n=NAMED_RUNS, cutoff=0.4)
     return list(dict.fromkeys(names.get(match, match) for match in close or known))[:NAMED_RUNS]
-
-
-def to_datetime(text: object) -> datetime.datetime | None:
-    """A moment as the run's documents write it, with its time zone; None for what is none."""
-    if not isinstance(text, str):
-        return None
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
-
-
-def is_live(document: dict[str, Any]) -> bool:
-    """Whether the run of this experiment.json is being written now."""
-    beat = to_datetime(document.get("heartbeat_at"))
-    if document.get("status") != "RUNNING" or beat is None:
-        return False
-    return (datetime.datetime.now(datetime.UTC) - beat).total_seconds() < HEARTBEAT_LIMIT_S
 
 
 def _own_prefix(folder: str) -> str:

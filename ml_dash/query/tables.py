@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import MissingExtraError
-from ml_dash.query import copies
-from ml_dash.query.limits import check_there
+from ml_dash.query import columnar_copies
+from ml_dash.query.validation import check_there
 from ml_dash.records.values import decode
-from ml_dash.storage import layout, legacy, lines, track_reading, windows
+from ml_dash.storage import layout, legacy, lines, range_reading, track_reading
 from ml_dash.storage.columns import kind_of_field, rows_to_table
 from ml_dash.storage.compaction import POINTS, ROWS, Row, Shape, point_row
 
@@ -34,9 +34,9 @@ def metric_table(
     tables += [_table(run, journal, POINTS, None, None, names) for journal in journals]
     if not tables:
         return _no_points(columns)
-    found = windows.concat(tables, POINTS.time)
+    found = range_reading.concat(tables, POINTS.time)
     ordered = found if len(tables) == 1 else _in_one_order(found)
-    return windows.within(ordered, POINTS.time, start, end)
+    return range_reading.within(ordered, POINTS.time, start, end)
 
 
 def _no_points(columns: Sequence[str] | None) -> Any:
@@ -49,11 +49,11 @@ def _no_points(columns: Sequence[str] | None) -> Any:
 def track_table(run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
     """The rows of a track as a ``pyarrow.Table`` sorted by ``timestamp``, those of one timestamp merged."""
     journals = track_reading.track_shards(run, topic)
-    found = windows.concat([_table(run, path, ROWS, start, end, columns) for path in journals], ROWS.time)
+    found = range_reading.concat([_table(run, path, ROWS, start, end, columns) for path in journals], ROWS.time)
     ordered, repeated = _sorted_by_time(found)
     if not repeated:
         return ordered
-    if any(windows.has_nulls(path, ROWS) for path in journals):  # a None that overwrites a value is no null
+    if any(range_reading.has_nulls(path, ROWS) for path in journals):  # a None that overwrites a value is no null
         rows = [track_reading.projected(row, columns) for row in track_reading.merged_rows(run, topic, start, end)]
         return rows_to_table(rows, first=ROWS.time)
     return _merged(ordered)
@@ -112,12 +112,12 @@ def _table(
     run: str, journal: str, shape: Shape, start: float | None, end: float | None, columns: Sequence[str] | None
 ) -> Any:
     """The rows of one journal, of which a copy is made if it needs one."""
-    copies.renew_if_behind(run, journal, shape)
-    return windows.table(journal, shape, start, end, columns, lambda: copies.renew(run, journal, shape))
+    columnar_copies.renew_if_behind(run, journal, shape)
+    return range_reading.table(journal, shape, start, end, columns, lambda: columnar_copies.renew(run, journal, shape))
 
 
 def _flat_table(journal: str, columns: list[str] | None) -> Any:
-    return _numbered(windows.table(journal, _FLAT, None, None, columns))
+    return _numbered(range_reading.table(journal, _FLAT, None, None, columns))
 
 
 def _flat_row(line: Any) -> Row | None:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
-from ml_dash.query import limits
+from ml_dash.query import validation
 from ml_dash.query.source import Source
 from ml_dash.query.track_slice import TrackSlice
 from ml_dash.storage import track_reading
@@ -60,7 +60,7 @@ class TrackReader:
             ExperimentError: the experiment is closed.
         """
         start, end = self._limits(start_timestamp, end_timestamp)
-        names = limits.check_columns(columns, self._what)
+        names = validation.check_columns(columns, self._what)
         _check_format(format, self._what)
         self._source.flush()
         if names is not None and start is None and end is None:
@@ -71,7 +71,7 @@ class TrackReader:
         """Refuse names of which no row has any, which are misspelt; the others may come later."""
         known = ["timestamp", *track_reading.track_stats(self._source.folder, self.topic)["columns"]]
         if len(known) > 1 and not any(name in known for name in names):
-            limits.check_there(names, known, self._what)
+            validation.check_there(names, known, self._what)
 
     def list_entries(self) -> list[dict[str, Any]]:
         """Every row, sorted by time."""
@@ -117,7 +117,7 @@ class TrackReader:
             ExperimentError: the experiment is closed.
         """
         start, end = self._limits(start_timestamp, end_timestamp)
-        names = limits.check_columns(columns, self._what)
+        names = validation.check_columns(columns, self._what)
         self._source.flush()
         from ml_dash.query import tables
 
@@ -156,8 +156,8 @@ class TrackReader:
         return tables.to_dataframe(self.table(start_timestamp, end_timestamp, columns))
 
     def _limits(self, start: object, end: object) -> tuple[float | None, float | None]:
-        first = limits.check_time(start, "start_timestamp", self._what)
-        return first, limits.check_time(end, "end_timestamp", self._what)
+        first = validation.check_time(start, "start_timestamp", self._what)
+        return first, validation.check_time(end, "end_timestamp", self._what)
 
 
 class TracksReader:

@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple
 
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import parquet_copy
+from ml_dash.storage.atomic import replacing
 from ml_dash.storage.columns import (
     array_of,
     column_of,
@@ -29,8 +30,7 @@ from ml_dash.storage.columns import (
 )
 from ml_dash.storage.journal import read_lines_from, whole_length
 from ml_dash.storage.parquet_copy import Copy, Coverage, Group
-from ml_dash.storage.spool import Spool
-from ml_dash.storage.unnamed_file import replacing
+from ml_dash.storage.table_spill import Spool
 
 GROUP_LINES = 32_768
 """Lines of one row group: a window of 1000 rows then reads a thirtieth of a million, and the columns pack well."""

@@ -78,7 +78,28 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat() + "Z"
 
 
+def to_datetime(text: object) -> datetime.datetime | None:
+    """The time that a document holds as text, with its time zone (UTC if the text names none); None if it is no time."""
+    if not isinstance(text, str):
+        return None
+    try:
+        parsed = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=datetime.UTC)
+
+
+def to_seconds(text: object) -> float | None:
+    """The same in seconds since 1970."""
+    found = to_datetime(text)
+    return None if found is None else found.timestamp()
+
+
 def parse_timestamp(text: str) -> float:
-    """The inverse of ``timestamp``; also reads an offset instead of ``Z``."""
+    """The inverse of ``timestamp``; also reads an offset instead of ``Z``.
+
+    Raises:
+        ValueError: the text is no time.
+    """
     moment = datetime.datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()

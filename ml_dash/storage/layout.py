@@ -26,6 +26,8 @@ SPILL = ".spill"
 QUARANTINE = "quarantine"
 WRITERS = ".writers"
 COPY_SUFFIX = ".parquet"
+CONFIG_TOML = "config.toml"
+METRICS_TOML = "metrics.toml"
 
 _SHARD = re.compile(r"(?:data|logs|index)(?:\.[^/]+)?\.jsonl")
 

@@ -43,13 +43,13 @@ def metric_points(run: str, name: str | None, start: int = 0, stop: int | None =
 
 
 def _points_of_one(path: str, start: int, stop: int | None) -> Iterator[dict[str, Any]]:
-    from ml_dash.storage import windows  # not loaded by a training process that only logs
+    from ml_dash.storage import range_reading  # not loaded by a training process that only logs
 
     position = covered = 0
-    coverage = windows.coverage_of(path) if start or stop is None else None
+    coverage = range_reading.coverage_of(path) if start or stop is None else None
     for group in coverage.groups if coverage is not None else ():
         if position + group.rows > start and (stop is None or position < stop):
-            yield from windows.points_of(
+            yield from range_reading.points_of(
                 path, group, max(0, start - position), None if stop is None else stop - position
             )
         position += group.rows

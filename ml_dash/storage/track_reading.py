@@ -38,11 +38,11 @@ def merged_rows(run: str, topic: str, start: float | None = None, end: float | N
     Rows of one timestamp are merged in the order of their calls; those of the first writer count as earlier than those
     of the others.
     """
-    from ml_dash.storage import windows  # not loaded by a training process that only logs
+    from ml_dash.storage import range_reading  # not loaded by a training process that only logs
 
     rows: dict[float, dict[str, Any]] = {}
     for path in track_shards(run, topic):
-        for row in windows.rows_between(path, start, end):
+        for row in range_reading.rows_between(path, start, end):
             timestamp = _row_time(row)
             if timestamp is None or not _within(timestamp, start, end):
                 continue

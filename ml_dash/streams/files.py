@@ -14,7 +14,7 @@ from ml_dash.records.values import revive
 from ml_dash.storage.disk import copy_file
 from ml_dash.storage.documents import timestamp, to_json
 from ml_dash.storage.names import check_file_path
-from ml_dash.streams.hints import OfRun
+from ml_dash.streams.attribute_errors import OfRun
 from ml_dash.streams.kinds import KindSaver
 from ml_dash.streams.owner import Owner
 

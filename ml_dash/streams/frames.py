@@ -13,7 +13,7 @@ from ml_dash.records.values import to_plain
 from ml_dash.storage import reading
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
-from ml_dash.streams.hints import Hinted, OfRun, check_time_name
+from ml_dash.streams.attribute_errors import Hinted, OfRun, check_time_name
 from ml_dash.streams.owner import Owner, to_timestamp
 from ml_dash.streams.pixels import FrameKind, kind_of, publish_frame
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
+from ml_dash.capture import console
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.logs import LEVELS, LogLevel, LogReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.streams import console
-from ml_dash.streams.hints import OfRun
+from ml_dash.streams.attribute_errors import OfRun
 from ml_dash.streams.owner import Owner
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from ml_dash.query.file_about import check_about
 from ml_dash.query.metrics import MetricReader, MetricsReader, canonical_name
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.streams.hints import Hinted, OfRun
+from ml_dash.streams.attribute_errors import Hinted, OfRun
 from ml_dash.streams.owner import Owner, to_timestamp
 from ml_dash.streams.summaries import Buffer, SummaryCache
-from ml_dash.streams.window import Window, merged
+from ml_dash.streams.value_buffer import Window, merged
 
 _METRIC = int(Kind.METRIC)
 _perf = time.perf_counter_ns

@@ -13,7 +13,7 @@ from ml_dash.records.values import flatten, to_plain, unflatten
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import closest
 from ml_dash.streams.adapters import as_mapping
-from ml_dash.streams.hints import OfRun, missing_attribute
+from ml_dash.streams.attribute_errors import OfRun, missing_attribute
 from ml_dash.streams.owner import Owner
 
 _PARAMS = int(Kind.PARAMS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ml_dash.ipc import handover
+from ml_dash.ipc import spill_file
 from ml_dash.media.frames import FrameSpec, check_frame, check_quality, copy_into, copy_to, room_for
 from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
@@ -125,10 +125,10 @@ def _publish_by_file(
     owner: Owner, record: int, key: bytes, about: bytes, pixels: Any, kind: FrameKind, when: float, started_ns: int
 ) -> bool:
     """A frame larger than the ring goes through a file beside the run: slower, and nothing else waits for it."""
-    name = f"{layout.SPILL}/{handover.prefix(owner.tag)}{file_id()}.raw"
+    name = f"{layout.SPILL}/{spill_file.prefix(owner.tag)}{file_id()}.raw"
     path = os.path.join(owner.folder, name)
     try:
-        handover.make_file(path)
+        spill_file.make_file(path)
         _write(path, pixels, kind.spec.nbytes)
     except OSError as error:
         with contextlib.suppress(OSError):

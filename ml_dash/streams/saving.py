@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Never
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError, StorageError
-from ml_dash.ipc import handover
+from ml_dash.ipc import spill_file
 from ml_dash.media.frames import FORMAT_OF_SUFFIX, check_suffix
 from ml_dash.query.file_about import check_about
 from ml_dash.query.files import FolderReader, Record
@@ -20,7 +20,7 @@ from ml_dash.storage import layout
 from ml_dash.storage.disk import ChangedError, copy_file
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_file_path
-from ml_dash.streams.hints import Hinted
+from ml_dash.streams.attribute_errors import Hinted
 from ml_dash.streams.owner import Owner
 from ml_dash.streams.pixels import FrameKind, kind_of, publish_frame
 
@@ -168,10 +168,10 @@ class FolderSaver(Hinted, FolderReader):
         """Have ``write`` make a file beside the run, and publish that it is there to be put in place."""
         channel = self._owner.channel
         channel.require_open()  # a forked child has a tag of its own from here on
-        staged = f"{layout.STAGING}/{handover.prefix(self._owner.tag)}{entry['id']}"
+        staged = f"{layout.STAGING}/{spill_file.prefix(self._owner.tag)}{entry['id']}"
         path = os.path.join(self._owner.folder, staged)
         try:
-            handover.make_file(path)
+            spill_file.make_file(path)
             write(path)
         except BaseException as error:
             with contextlib.suppress(OSError):

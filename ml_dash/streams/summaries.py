@@ -17,7 +17,7 @@ from ml_dash.records.values import encode
 from ml_dash.storage.layout import UNNAMED_METRIC
 from ml_dash.storage.names import closest
 from ml_dash.streams.owner import Owner
-from ml_dash.streams.window import Window, merged
+from ml_dash.streams.value_buffer import Window, merged
 
 DEFAULT_AGGREGATIONS = ("mean",)
 CACHE_AGGREGATIONS = ("mean", "min", "max", "count", "std")

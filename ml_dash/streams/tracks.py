@@ -14,7 +14,7 @@ from ml_dash.records.record import Kind
 from ml_dash.records.values import encode, flatten, to_plain
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
-from ml_dash.streams.hints import Hinted, OfRun, check_time_name
+from ml_dash.streams.attribute_errors import Hinted, OfRun, check_time_name
 from ml_dash.streams.owner import Owner, to_timestamp
 
 TICK_S = 1e-6

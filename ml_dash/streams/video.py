@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ml_dash.errors import StorageError
-from ml_dash.ipc import handover
+from ml_dash.ipc import spill_file
 from ml_dash.storage import layout
 from ml_dash.storage.documents import to_json
 
@@ -70,7 +70,7 @@ def save_video(
     entry = folder._entry(to, description, tags, metadata, bindrs)
     owner = folder._owner
     owner.channel.require_open()
-    staged = f"{layout.STAGING}/{handover.prefix(owner.tag)}{entry['id']}"
+    staged = f"{layout.STAGING}/{spill_file.prefix(owner.tag)}{entry['id']}"
     path = os.path.join(owner.folder, staged)
     problem = _written(VideoFile(path, kind, rate, level), path, frames)
     if problem is not None:
@@ -98,7 +98,7 @@ def _encoded(video: VideoFile, path: str, frames: object) -> OSError | None:
     from ml_dash.media.video_frames import rgb_frames
 
     try:
-        handover.make_file(path)
+        spill_file.make_file(path)
     except OSError as error:
         return error
     for pixels in rgb_frames(frames):

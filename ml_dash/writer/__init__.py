@@ -1,1 +1,1 @@
-"""What runs in the writer process. The training process never imports this package, except to run it on a thread."""
+"""What runs in the writer process. The training process imports it only to run it on a thread."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ml_dash.ipc import handover
+from ml_dash.ipc import spill_file
 from ml_dash.records.values import parse
 from ml_dash.storage import file_index, layout
 from ml_dash.storage.disk import Disk
@@ -60,7 +60,7 @@ def remove_leftovers(run: str, tag: str, disk: Disk) -> None:
     for folder in (layout.SPILL, layout.STAGING):
         path = os.path.join(run, folder)
         for name in disk.list_folder(path) or ():
-            if name.startswith(handover.prefix(tag)):
+            if name.startswith(spill_file.prefix(tag)):
                 disk.remove(os.path.join(path, name))
         disk.remove_empty_folder(path)
 

@@ -17,14 +17,14 @@ from ml_dash.records.values import parse
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import timestamp, to_json
-from ml_dash.writer import streams
-from ml_dash.writer.adopt import adopt_files
+from ml_dash.writer import journal_state
 from ml_dash.writer.batch import Batch
 from ml_dash.writer.columnar import Stream
 from ml_dash.writer.encode import EncodeJob
+from ml_dash.writer.import_legacy import adopt_files
+from ml_dash.writer.journal_state import MetricState, TrackState
 from ml_dash.writer.shards import FrameShards
 from ml_dash.writer.status import RunStatus
-from ml_dash.writer.streams import MetricState, TrackState
 
 REMEMBERED_FILES = 65_536
 """File names whose newest id is remembered, so that the version before goes at once; older ones go at close."""
@@ -125,7 +125,7 @@ class RecordWriter:
         while self._touched:
             folder, state = next(iter(self._touched.items()))
             if not self._tag:
-                streams.save_metadata(self._disk, self._run, state, now)
+                journal_state.save_metadata(self._disk, self._run, state, now)
             del self._touched[folder]
 
     def streams(self) -> list[Stream]:
@@ -141,10 +141,10 @@ class RecordWriter:
         """Have ``save_metadata`` write every stream: a writer that was killed had counts that it never wrote."""
         if self._tag:
             return
-        for name in streams.names_below(self._disk, self._run, "metrics"):
+        for name in journal_state.names_below(self._disk, self._run, "metrics"):
             state = self._metric_state(b"" if name == layout.UNNAMED_METRIC else name.encode())
             self._touched[state.folder] = state
-        for topic in streams.names_below(self._disk, self._run, "tracks"):
+        for topic in journal_state.names_below(self._disk, self._run, "tracks"):
             track = self._track_state(topic.encode())
             self._touched[track.folder] = track
 
@@ -168,7 +168,7 @@ class RecordWriter:
         batch.add(self._log_path, head + record.data[1:] + b"\n")
 
     def _next_log_number(self) -> int:
-        return streams.next_log_number(self._disk, self._run, self._tag)
+        return journal_state.next_log_number(self._disk, self._run, self._tag)
 
     def _params(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
         batch.parameters.update(parse(record.data))
@@ -184,7 +184,7 @@ class RecordWriter:
     def _metric_state(self, key: bytes) -> MetricState:
         state = self._metrics.get(key)
         if state is None:
-            state = streams.load_metric(self._disk, self._run, self._tag, key.decode() or None)
+            state = journal_state.load_metric(self._disk, self._run, self._tag, key.decode() or None)
             self._metrics[key] = state
         return state
 
@@ -194,9 +194,9 @@ class RecordWriter:
             state.document[name] = state.document.get(name) or value
         # Now, since it stands nowhere else: a writer that is killed leaves only what is on disk.
         if self._tag:
-            streams.save_about(self._disk, self._run, state, self._tag)
+            journal_state.save_about(self._disk, self._run, state, self._tag)
         else:
-            streams.save_metadata(self._disk, self._run, state, record.time)
+            journal_state.save_metadata(self._disk, self._run, state, record.time)
 
     def _count_point(self, state: MetricState, number: int) -> None:
         state.total += 1
@@ -213,7 +213,7 @@ class RecordWriter:
     def _track_state(self, key: bytes) -> TrackState:
         state = self._tracks.get(key)
         if state is None:
-            state = streams.load_track(self._disk, self._run, self._tag, key.decode())
+            state = journal_state.load_track(self._disk, self._run, self._tag, key.decode())
             self._tracks[key] = state
         return state
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, parse_timestamp, timestamp, write_document
-from ml_dash.writer import succession
+from ml_dash.writer import takeover
 
 LOCK_TIMEOUT_S = 5.0
 """How long a merge into a shared document waits for another process; after that it is tried again later."""
@@ -69,7 +69,7 @@ class RunStatus:
             self._create_if_missing(opening, now)
             if not opening.get("attached"):
                 before = load_document(self._disk, self._experiment) or {}
-                self._follows = succession.session_before(before, socket.gethostname(), self._parent)
+                self._follows = takeover.session_before(before, socket.gethostname(), self._parent)
         self._update(lambda found: self._opened_as({} if self._tag else found, opening, now) | self._follows)
 
     def beat(self, now: float, facts: dict[str, Any]) -> None:
@@ -128,9 +128,9 @@ class RunStatus:
     def _speak_for_run(self) -> None:
         """Say of the run what is said of this writer, if it goes on after a process that was killed."""
         own = (load_document(self._disk, self.path) or {}) if self._tag else {}
-        if succession.FOLLOWS in own:
+        if takeover.FOLLOWS in own:
             with self._locked():
-                self._write_run(succession.spoken_for(load_document(self._disk, self._experiment) or {}, own))
+                self._write_run(takeover.spoken_for(load_document(self._disk, self._experiment) or {}, own))
 
     def _let_successor_speak(self) -> None:
         """A process that followed this one may have ended before."""
@@ -140,7 +140,7 @@ class RunStatus:
             with self._locked():
                 writers = [load_document(self._disk, os.path.join(folder, name)) or {} for name in names]
                 run = load_document(self._disk, self._experiment) or {}
-                self._write_run(succession.ended_meanwhile(run, writers))
+                self._write_run(takeover.ended_meanwhile(run, writers))
 
     def _write_run(self, document: dict[str, Any] | None) -> None:
         if document is not None:

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from unittest import mock
 
 from ml_dash import MLRun
-from ml_dash.manager import arguments
-from ml_dash.query.points import to_point, update_values
+from ml_dash.managed.points import to_point, update_values
+from ml_dash.manager import validation
 from ml_dash.records.values import encode
 from tests.bench.measure import Row, median
 
@@ -55,7 +55,7 @@ def _write(run: Path, number: int) -> None:
 
 
 def _seconds(*arguments: str) -> float:
-    command = [sys.executable, "-m", "ml_dash", *arguments]
+    command = [sys.executable, "-m", "ml_dash", *validation]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
@@ -134,7 +134,7 @@ class _Copy:
         self._last: dict[str, object] = {}
 
     def __call__(self, metrics: dict[str, object]) -> None:
-        update = arguments.checked_metrics(metrics)
+        update = validation.checked_metrics(metrics)
         line = encode(to_point(update), "metrics")
         self._at = (self._at + len(line)) % (COPY_BYTES - len(line))
         self._memory[self._at : self._at + len(line)] = line

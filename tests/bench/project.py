@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from ml_dash import MLProject
-from ml_dash.query.tree import YOUNG_NS
+from ml_dash.catalog.walk import YOUNG_NS
 from tests.bench.measure import Row, median
 
 PARAMETERS = 50

@@ -454,7 +454,7 @@ print("first", flush=True)
 while not any(line["message"] == "first" for line in exp.logs.read()):
     time.sleep(0.01)
 import psutil
-[relay] = [child for child in psutil.Process().children() if "ml_dash.streams.relay" in " ".join(child.cmdline())]
+[relay] = [child for child in psutil.Process().children() if "ml_dash.capture.relay_process" in " ".join(child.cmdline())]
 relay.kill()
 for i in range(1000):
     print("line", i)
@@ -477,7 +477,7 @@ def test_a_relay_that_somebody_kills_is_replaced(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        "import ml_dash.streams.relay_link as link; link.can_launch = lambda: False",
+        "import ml_dash.capture.relay_client as link; link.can_launch = lambda: False",
         "sys.executable = '/bin/false/python'",
         "import ml_dash.ipc.launch as launch; launch._ROOT = '/nowhere'",
     ],

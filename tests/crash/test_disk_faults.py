@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ml_dash import Experiment
-from ml_dash.buffer import BufferConfig
 from ml_dash.ipc import launch
+from ml_dash.settings import BufferConfig
 from ml_dash.storage import reading
 from tests.crash.every_stream import EveryStream, picture
 from tests.crash.faulty_disk import Plan

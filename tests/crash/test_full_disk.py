@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ml_dash import Experiment
-from ml_dash.buffer import BufferConfig
+from ml_dash.settings import BufferConfig
 from ml_dash.storage import metric_reading, reading, track_reading
 from tests.crash.every_stream import EveryStream, assert_same_picture, picture
 from tests.support import wait_until

@@ -39,9 +39,9 @@ while True:
 
 REWRITING = """
 import os, sys
-from ml_dash.manager.store import RunFiles
-from ml_dash.query.managed import History
-from ml_dash.query.points import record
+from ml_dash.managed.store import RunFiles
+from ml_dash.managed.history import History
+from ml_dash.managed.points import record
 
 files = RunFiles("run")
 history = History("run", {}, {})

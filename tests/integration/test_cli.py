@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from ml_dash import Experiment, __version__
-from ml_dash.cli import exits, main, picking
+from ml_dash.cli import arguments, exits, main
 from ml_dash.cli.main import COMMANDS, cli
 from tests.support import REPOSITORY, SUBPROCESS_SECONDS, python_environment, run_python
 
@@ -312,7 +312,7 @@ def test_a_defect_is_told_as_one_with_its_traceback(monkeypatch: pytest.MonkeyPa
     def fail(_: str) -> str:
         raise LookupError("a defect")
 
-    monkeypatch.setattr(picking, "require_folder", fail)
+    monkeypatch.setattr(arguments, "require_folder", fail)
     monkeypatch.setattr("ml_dash.cli.ls.require_folder", fail)
 
     result = call("ls", "runs")

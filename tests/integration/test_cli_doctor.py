@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ml_dash import BufferConfig
+from ml_dash.doctor import checks, speed
 from ml_dash.ipc import slab
-from ml_dash.query import diagnosis, diagnosis_speed
 from tests.support import SUBPROCESS_SECONDS, python_environment, run_python
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def doctor(cwd: Path, *arguments: str, **variables: str) -> subprocess.Completed
     )
 
 
-def checks(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+def checks_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
@@ -83,7 +83,7 @@ def test_a_machine_that_is_too_slow_fails_the_check_and_the_command(tmp_path: Pa
     done = doctor(tmp_path, "--fps", "1e9", "--size", "320x240", "--json")
 
     assert (1, False) == (done.returncode, json.loads(done.stdout)["ok"])
-    found = checks(done)
+    found = checks_of(done)
     assert ["failed", "failed", "warning", "failed"] == [found[name]["state"] for name in CHECKS[-4:]]
     assert "1e+09 are wanted" in found["copy"]["text"]
 
@@ -113,7 +113,7 @@ def test_without_shared_memory_it_says_that_a_thread_writes(monkeypatch: pytest.
 
     monkeypatch.setattr(slab, "create", refuse)
 
-    check = diagnosis.check_shared_memory(BufferConfig())
+    check = checks.check_shared_memory(BufferConfig())
 
     assert ("warning", None) == (check.state, check.facts["kind"])
     assert "thread" in check.text
@@ -133,13 +133,13 @@ def test_without_shared_memory_it_says_that_a_thread_writes(monkeypatch: pytest.
     ],
 )
 def test_a_disk_is_judged_by_its_kind_and_by_what_is_free(kind: str, free: int, state: str, said: str) -> None:
-    found, advice = diagnosis._judge_disk(kind, free)
+    found, advice = checks._judge_disk(kind, free)
 
     assert (state, True) == (found, said in advice)
 
 
 def test_locks_work_on_the_disk_of_the_tests_and_leave_nothing(tmp_path: Path) -> None:
-    assert ("ok", []) == (diagnosis.check_locks(str(tmp_path)).state, list(tmp_path.iterdir()))
+    assert ("ok", []) == (checks.check_locks(str(tmp_path)).state, list(tmp_path.iterdir()))
 
 
 @pytest.mark.parametrize(
@@ -165,13 +165,13 @@ def test_opengl_is_judged_by_what_can_be_loaded(
             raise OSError(name)
         return object()
 
-    check = diagnosis.check_gl(load)
+    check = checks.check_gl(load)
 
     assert (state, True) == (check.state, said in check.text), check
 
 
 def test_the_frame_that_is_measured_is_always_the_same_and_packs_like_a_picture() -> None:
-    one, other = (diagnosis_speed.example_frame(64, 48) for _ in range(2))
+    one, other = (speed.example_frame(64, 48) for _ in range(2))
 
     assert (48, 64, 3) == one.shape
     assert (one == other).all()

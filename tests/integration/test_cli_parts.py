@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_dash.cli import filters, texts
-from ml_dash.cli.differences import changes, same
+from ml_dash.catalog.rows import Row, last_values, read_rows
+from ml_dash.cli import filters, formatting
 from ml_dash.cli.exits import WrongCallError
-from ml_dash.cli.follow import BLOCK_BYTES, Follower, last_lines
-from ml_dash.cli.rows import Row, last_values, read_rows
 from ml_dash.cli.screen import metrics, times
 from ml_dash.cli.sections import Section, fitting
 from ml_dash.cli.table import Column, cells, clip, table
-from ml_dash.query import scan
+from ml_dash.query.differences import changes, same
+from ml_dash.query.follow import BLOCK_BYTES, Follower, last_lines
 from ml_dash.query.run import RunReader
+from ml_dash.storage import scan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ NOW = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
     ],
 )
 def test_a_time_span_is_told_in_two_units_at_most(seconds: float | None, expected: str) -> None:
-    assert expected == texts.duration(seconds)
+    assert expected == formatting.duration(seconds)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +45,11 @@ def test_a_time_span_is_told_in_two_units_at_most(seconds: float | None, expecte
     [(0, "0 s ago"), (89, "89 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (3 * 86400, "3 d ago")],
 )
 def test_an_age_is_told_in_one_unit(seconds: float, expected: str) -> None:
-    assert expected == texts.age(NOW - datetime.timedelta(seconds=seconds), NOW)
+    assert expected == formatting.age(NOW - datetime.timedelta(seconds=seconds), NOW)
 
 
 def test_a_moment_to_come_is_told_as_it_stands() -> None:
-    assert texts.age(NOW + datetime.timedelta(days=1), NOW).startswith("2026-03-0")
+    assert formatting.age(NOW + datetime.timedelta(days=1), NOW).startswith("2026-03-0")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_moment_to_come_is_told_as_it_stands() -> None:
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (5 << 30, "5.0 GiB"), (1 << 60, "1048576.0 TiB")],
 )
 def test_bytes_are_told_in_the_unit_that_keeps_the_number_small(count: int, expected: str) -> None:
-    assert expected == texts.size(count)
+    assert expected == formatting.size(count)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_bytes_are_told_in_the_unit_that_keeps_the_number_small(count: int, expe
     ],
 )
 def test_text_cannot_be_taken_for_another_value_nor_control_the_terminal(value: Any, expected: str) -> None:
-    assert expected == texts.value_text(value)
+    assert expected == formatting.value_text(value)
 
 
 @given(st.text(), st.integers(0, 40))
 def test_what_is_clipped_fits(text: str, width: int) -> None:
-    cleaned = texts.clean(text)
+    cleaned = formatting.clean(text)
 
     assert cells(clip(cleaned, width)) <= max(width, 0) or cells(cleaned) <= width
     assert cells(clip(cleaned, width, keep_end=True)) <= max(width, 0) or cells(cleaned) <= width

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ml_dash import Experiment, ml_dash_experiment
-from ml_dash.experiment import OperationMode
+from ml_dash.experiment.experiment import OperationMode
 from tests.support import run_python, wait_until
 
 PREFIX = "alice/walker/run-1"

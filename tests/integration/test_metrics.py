@@ -20,7 +20,7 @@ from ml_dash.errors import (
     InvalidValueError,
 )
 from ml_dash.query.metrics import MetricsReader
-from ml_dash.streams import window
+from ml_dash.streams import value_buffer
 from tests.support import python_environment, run_python
 
 PREFIX = "alice/walker/run-1"
@@ -242,7 +242,7 @@ class TestBuffer:
         assert {f"m{number}/x": [1.0] * 4 for number in range(50)} == exp.metrics.buffer.peek()
 
     def test_keys_without_end_are_refused_and_counted(self, exp, monkeypatch, capsys):
-        monkeypatch.setattr(window, "MAX_KEYS", 3)
+        monkeypatch.setattr(value_buffer, "MAX_KEYS", 3)
         for number in range(5):
             exp.metrics("train").buffer({f"key{number}": 1})
         exp.metrics("train").buffer(key0=2)

@@ -24,9 +24,9 @@ from ml_dash import (
     open_run,
     runs,
 )
-from ml_dash.query import index, index_file, tree
-from ml_dash.query.frame import to_dataframe
-from ml_dash.query.index import read_index
+from ml_dash.catalog import index, index_cache, walk
+from ml_dash.catalog.dataframe import to_dataframe
+from ml_dash.catalog.index import read_index
 from tests.support import python_environment, wait_until
 
 KILLS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "4"))
@@ -48,7 +48,7 @@ def reads(monkeypatch):
     places = []
     real = index.summarise
     monkeypatch.setattr(index, "summarise", lambda root, found: places.append(found.place) or real(root, found))
-    monkeypatch.setattr(tree, "YOUNG_NS", 10_000_000)
+    monkeypatch.setattr(walk, "YOUNG_NS", 10_000_000)
     return places
 
 
@@ -281,7 +281,7 @@ def test_a_metric_that_was_replaced_is_gone_from_the_table_too(base, tmp_path):
 def test_a_damaged_index_and_a_cache_that_cannot_be_written_change_nothing(base, tmp_path, monkeypatch):
     managed(base, "abc", "lr = 1", "accuracy = 0.5")
     expected = MLProject(base).df
-    path = Path(index_file.folder_of(str(base)), "index")
+    path = Path(index_cache.folder_of(str(base)), "index")
     assert 0o700 == path.parent.stat().st_mode & 0o777
     with path.open("r+b") as file:
         file.seek(40)
@@ -322,7 +322,7 @@ def test_chosen_runs_are_a_table_too(tmp_path):
 SCAN_FOR_EVER = """
 import sys
 from ml_dash.query import tree
-from ml_dash.query.index import read_index
+from ml_dash.catalog.index import read_index
 
 tree.YOUNG_NS = -10**9  # every file is known at once, so that each scan writes an index
 root, step = sys.argv[1], 0
@@ -348,15 +348,15 @@ def test_a_scan_that_is_killed_leaves_an_index_that_is_right(base, monkeypatch):
                 assert child.stdout.readline()
             time.sleep(generator.random() / 100)  # anywhere within a scan, which is what is tested
             child.send_signal(signal.SIGKILL)
-        assert index_file.load(str(base)) is not None
+        assert index_cache.load(str(base)) is not None
         fresh, kept = read_index(str(base), cached=False), read_index(str(base))
         assert fresh.places == kept.places
         pd.testing.assert_frame_equal(to_dataframe(fresh.rows), to_dataframe(kept.rows))
-    monkeypatch.setattr(index_file, "ORPHAN_S", -1.0)
+    monkeypatch.setattr(index_cache, "ORPHAN_S", -1.0)
     managed(base, "last", "lr = 1", "")
     MLProject(base)
 
-    assert ["index"] == [path.name for path in Path(index_file.folder_of(str(base))).iterdir()]
+    assert ["index"] == [path.name for path in Path(index_cache.folder_of(str(base))).iterdir()]
 
 
 def test_an_experiment_is_found_by_its_prefix_or_the_end_of_it(base):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ml_dash.manager import store
-from ml_dash.manager.store import RunFiles
+from ml_dash.managed import store
+from ml_dash.managed.store import RunFiles
 from tests.support import wait_until
 
 ASKERS = 4

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import pytest
 
 from ml_dash import Experiment
-from ml_dash.query.index import read_index
-from ml_dash.query.row_columns import to_list
+from ml_dash.catalog.index import read_index
+from ml_dash.catalog.row_columns import to_list
+from ml_dash.catalog.runs import runs
 from ml_dash.query.run import open_run
-from ml_dash.query.runs import runs
 from tests.legacy.trees import OldRun
 from tests.legacy.upload import taken
 

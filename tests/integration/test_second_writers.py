@@ -9,7 +9,7 @@ import pytest
 
 import ml_dash
 from ml_dash import RUN, Experiment
-from ml_dash.query.verify import verify_run
+from ml_dash.verify.run import verify_run
 from tests.support import run_python
 
 PREFIX = "alice/walker/run"

@@ -12,9 +12,10 @@ import time
 
 import pytest
 
-from ml_dash import Experiment, open_run, opening
+from ml_dash import Experiment, open_run
+from ml_dash.experiment import channels
+from ml_dash.experiment.channels import LOCK_PATIENCE_S
 from ml_dash.ipc import launch
-from ml_dash.opening import LOCK_PATIENCE_S
 from ml_dash.storage.locks import LOCK_NAP_S
 from ml_dash.writer import status
 from ml_dash.writer.status import locked
@@ -149,7 +150,7 @@ def test_a_reader_that_looks_at_the_lock_makes_no_second_writer(tmp_path, monkey
             raise
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    taken = opening._take_lock(str(tmp_path))
+    taken = channels._take_lock(str(tmp_path))
 
     assert failed.is_set()
     assert taken >= 0
@@ -168,7 +169,7 @@ def test_a_lock_that_stays_held_is_given_up_soon(tmp_path, monkeypatch, operatio
     with monkeypatch.context() as clock:  # its own clock: a busy machine sleeps as long as it likes
         clock.setattr(time, "sleep", sleep)
         clock.setattr(time, "monotonic", lambda: now[0])
-        taken = opening._take_lock(str(tmp_path))
+        taken = channels._take_lock(str(tmp_path))
     os.close(fd)
 
     assert -1 == taken
@@ -185,7 +186,7 @@ def test_a_file_system_without_locks_is_not_asked_twice(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", flock)
 
-    assert -1 == opening._take_lock(str(tmp_path))
+    assert -1 == channels._take_lock(str(tmp_path))
     assert 1 == len(asked)
 
 

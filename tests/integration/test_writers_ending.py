@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from ml_dash import Experiment, open_run
-from ml_dash.ipc import handover
+from ml_dash.ipc import spill_file
 from ml_dash.ipc.control import FRAMES_OFFSET, Control
 from ml_dash.records.record import Kind, Record
 from ml_dash.snowflake import file_id
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import to_json
 from ml_dash.writer import finish
-from ml_dash.writer.adopt import adopt_files
 from ml_dash.writer.apply import Applier
+from ml_dash.writer.import_legacy import adopt_files
 
 PREFIX = "alice/walker/run-1"
 LARGER_THAN_THE_RING = "x" * 6_000_000
@@ -156,10 +156,10 @@ class TestLeftovers:
 
     def test_a_writer_removes_its_own_and_no_other_ones(self, tmp_path):
         tags = ["", "main-1-2", "main-1-2-3-4", "host-1-2"]
-        names = {tag: f"{handover.prefix(tag)}7" for tag in tags}
+        names = {tag: f"{spill_file.prefix(tag)}7" for tag in tags}
         for tag in tags:
             for other in tags:
-                handover.make_file(str(tmp_path / ".spill" / names[other]))
+                spill_file.make_file(str(tmp_path / ".spill" / names[other]))
             finish.remove_leftovers(str(tmp_path), tag, Disk())
 
             left = {path.name for path in (tmp_path / ".spill").iterdir()}
@@ -221,7 +221,7 @@ class TestFolderThatGoesAway:
     def test_a_folder_that_cannot_be_made_is_an_error(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(OSError, match="file"):
-            handover.make_file(str(tmp_path / "file/name"))
+            spill_file.make_file(str(tmp_path / "file/name"))
 
 
 class TestQuarantine:

@@ -16,11 +16,12 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml_dash.query import index, toml_reader, tree
-from ml_dash.query.frame import to_dataframe
-from ml_dash.query.index import read_index
-from ml_dash.query.row_columns import to_list
-from ml_dash.records.toml_values import dumps
+from ml_dash.catalog import index, walk
+from ml_dash.catalog.dataframe import to_dataframe
+from ml_dash.catalog.index import read_index
+from ml_dash.catalog.row_columns import to_list
+from ml_dash.managed import toml_reader
+from ml_dash.managed.toml_values import dumps
 from tests.support import wait_until
 
 # Instead of two seconds: the file systems that the tests run on have steps of 10 ms or less.
@@ -151,7 +152,7 @@ def seen(found: index.Index) -> dict:
 def test_the_index_equals_a_fresh_scan(changes: list[tuple]) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(tree, "YOUNG_NS", YOUNG_NS),
+        mock.patch.object(walk, "YOUNG_NS", YOUNG_NS),
         mock.patch.dict(os.environ, {"ML_DASH_CACHE_DIR": f"{folder}/cache"}),
     ):
         runs = Tree(Path(folder) / "runs")

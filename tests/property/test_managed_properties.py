@@ -9,10 +9,10 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ml_dash.query.cells import add_flat
-from ml_dash.query.managed import COVERS, History, last_values
-from ml_dash.query.points import copy, from_point, record, to_point, unshared, update_values, values
-from ml_dash.records.toml_values import dumps, encode
+from ml_dash.managed.cells import add_flat
+from ml_dash.managed.history import COVERS, History, last_values
+from ml_dash.managed.points import copy, from_point, record, to_point, unshared, update_values, values
+from ml_dash.managed.toml_values import dumps, encode
 
 names = st.sampled_from(["a", "b", "c"])
 leaves = st.integers(0, 9) | st.lists(st.integers(0, 9), max_size=2) | st.none()

@@ -8,8 +8,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_dash.query.points import from_point, record, to_point, update_values, values
-from ml_dash.records.toml_values import dumps, loads
+from ml_dash.managed.points import from_point, record, to_point, update_values, values
+from ml_dash.managed.toml_values import dumps, loads
 from ml_dash.records.values import decode, encode
 
 offsets = st.timedeltas(datetime.timedelta(hours=-23), datetime.timedelta(hours=23)).map(

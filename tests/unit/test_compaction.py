@@ -16,7 +16,7 @@ import pytest
 from ml_dash.query import tables
 from ml_dash.query.metric_stats import field_stats
 from ml_dash.records.values import decode
-from ml_dash.storage import compaction, metric_reading, parquet_copy, track_reading, windows
+from ml_dash.storage import compaction, metric_reading, parquet_copy, range_reading, track_reading
 from ml_dash.storage.columns import rows_to_table
 from ml_dash.storage.compaction import POINTS, ROWS
 
@@ -24,8 +24,8 @@ from ml_dash.storage.compaction import POINTS, ROWS
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     monkeypatch.setattr(compaction, "GROUP_LINES", 64)
-    monkeypatch.setattr(windows, "LARGE_BYTES", 0)
-    monkeypatch.setattr(windows, "TAIL_LINES", 50)
+    monkeypatch.setattr(range_reading, "LARGE_BYTES", 0)
+    monkeypatch.setattr(range_reading, "TAIL_LINES", 50)
     monkeypatch.setenv("ML_DASH_COLUMNAR_ROWS", "0")  # readers make no copies, except in their own tests
 
 
@@ -356,7 +356,7 @@ def test_what_is_read_of_a_copy_belongs_together_while_it_is_renewed(track):
     """The small last group grows when the copy is renewed: reading it by its number would give rows twice."""
     append(track, [{"timestamp": float(i), "n": i} for i in range(100)])
     compaction.build(str(track), ROWS)
-    with windows.copy_of(str(track)) as copy:
+    with range_reading.copy_of(str(track)) as copy:
         append(track, [{"timestamp": float(i), "n": i} for i in range(100, 130)])
         assert compaction.build(str(track), ROWS)
 
@@ -491,7 +491,7 @@ def test_readers_make_no_copies_where_these_are_switched_off(metric):
 
 @pytest.mark.usefixtures("_readers_make_copies")
 def test_a_small_journal_is_read_without_a_copy(metric, monkeypatch):
-    monkeypatch.setattr(windows, "LARGE_BYTES", 1 << 20)
+    monkeypatch.setattr(range_reading, "LARGE_BYTES", 1 << 20)
     append(metric, points(100))
     experiment_document(metric)
 

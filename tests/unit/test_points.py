@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_dash.manager.arguments import checked_metrics
-from ml_dash.query.points import from_point, is_flat, to_point
-from ml_dash.records.toml_values import decode, encode
+from ml_dash.managed.points import from_point, is_flat, to_point
+from ml_dash.managed.toml_values import decode, encode
+from ml_dash.manager.validation import checked_metrics
 
 NAMES = st.text(st.sampled_from("ab._\\ é\ud800/-0"), max_size=4) | st.sampled_from(["_ts", "__ml_dash__", "loss"])
 NUMBERS = (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ml_dash.cli.rows import open_seconds
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import timestamp
+from ml_dash.storage.liveness import open_seconds
 from ml_dash.writer.status import RunStatus
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ml_dash.storage.spool import Spool
+from ml_dash.storage.table_spill import Spool
 
 TABLES = [pa.table({"a": [1, 2, 3]}), pa.table({"b": ["x"], "a": [0.5]}), pa.table({}), pa.table({"c": [[1.0], None]})]
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ml_dash.writer.succession import ended_meanwhile, session_before, spoken_for
+from ml_dash.writer.takeover import ended_meanwhile, session_before, spoken_for
 
 BEFORE = {"host": "a", "pid": 1, "started_at": "09:00", "status": "FAILED", "status_reason": "killed", "readme": "kept"}
 OURS = {"host": "a", "pid": 2, "started_at": "09:10", "status": "COMPLETED", "status_reason": None, "follows": "09:00"}

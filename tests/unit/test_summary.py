@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from ml_dash import InvalidTypeError, InvalidValueError
-from ml_dash.query import cells, index_file, row_columns, tree
-from ml_dash.query.cells import MARK, add_flat
-from ml_dash.query.conditions import matching
-from ml_dash.query.frame import column_names, to_dataframe
-from ml_dash.query.row_columns import from_rows, to_list
-from ml_dash.query.summary import summarise
-from ml_dash.query.tree import Walk
-from ml_dash.records.toml_values import dumps, encode
+from ml_dash.catalog import index_cache, row_columns, walk
+from ml_dash.catalog.conditions import matching
+from ml_dash.catalog.dataframe import column_names, to_dataframe
+from ml_dash.catalog.row_columns import from_rows, to_list
+from ml_dash.catalog.summary import summarise
+from ml_dash.catalog.walk import Walk
+from ml_dash.managed import cells
+from ml_dash.managed.cells import MARK, add_flat
+from ml_dash.managed.toml_values import dumps, encode
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
@@ -236,7 +237,7 @@ def test_a_field_that_is_called_like_a_statistic_has_that_column(tmp_path, order
 def test_a_file_that_changed_a_moment_ago_has_no_signature(tmp_path, monkeypatch):
     write(tmp_path / "demo/abc/config.toml", "")
     [young] = found_in(tmp_path)
-    monkeypatch.setattr(tree, "YOUNG_NS", -1_000_000_000)
+    monkeypatch.setattr(walk, "YOUNG_NS", -1_000_000_000)
     [old] = found_in(tmp_path)
 
     assert "" == young.signature
@@ -245,34 +246,34 @@ def test_a_file_that_changed_a_moment_ago_has_no_signature(tmp_path, monkeypatch
 
 def test_a_folder_is_listed_again_where_its_times_cannot_be_trusted(tmp_path, monkeypatch):
     write(tmp_path / "demo/abc/config.toml", "")
-    monkeypatch.setattr(tree, "YOUNG_NS", -1_000_000_000)
-    monkeypatch.setattr(tree, "STEADY_FILE_SYSTEMS", frozenset())
-    walk = Walk(str(tmp_path), {})
-    walk.runs()
+    monkeypatch.setattr(walk, "YOUNG_NS", -1_000_000_000)
+    monkeypatch.setattr(walk, "STEADY_FILE_SYSTEMS", frozenset())
+    one = Walk(str(tmp_path), {})
+    one.runs()
 
-    assert {""} == {listing[0] for listing in walk.listings.values()}
+    assert {""} == {listing[0] for listing in one.listings.values()}
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other root", "other version"])
 def test_a_damaged_index_is_none(tmp_path, monkeypatch, damage):
     root = str(tmp_path / "runs")
-    saved = index_file.Saved({"": ["k", [], []]}, ["a/b"], [True], ["s"], from_rows([{"c:x": 1, "c:y": [1]}]), [])
-    index_file.save(root, saved)
-    path = Path(index_file.folder_of(root), "index")
+    saved = index_cache.Saved({"": ["k", [], []]}, ["a/b"], [True], ["s"], from_rows([{"c:x": 1, "c:y": [1]}]), [])
+    index_cache.save(root, saved)
+    path = Path(index_cache.folder_of(root), "index")
     content = path.read_bytes()
 
-    assert ["a/b"] == index_file.load(root).places
+    assert ["a/b"] == index_cache.load(root).places
     if damage == "other version":
-        monkeypatch.setattr(index_file, "__version__", "0")
+        monkeypatch.setattr(index_cache, "__version__", "0")
     elif damage == "other root":
-        monkeypatch.setattr(index_file, "folder_of", lambda _: str(path.parent))
+        monkeypatch.setattr(index_cache, "folder_of", lambda _: str(path.parent))
         root = "/elsewhere"
     else:
         half = len(content) // 2
         flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
         path.write_bytes({"cut": content[:-1], "flip": flipped, "empty": b""}[damage])
 
-    assert index_file.load(root) is None
+    assert index_cache.load(root) is None
 
 
 FRAME_ROWS = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from ml_dash.errors import ConfigurationError
-from ml_dash.templates import advice, expand
+from ml_dash.run.templates import advice, expand
 
 FIELDS = {"user": "alice", "step": 7, "readme": None}
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ml_dash.cli.axes import finite_points, labelled, limits, means, ranges, ticks
 from ml_dash.cli.png_plot import draw, plain
 from ml_dash.cli.terminal_plot import plot, sparkline
 from ml_dash.errors import InvalidValueError
+from ml_dash.query.downsample import finite_points, labelled, limits, means, ranges, ticks
 
 NAN, INFINITY = float("nan"), float("inf")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ml_dash.streams.terminal_text import BEGIN, END, MAX_LINE, LineFolder, MarkFilter
+from ml_dash.capture.terminal_text import BEGIN, END, MAX_LINE, LineFolder, MarkFilter
 
 
 def fold(*pieces):

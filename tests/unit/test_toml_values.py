@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError
-from ml_dash.manager.git import current_commit
-from ml_dash.records.toml_values import dumps, loads
+from ml_dash.managed.toml_values import dumps, loads
+from ml_dash.provenance.head import current_commit
 from tests.support import shown
 
 BERLIN_1890 = datetime.timezone(datetime.timedelta(minutes=53, seconds=28))

@@ -8,14 +8,14 @@ import stat
 
 import pytest
 
-from ml_dash.storage import unnamed_file
-from ml_dash.storage.unnamed_file import replacing
+from ml_dash.storage import atomic
+from ml_dash.storage.atomic import replacing
 
 
 @pytest.fixture(params=["without a name", "with a name"])
 def _kind(request, monkeypatch):
     if request.param == "with a name":
-        monkeypatch.setattr(unnamed_file, "_open_unnamed", lambda folder: None)
+        monkeypatch.setattr(atomic, "_open_unnamed", lambda folder: None)
 
 
 @pytest.mark.usefixtures("_kind")

@@ -1,0 +1,246 @@
+"""A condition on a table of runs, as text for ``pandas.DataFrame.query``, checked before it is evaluated.
+
+The text is data, maybe from a web page or a command line: only comparisons, arithmetic and the methods named here are
+evaluated, so that no text can read a file or run code.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ml_dash.catalog.dataframe import load_pandas
+from ml_dash.catalog.membership import with_membership
+from ml_dash.errors import InvalidTypeError, InvalidValueError
+
+MAX_LENGTH = 10_000
+"""Characters of a condition: a longer one is no condition, and would take the parser's stack."""
+
+SHOWN_COLUMNS = 3
+"""Columns named in an error as the nearest ones."""
+
+METHODS = frozenset(
+    {"abs", "between", "isin", "isna", "isnull", "notna", "notnull", "round"}  # of a column
+    | {"contains", "endswith", "fullmatch", "join", "len", "lower", "match", "startswith", "strip", "upper"}  # of .str
+)
+ATTRIBUTES = frozenset({"str", "dt", "date", "day", "dayofweek", "hour", "minute", "month", "second", "year"})
+
+_ALLOWED: tuple[type[ast.AST], ...] = (
+    *(ast.Expression, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Constant, ast.List, ast.Tuple, ast.Load),
+    *(ast.keyword, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
+)
+_OPERATORS = frozenset({"and", "or", "not", "in", "is", "True", "False", "None"})
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
+_LETTER = re.compile(r"[^\W\d]")
+_HINT = "put a name with a dot or a slash into backticks, as in `model.name` == 'CNN' and accuracy > 0.9"
+
+
+def matching(frame: Any, text: str) -> Any:
+    """The rows of a ``pandas.DataFrame`` that meet a condition.
+
+    Args:
+        frame: the table.
+        text: such as ``accuracy > 0.9 and `model.name` == 'CNN'``.
+
+    Raises:
+        InvalidTypeError: it is no text.
+        InvalidValueError: it is no condition on these columns; the text says why, and names the nearest columns.
+    """
+    if not isinstance(text, str):
+        raise InvalidTypeError(f"query_string={text!r:.80} must be text, such as 'accuracy > 0.9'")
+    if not text.strip() or len(text) > MAX_LENGTH:
+        raise InvalidValueError(f"a query is text of 1 to {MAX_LENGTH} characters, such as 'accuracy > 0.9'")
+    columns = [column for column in frame.columns if isinstance(column, str)]
+    plain, names = _without_backticks(" ".join(text.splitlines()), set(columns))
+    plain = plain.strip()
+    tree = _parsed(text, plain, columns)
+    used = _checked(text, plain, tree, names, columns)
+    values = {name: _comparable(frame[column]) for name, column in used.items()}
+
+    def refuse(name: str, what: str) -> InvalidValueError:
+        shown = used[name] if name not in names else f"`{used[name]}`"
+        return InvalidValueError(
+            f"query {text!r:.200}: the column {used[name]!r} {what}; compare their items, as in ('x' in {shown}), "
+            f"or how many there are, as in {shown}.str.len() > 0"
+        )
+
+    plain, members = with_membership(plain, tree, values, refuse)
+    return frame[_evaluated(load_pandas(), text, plain, values | members)]
+
+
+def _without_backticks(text: str, columns: set[str]) -> tuple[str, dict[str, str]]:
+    """The text with a name in place of each one in backticks, and what each name stands for."""
+    names: dict[str, str] = {}
+    parts: list[str] = []
+    for is_name, part in _split(text):
+        if not is_name:
+            parts.append(part)
+            continue
+        name = f"column_{len(names)}_"
+        while name in columns or name in text:
+            name += "_"
+        names[name] = part
+        parts.append(f" {name} ")
+    return "".join(parts), names
+
+
+def _split(text: str) -> Iterator[tuple[bool, str]]:
+    """The parts of a text in turn, and whether each was in backticks. Backticks within quotes are no such thing."""
+    start, quote, place = 0, "", 0
+    while place < len(text):
+        letter = text[place]
+        if quote:
+            place += letter == "\\"
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter == "@":
+            raise InvalidValueError(
+                f"query {text!r:.200}: there are no variables (@); write the value itself, and in backticks a name "
+                "that has an @"
+            )
+        elif letter == "`":
+            end = text.find("`", place + 1)
+            if end < 0:
+                raise InvalidValueError(f"query {text!r:.200}: a backtick is not closed; {_HINT}")
+            yield False, text[start:place]
+            yield True, text[place + 1 : end]
+            start, place = end + 1, end
+        place += 1
+    yield False, text[start:]
+
+
+def _parsed(text: str, plain: str, columns: Sequence[str]) -> ast.Expression:
+    try:
+        return ast.parse(plain, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or str(error)
+        raise InvalidValueError(
+            f"query {text!r:.200} cannot be read: {_in_backticks(plain, columns) or reason}; {_HINT}"
+        ) from None
+
+
+def _checked(
+    text: str, plain: str, tree: ast.Expression, names: Mapping[str, str], columns: Sequence[str]
+) -> dict[str, str]:
+    """The columns that are used, by the name in the plain text."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    used: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            _check_attribute(text, plain, node, columns, is_called=id(node) in called)
+        elif isinstance(node, ast.Name):
+            used[node.id] = names.get(node.id, node.id)
+        elif not _is_harmless(node):
+            raise InvalidValueError(
+                f"query {text!r:.200}: {ast.unparse(node)!r:.80} is no part of a condition; {_HINT}"
+            )
+    for column in used.values():
+        if column not in columns:
+            hint = _in_backticks(plain, columns) or _nearest(column, columns)
+            raise InvalidValueError(f"query {text!r:.200}: there is no column {column!r}; {hint}")
+    return used
+
+
+def _is_harmless(node: ast.AST) -> bool:
+    """Whether it can be evaluated by anybody: quickly, and without a call of anything but a column's method."""
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Attribute)
+    if not isinstance(node, ast.BinOp):
+        return isinstance(node, _ALLOWED)
+    if isinstance(node.op, ast.Pow):  # of numbers alone it could be one of any length
+        return isinstance(node.right, ast.Constant) and any(isinstance(part, ast.Name) for part in ast.walk(node.left))
+    # Text or a list times a number, and text % a number, would be of any size. pandas refuses that of columns.
+    return not isinstance(node.op, (ast.Mult, ast.Mod)) or not any(map(_is_sequence, (node.left, node.right)))
+
+
+def _is_sequence(node: ast.AST) -> bool:
+    """Whether it may be text or a list that the condition itself spells out."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, (str, bytes))
+    if isinstance(node, ast.BinOp):
+        return _is_sequence(node.left) or _is_sequence(node.right)
+    if isinstance(node, ast.BoolOp):
+        return any(map(_is_sequence, node.values))
+    if isinstance(node, (ast.Call, ast.Attribute, ast.UnaryOp)):
+        return _is_sequence(_operand(node))
+    return isinstance(node, (ast.List, ast.Tuple))
+
+
+def _operand(node: ast.Call | ast.Attribute | ast.UnaryOp) -> ast.AST:
+    return node.func if isinstance(node, ast.Call) else node.value if isinstance(node, ast.Attribute) else node.operand
+
+
+def _is_allowed(node: ast.Attribute, *, is_called: bool) -> bool:
+    """Of a column, and only what is known to do no harm; joins of joins would be of any size."""
+    if node.attr not in (METHODS if is_called else ATTRIBUTES) or _is_sequence(node.value):
+        return False
+    is_of_column = isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name)
+    return node.attr != "join" or is_of_column
+
+
+def _check_attribute(text: str, plain: str, node: ast.Attribute, columns: Sequence[str], *, is_called: bool) -> None:
+    """Only what is known to do no harm; a name with a dot that lacks its backticks is told apart."""
+    if _is_allowed(node, is_called=is_called):
+        return
+    name = ast.unparse(node)
+    if hint := _in_backticks(plain, columns):
+        raise InvalidValueError(f"query {text!r:.200}: {hint}; {_HINT}")
+    raise InvalidValueError(
+        f"query {text!r:.200}: {name!r:.80} is neither a column nor a method that can be used; "
+        f"{_nearest(name, columns)}; {_HINT}"
+    )
+
+
+def _evaluated(pd: Any, text: str, plain: str, columns: dict[str, Any]) -> Any:
+    """For each row whether it meets the condition."""
+    if not columns:
+        raise InvalidValueError(f"query {text!r:.200} names no column; compare one, as in accuracy > 0.9")
+    # Without the variables of whoever calls, and with the engine that is always there.
+    options = {"local_dict": {}, "global_dict": {}, "resolvers": [columns], "parser": "pandas", "engine": "python"}
+    try:
+        result = pd.eval(plain.strip(), **options)
+    except Exception as error:  # whatever pandas makes of a text that compares unlike things
+        raise InvalidValueError(f"query {text!r:.200} failed: {type(error).__name__}: {error}; {_HINT}") from error
+    if not isinstance(result, pd.Series) or not (pd.api.types.is_bool_dtype(result) or _holds_bools(result)):
+        raise InvalidValueError(
+            f"query {text!r:.200} gives no yes or no for each run; compare something, as in `lr` > 0.1"
+        )
+    return result.fillna(False).astype(bool)
+
+
+def _comparable(column: Any) -> Any:
+    """A column; of moments with a zone as they are in UTC, since ``eval`` makes a moment without one of a text."""
+    return column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column
+
+
+def _holds_bools(result: Any) -> bool:
+    return result.dtype == object and set(map(type, result.dropna())) <= {bool}
+
+
+def _in_backticks(plain: str, columns: Sequence[str]) -> str:
+    """What to do about a column that is named without the backticks that it needs; empty if there is none."""
+    bare = _QUOTED.sub("''", plain)
+    odd = [column for column in columns if _LETTER.search(column) and not _is_plain(column)]
+    for column in sorted(odd, key=len, reverse=True):
+        if column in bare and re.search(rf"(?<!\w){re.escape(column)}(?!\w)", bare):
+            return f"write `{column}` in backticks"
+    return ""
+
+
+def _is_plain(column: str) -> bool:
+    return column.isidentifier() and (not keyword.iskeyword(column) or column in _OPERATORS)
+
+
+def _nearest(name: str, columns: Sequence[str]) -> str:
+    import difflib
+
+    by_text = {column.lower(): column for column in columns}
+    tails = [column for column in columns if column.lower().endswith((f".{name.lower()}", f"/{name.lower()}"))]
+    near = tails or [by_text[text] for text in difflib.get_close_matches(name.lower(), list(by_text), n=SHOWN_COLUMNS)]
+    if not near:
+        return f"there are {len(columns)} columns, such as {', '.join(map(repr, columns[:SHOWN_COLUMNS]))}"
+    return f"the nearest are {', '.join(f'`{column}`' for column in near[:SHOWN_COLUMNS])}"

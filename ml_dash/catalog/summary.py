@@ -1,0 +1,178 @@
+"""What one run looks like as a row: who it is, its parameters, and its metrics.
+
+The names of a row tell where a value is from: ``f:status`` is a fact of the run, ``c:model.name`` a parameter,
+``m:accuracy`` a metric.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_dash.catalog.walk import Found
+from ml_dash.managed import history, toml_reader
+from ml_dash.managed.cells import add_flat, in_utc, text_or_none
+from ml_dash.query.metric_stats import field_stats
+from ml_dash.records.values import decode, flatten, parse
+from ml_dash.storage import layout, legacy
+from ml_dash.storage.documents import parameters_in, to_datetime
+
+FACT, PARAMETER, METRIC = "f:", "c:", "m:"
+FACTS = ("run_id", "project_name", "created_at", "ended_at", "git_commit", "status", "tags")
+
+STATISTICS = ("min", "max", "mean")
+"""What follows the name of a metric after a dot; the name alone is its last value."""
+
+Row = dict[str, Any]
+
+_OWN_TABLES = ("_wandb", "_meta")
+
+
+def summarise(root: str, found: Found) -> Row:
+    """The row of one run.
+
+    Args:
+        root: absolute path of the tree.
+        found: the run in it.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a file is damaged; the text names it.
+    """
+    folder = os.path.join(root, *found.place.split("/")) if found.place else root
+    return _managed_row(folder, found) if found.is_managed else _experiment_row(folder, found)
+
+
+def _managed_row(folder: str, found: Found) -> Row:
+    """From config.toml and metrics.toml; of the run's own documents how it ended, and metrics that have a name."""
+    config = _read_config(os.path.join(folder, layout.CONFIG_TOML))
+    wandb, meta = (table if isinstance(table := config.pop(name, None), dict) else {} for name in _OWN_TABLES)
+    document = _readable(folder, layout.EXPERIMENT) if layout.EXPERIMENT in found.files else {}
+    project, run_id = found.place.split("/")
+    row: Row = {
+        "f:run_id": run_id,
+        "f:project_name": project,
+        "f:created_at": _moment(meta.get("created_at")) or _changed_at(os.path.join(folder, layout.CONFIG_TOML)),
+        "f:ended_at": _moment(document.get("ended_at")),
+        "f:git_commit": text_or_none(meta.get("git_commit")),
+        "f:status": text_or_none(document.get("status")) or text_or_none(meta.get("status")) or "UNKNOWN",
+        "f:tags": _tags(document.get("tags")) or _tags(meta.get("tags")) or _tags(wandb.get("tags")),
+    }
+    add_flat(row, config, PARAMETER)
+    try:
+        row |= history.last_values(folder, found.files, METRIC)
+    except ValueError as error:
+        raise ValueError(f"{layout.METRICS_TOML} is damaged: {error}") from error
+    for name, journals in _metrics(folder, found.files).items():
+        if name != layout.UNNAMED_METRIC:
+            row |= _metric_cells(journals, f"{METRIC}{name}/")
+    return row
+
+
+def _experiment_row(folder: str, found: Found) -> Row:
+    document = _read_json(folder, layout.EXPERIMENT) if layout.EXPERIMENT in found.files else {}
+    prefix = found.place or os.path.basename(folder)
+    segments = prefix.split("/")
+    code = _readable(folder, layout.ENVIRONMENT).get("code") if layout.ENVIRONMENT in found.files else None
+    row: Row = {
+        "f:run_id": prefix,
+        "f:project_name": text_or_none(document.get("project")) or (segments[1] if len(segments) > 1 else None),
+        "f:created_at": _moment(document.get("created_at")),
+        "f:ended_at": _moment(document.get("ended_at")),
+        "f:git_commit": text_or_none(code.get("commit")) if isinstance(code, dict) else None,
+        "f:status": text_or_none(document.get("status")),
+        "f:tags": _tags(document.get("tags")),
+    }
+    if layout.PARAMETERS in found.files:
+        add_flat(row, _parameters(_read_json(folder, layout.PARAMETERS, decode)), PARAMETER)
+    for name, journals in _metrics(folder, found.files).items():
+        row |= _metric_cells(journals, METRIC if name == layout.UNNAMED_METRIC else f"{METRIC}{name}/")
+    return row
+
+
+def _parameters(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat, and without the ``{}`` of a dict that was empty when it was set and got values later."""
+    flat = flatten(parameters_in(document))
+    if {} not in flat.values():
+        return flat
+    parents = {key[:end] for key in flat for end, letter in enumerate(key) if letter == "."}
+    return {key: value for key, value in flat.items() if value != {} or key not in parents}
+
+
+def _metrics(folder: str, files: list[str]) -> dict[str, list[str]]:
+    """The absolute paths of the journals of each metric, the first writer's before the others'."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(files, key=lambda name: (os.path.dirname(name), not name.endswith("/data.jsonl"), name)):
+        if file.startswith("metrics/") and file.endswith(legacy.JOURNAL):
+            found.setdefault(_metric_of(file.removeprefix("metrics/")), []).append(os.path.join(folder, file))
+    return found
+
+
+def _metric_of(journal: str) -> str:
+    """The name of the metric of ``train/data.jsonl``, and of ``train.jsonl``, as old trees have it."""
+    folder, _, file = journal.rpartition("/")
+    return folder if folder and legacy.is_data(file) else journal.removesuffix(legacy.JOURNAL)
+
+
+def _metric_cells(journals: list[str], prefix: str) -> Row:
+    """For each field with a number its last, smallest, largest and mean value. A field called like one of these wins."""
+    cells: Row = {}
+    fields = field_stats(journals)["fields"]
+    for name, about in fields.items():
+        cells[prefix + name] = about["last"]
+        for what in STATISTICS:
+            if f"{name}.{what}" not in fields:
+                cells[f"{prefix}{name}.{what}"] = about[what]
+    return cells
+
+
+def _read_config(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8", newline="") as file:
+        text = file.read()
+    if not text.strip():  # what is left by a kill of somebody who writes it in place; it always has tables
+        raise ValueError(f"{layout.CONFIG_TOML} is empty")
+    try:
+        return toml_reader.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{layout.CONFIG_TOML} is damaged: {error}") from error
+
+
+def _read_json(folder: str, name: str, read: Callable[[bytes], Any] = parse) -> dict[str, Any]:
+    with open(os.path.join(folder, name), "rb") as file:
+        content = file.read()
+    try:
+        document = read(content)
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{name} is damaged: it holds no object")  # noqa: TRY004 - of a file, not of an argument
+    return document
+
+
+def _readable(folder: str, name: str) -> dict[str, Any]:
+    """A document that a row can do without; empty if it is damaged."""
+    try:
+        return _read_json(folder, name)
+    except ValueError:
+        return {}
+
+
+def _moment(value: Any) -> datetime.datetime | None:
+    """When something happened, in UTC: from a TOML date, or from text as the run's documents have it."""
+    moment = value if isinstance(value, datetime.datetime) else to_datetime(value)
+    if moment is None:
+        return None
+    try:
+        return in_utc(moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC))
+    except OverflowError:  # within hours of the year 1 or 9999
+        return None
+
+
+def _changed_at(path: str) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(os.stat(path).st_mtime, datetime.UTC)
+
+
+def _tags(value: Any) -> list[str]:
+    return [tag for tag in value if isinstance(tag, str)] if isinstance(value, list) else []

@@ -1,0 +1,275 @@
+"""What a machine has of what the tracker needs: memory, disk, locks, packages, OpenGL. Nothing connects to anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_dash.ipc import slab as slabs
+from ml_dash.ipc.control import FRAMES_OFFSET
+from ml_dash.settings import BufferConfig
+
+OK = "ok"
+NOTE = "note"
+"""Worth knowing, and fine."""
+WARNING = "warning"
+"""The tracker works, but something is slower or less safe than it could be."""
+FAILED = "failed"
+
+LEAST_FREE = 64 * 1024 * 1024
+"""Bytes on a disk below which nothing should be recorded to it."""
+
+LITTLE_FREE = 2 * 1024 * 1024 * 1024
+"""Bytes below which frames soon fill it."""
+
+MIB = 1024 * 1024
+
+NETWORK = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "cifs",
+        "smb3",
+        "ceph",
+        "glusterfs",
+        "9p",
+        "wekafs",
+        "afs",
+        "pvfs2",
+        "orangefs",
+        "panfs",
+        "virtiofs",
+    ]
+)
+IN_MEMORY = frozenset(("tmpfs", "ramfs"))
+
+REQUIRED = {
+    "numpy": ("numpy",),
+    "cv2": ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+    "pyarrow": ("pyarrow",),
+    "orjson": ("orjson",),
+    "isal": ("isal",),
+    "filelock": ("filelock",),
+    "click": ("click",),
+    "rich": ("rich",),
+    "httpx": ("httpx",),
+    "keyring": ("keyring",),
+    "cryptography": ("cryptography",),
+}
+"""Packages by the name that is imported, and the distributions that have it."""
+
+EXTRAS = {"video": ("av",), "manager": ("pandas", "wandb")}
+
+_GL_LIBRARIES = {
+    "egl": ("libEGL.so.1", "libEGL.so"),
+    "osmesa": ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"),
+    "glfw": ("libGL.so.1", "libGL.so"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is.
+        state: ``ok``, ``note``, ``warning`` or ``failed``.
+        text: what was found, and what to do if it is no good.
+        facts: the same for a program.
+    """
+
+    name: str
+    state: str
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def check_versions() -> Check:
+    """Python, and whether every package that is needed is there."""
+    from ml_dash._version import __version__
+
+    found = {name: _version_of(name, distributions) for name, distributions in REQUIRED.items()}
+    facts = {"ml_dash": __version__, "python": platform.python_version(), **found}
+    missing = [REQUIRED[name][0] for name, version in found.items() if version is None]
+    if missing:
+        return Check("packages", FAILED, f"missing: {', '.join(missing)}; pip install {' '.join(missing)}", facts)
+    shown = ("numpy", "cv2", "pyarrow", "isal")
+    text = f"ml_dash {__version__}, Python {facts['python']}, " + ", ".join(f"{name} {found[name]}" for name in shown)
+    return Check("packages", OK, text, facts)
+
+
+def check_extras() -> Check:
+    """Which optional packages are there."""
+    found = {name: {part: _version_of(part, (part,)) for part in parts} for name, parts in EXTRAS.items()}
+    texts = []
+    for name, parts in found.items():
+        missing = [part for part, version in parts.items() if version is None]
+        texts.append(f"{name}: {'without ' + ' and '.join(missing) if missing else 'yes'}")
+    is_complete = all(version for parts in found.values() for version in parts.values())
+    return Check("extras", OK if is_complete else NOTE, "; ".join(texts), found)
+
+
+def _version_of(module: str, distributions: tuple[str, ...]) -> str | None:
+    import importlib.util
+    from importlib import metadata
+
+    for name in distributions:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(name)
+    return "unknown" if importlib.util.find_spec(module) is not None else None
+
+
+def check_shared_memory(config: BufferConfig) -> Check:
+    """Whether the buffer between training and the writer can be had, and of which kind it is."""
+    wanted = config.frame_buffer_mb * MIB
+    facts: dict[str, Any] = {"frame_buffer_bytes": wanted, "shm_size": None, "shm_free": None}
+    about = ""
+    with contextlib.suppress(OSError):
+        room = os.statvfs("/dev/shm")
+        facts |= {"shm_size": room.f_blocks * room.f_frsize, "shm_free": room.f_bavail * room.f_frsize}
+        about = f"; /dev/shm has {_mib(facts['shm_free'])} of {_mib(facts['shm_size'])} free"
+    try:
+        slab = slabs.create(wanted)
+    except slabs.NoSharedMemoryError:
+        text = f"none can be had{about}: the writer runs on a thread, and training pays for encoding"
+        return Check("shared memory", WARNING, text, facts | {"kind": None})
+    try:
+        fits = slab.reserve(FRAMES_OFFSET, wanted)
+    finally:
+        slab.close()
+    facts |= {"kind": slab.kind, "fits": fits}
+    if not fits:
+        return Check("shared memory", WARNING, f"less than {_mib(wanted)} can be had{about}: frames may wait", facts)
+    kinds = {"shared_memory": "/dev/shm", "memfd": "anonymous memory", "file": "a file on a local disk"}
+    state = OK if slab.kind != "file" else WARNING
+    return Check(
+        "shared memory", state, f"{_mib(wanted)} for frames in {kinds.get(slab.kind, slab.kind)}{about}", facts
+    )
+
+
+def check_disk(folder: str) -> Check:
+    """The disk that runs are recorded to: its kind, and what is free."""
+    kind = slabs.file_system_of(folder)
+    usage = shutil.disk_usage(folder)
+    inodes = os.statvfs(folder)
+    facts = {"folder": folder, "file_system": kind, "size": usage.total, "free": usage.free}
+    facts |= {"free_inodes": inodes.f_favail if inodes.f_files else None}
+    state, advice = _judge_disk(kind, usage.free)
+    if inodes.f_files and inodes.f_favail < 10_000 and state == OK:
+        state, advice = WARNING, "; few more files can be made there: pack frames with exp.frames(...)"
+    text = f"{kind or 'unknown file system'}, {_mib(usage.free)} of {_mib(usage.total)} free in {folder}{advice}"
+    return Check("disk", state, text, facts)
+
+
+def _judge_disk(kind: str, free: int) -> tuple[str, str]:
+    if free < LEAST_FREE:
+        return FAILED, "; it is full"
+    if kind in NETWORK or kind.startswith("fuse"):
+        return WARNING, "; over a network: record frames with exp.frames(...), and read many runs from a local copy"
+    if kind in IN_MEMORY:
+        return WARNING, "; it is memory: what is recorded is gone after a restart"
+    if free < LITTLE_FREE:
+        return WARNING, "; little is left for frames"
+    return (NOTE, "; part of a container, and may go with it") if kind == "overlay" else (OK, "")
+
+
+def check_temporary() -> Check:
+    """The folder for temporary files, which ought to be local."""
+    folder = os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir()
+    kind = slabs.file_system_of(folder)
+    facts: dict[str, Any] = {"folder": folder, "file_system": kind}
+    try:
+        facts["free"] = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("temporary files", WARNING, f"{folder}: {error.strerror}; set TMPDIR to a folder", facts)
+    is_local = kind not in NETWORK and not kind.startswith("fuse")
+    advice = "" if is_local else "; over a network: set TMPDIR to a local disk"
+    text = f"{kind or 'unknown file system'}, {_mib(facts['free'])} free in {folder}{advice}"
+    return Check("temporary files", OK if is_local else WARNING, text, facts)
+
+
+def check_locks(folder: str) -> Check:
+    """Whether a lock on a file of that folder keeps another process out."""
+    try:
+        import fcntl
+    except ImportError:
+        return Check("locks", WARNING, "this system has none: every process writes files of its own", {"work": False})
+    with tempfile.TemporaryDirectory(prefix=".ml-dash-doctor-", dir=folder) as place:
+        path = os.path.join(place, "lock")
+        with open(path, "wb") as one, open(path, "rb") as other:
+            try:
+                fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                text = f"not to be had here ({error.strerror}): every process writes files of its own"
+                return Check("locks", WARNING, text, {"work": False})
+            try:
+                fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return Check("locks", OK, "work there", {"work": True})
+    return Check("locks", WARNING, "are given twice there: open each run from one process only", {"work": False})
+
+
+def check_keyring() -> Check:
+    """Where a token would be kept. The keyring is not asked: that would connect to the desktop's."""
+    if _version_of("keyring", ("keyring",)) is None:
+        return Check("keyring", NOTE, "not installed: a token goes to an encrypted file", {"backend": None})
+    chosen = os.environ.get("PYTHON_KEYRING_BACKEND")
+    if chosen:
+        return Check("keyring", OK, f"{chosen}, as PYTHON_KEYRING_BACKEND says", {"backend": chosen})
+    if sys.platform == "darwin":
+        return Check("keyring", OK, "the macOS Keychain", {"backend": "macOS"})
+    session = f"/run/user/{os.getuid()}/bus" if hasattr(os, "getuid") else ""
+    if os.environ.get("DBUS_SESSION_BUS_ADDRESS") or os.path.exists(session):
+        return Check("keyring", OK, "the desktop's, through its session bus", {"backend": "session bus"})
+    return Check("keyring", NOTE, "no desktop session: a token goes to an encrypted file", {"backend": None})
+
+
+def check_gl(load: Callable[[str], object] | None = None) -> Check:
+    """Which ways MuJoCo has to render here.
+
+    Args:
+        load: loads a shared library by name, or raises OSError; default ``ctypes.CDLL``.
+    """
+    import ctypes
+
+    ways = {way: _can_load(names, load or ctypes.CDLL) for way, names in _GL_LIBRARIES.items()}
+    has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    ways["glfw"] = ways["glfw"] and has_display
+    chosen = os.environ.get("MUJOCO_GL", "").lower()
+    mujoco = _version_of("mujoco", ("mujoco",))
+    facts = {"mujoco": mujoco, "MUJOCO_GL": chosen or None, "display": has_display, **ways}
+    usable = [way for way, is_there in ways.items() if is_there]
+    can = f"can be {' or '.join(usable)}" if usable else "finds neither libEGL nor libOSMesa"
+    if mujoco is None:
+        return Check("OpenGL", NOTE, f"MuJoCo is not installed; MUJOCO_GL {can}", facts)
+    if chosen in ways and not ways[chosen]:
+        return Check("OpenGL", WARNING, f"MUJOCO_GL is {chosen}, which cannot work here; it {can}", facts)
+    if not usable:
+        return Check("OpenGL", WARNING, f"MuJoCo cannot render: it {can}; install one of them", facts)
+    if not chosen and not has_display:
+        return Check(
+            "OpenGL", WARNING, f"no display: MuJoCo renders with MUJOCO_GL={usable[0]}, which is not set", facts
+        )
+    return Check("OpenGL", OK, f"MuJoCo {mujoco}, MUJOCO_GL {chosen or 'not set'}; it {can}", facts)
+
+
+def _can_load(names: tuple[str, ...], load: Callable[[str], object]) -> bool:
+    for name in names:
+        with contextlib.suppress(OSError):
+            load(name)
+            return True
+    return False
+
+
+def _mib(count: int) -> str:
+    return f"{count / MIB:,.0f} MiB" if count < 10_000 * MIB else f"{count / MIB / 1024:,.0f} GiB"

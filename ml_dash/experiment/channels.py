@@ -1,0 +1,167 @@
+"""Open a run: its directory, its lock, its channel. And what stands in for a channel while there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ml_dash.errors import ExperimentError, StorageError
+from ml_dash.ipc.channel import Channel
+from ml_dash.records.record import Kind
+from ml_dash.settings import BufferConfig
+from ml_dash.storage import layout, locks
+from ml_dash.storage.documents import to_json
+
+LOCK_PATIENCE_S = 0.01
+"""How long the lock of a run is asked for: a reader that looks whether the run is alive holds it for an instant."""
+
+
+class Opening(NamedTuple):
+    """What the writer puts into experiment.json, and what environment.json begins with.
+
+    ``attached`` says that a forked child takes part in its parent's run.
+    """
+
+    root: str
+    prefix: str
+    name: str
+    project: str
+    description: str | None
+    tags: list[str] | None
+    bindrs: list[str] | None
+    metadata: Any
+    environment: dict[str, Any] | None = None
+    attached: bool = False
+
+
+def open_channel(
+    opening: Opening, config: BufferConfig, warn: Callable[[str], None], *, always_shard: bool
+) -> tuple[Channel, str, str]:
+    """Make the run's directory, take its lock or a tag, start the writer.
+
+    Args:
+        opening: the run.
+        config: sizes and deadlines.
+        warn: shows a text once.
+        always_shard: write beside the run's first writer even if the lock could be had (a forked child).
+
+    Returns:
+        The channel, the run's absolute directory, and the writer's tag.
+
+    Raises:
+        StorageError: the directory cannot be written to.
+    """
+    folder = os.path.join(opening.root, *opening.prefix.split("/"))
+    _fill_standard_descriptors()
+    _make_writable(folder)
+    lock_fd = -1 if always_shard else _take_lock(folder)
+    tag = "" if lock_fd >= 0 else _new_tag()
+    try:
+        channel = Channel(folder, tag, config, lock_fd, warn)
+        channel.publish(Kind.OPEN, b"", to_json(opening._asdict()), time.time())
+        channel.start()
+    except BaseException:
+        if lock_fd >= 0:
+            os.close(lock_fd)
+        raise
+    return channel, folder, tag
+
+
+class NotOpen:
+    """Stands in for the channel of an experiment that is not open: every use says so.
+
+    Args:
+        state: the end of "the experiment is ...".
+        before: the channel that was, for its last health.
+    """
+
+    def __init__(self, state: str, before: Any = None) -> None:
+        self._state = state
+        self._before = before
+
+    def health(self) -> dict[str, object]:
+        """The last counters, or none."""
+        return {} if self._before is None else self._before.health()
+
+    def disarm(self) -> None:
+        """Nothing to let go of."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ExperimentError(f"the experiment is {self._state}")
+
+
+class Detached:
+    """Stands in for the channel in a forked child: its first use attaches, and ending without one does nothing.
+
+    Args:
+        attach: opens a channel of this process and returns it.
+    """
+
+    def __init__(self, attach: Callable[[], Channel]) -> None:
+        self._attach = attach
+
+    def health(self) -> dict[str, object]:
+        """Nothing was done yet."""
+        return {}
+
+    def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - a channel's signature
+        """Nothing waits."""
+        return True
+
+    def end(self, status: str, reason: str | None) -> None:
+        """The parent's run goes on."""
+
+    def disarm(self) -> None:
+        """Nothing to let go of."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._attach(), name)
+
+
+def _fill_standard_descriptors() -> None:
+    """Open what a daemon has closed of 0, 1 and 2: else our memory or lock would get such a number, and be printed to."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+
+
+def _make_writable(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            error.errno, f"cannot make the run's folder: {error.strerror}; check dash_root and its rights", folder
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError(13, "the run's folder cannot be written to; check dash_root and its rights", folder)
+
+
+def _take_lock(folder: str) -> int:
+    """The descriptor of the locked file, or -1 if somebody else writes this run or locks cannot be trusted here.
+
+    The lock belongs to the open file, which the writer process inherits: it is held until both are gone.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return -1
+    fd = -1
+    with contextlib.suppress(OSError):
+        fd = os.open(os.path.join(folder, layout.RUN_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        locks.take(fd, fcntl.LOCK_EX, LOCK_PATIENCE_S)
+        return fd
+    if fd >= 0:
+        os.close(fd)
+    return -1
+
+
+def _new_tag() -> str:
+    host = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in socket.gethostname())
+    return f"{host[:64]}-{os.getpid()}-{time.time_ns()}"

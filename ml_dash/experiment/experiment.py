@@ -1,0 +1,282 @@
+"""``Experiment``: what one run is made of, and the streams that hang on it."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+
+from ml_dash.errors import ExperimentError, InvalidTypeError
+from ml_dash.experiment import validation
+from ml_dash.experiment.channels import Detached
+from ml_dash.experiment.lifecycle import ExperimentRun
+from ml_dash.experiment.session import DEFAULT_ROOT, Session
+from ml_dash.query.environment import read_environment
+from ml_dash.settings import BufferConfig
+from ml_dash.streams.attribute_errors import missing_attribute
+from ml_dash.streams.files import Files, Folder
+from ml_dash.streams.frames import Frames
+from ml_dash.streams.logs import MISSING, LogBuilder, Logs, Missing
+from ml_dash.streams.metrics import Metrics
+from ml_dash.streams.params import Params
+from ml_dash.streams.tracks import TimedTrack, Tracks
+
+STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
+
+_INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "tag"})
+"""What the streams and the fork handler need of an experiment, and a user does not."""
+
+_INSTEAD = {
+    **{name: f"exp.logs.{name}(...)" for name in ("debug", "info", "warn", "warning", "error", "fatal", "critical")},
+    **dict.fromkeys(("close", "complete", "end", "finish", "stop"), "exp.run.complete()"),
+    "start": "exp.run.start()",
+    "fail": "exp.run.fail(reason)",
+    "cancel": "exp.run.cancel(reason)",
+}
+"""What is often written on an experiment and belongs elsewhere."""
+
+
+class OperationMode(enum.StrEnum):
+    """Where a run goes."""
+
+    LOCAL = "local"
+    REMOTE = "remote"
+    HYBRID = "hybrid"
+
+
+class Experiment(Session):
+    """One run. Nothing is written before ``run.start()`` or ``with experiment.run as exp:``.
+
+    Args:
+        prefix: ``owner/project/.../name``, a path below ``dash_root``. The same prefix again continues the same run.
+        readme: what the run is about, for people; ``description`` is another name for it.
+        tags: words to find it by.
+        bindrs: resources or teams that it belongs to.
+        metadata: anything more, as JSON can hold it.
+        dash_url: address of a server, or True for that of ``RUN.api_url``. This version sends nothing: the run is
+            recorded below ``dash_root``, and starting it says so.
+        dash_root: folder of all runs, relative to the current one; default ``.dash``. None, which needs a ``dash_url``,
+            is for runs that shall not lie in the project: they are recorded in ``~/.dash/spool``.
+        frame_buffer_mb: room for pixels that wait for the encoder, in MiB; default 64 or ML_DASH_FRAME_BUFFER_MB.
+        frame_policy: when that room is full: ``block`` (default, nothing is lost) or ``drop`` (counted).
+        echo: whether log lines are printed too; default True, or ML_DASH_ECHO.
+        record_environment: whether the run records its command line, machine, packages and code; default True, or
+            ML_DASH_RECORD_ENVIRONMENT.
+        capture_output: whether what the process prints is logged too, lines of stdout as ``info`` and of stderr as
+            ``warn``; default False, or ML_DASH_CAPTURE_OUTPUT.
+        buffer_config: every setting of the buffers at once.
+        **run_params: settings of ``RUN`` for this run alone, such as ``project=`` and ``user=``.
+
+    Attributes:
+        dash_url: as it was given.
+        logs: the log: ``exp.logs.info("text")``. Like all streams, there while the run is open.
+        params: the parameters: ``exp.params.set(lr=3e-4)``.
+        metrics: the metrics: ``exp.metrics("train").log(loss=0.7)``.
+        tracks: the tracks: ``exp.tracks("robot/pose").append(q=[...], _ts=t)``.
+        files: the files: ``exp.files("models").save("model.pth")``.
+        frames: the frame streams: ``exp.frames("camera").append(pixels)``.
+
+    Raises:
+        InvalidNameError: the prefix cannot be a place on disk.
+        InvalidTypeError: a keyword is not known; the text names the closest one.
+        ConfigurationError: a setting or an ``ML_DASH_*`` variable cannot be used.
+    """
+
+    logs: Logs
+    params: Params
+    metrics: Metrics
+    tracks: Tracks
+    files: Files
+    frames: Frames
+
+    def __init__(
+        self,
+        prefix: str | None = None,
+        *,
+        readme: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] | None = None,
+        bindrs: Sequence[str] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        dash_url: str | bool | None = None,
+        dash_root: str | os.PathLike[str] | None = DEFAULT_ROOT,
+        frame_buffer_mb: int | None = None,
+        frame_policy: str | None = None,
+        echo: bool | None = None,
+        capture_output: bool | None = None,
+        record_environment: bool | None = None,
+        buffer_config: BufferConfig | None = None,
+        **run_params: Any,
+    ) -> None:
+        dash_url, dash_root = validation.renamed(run_params, dash_url, dash_root, DEFAULT_ROOT)
+        self.dash_url = validation.check_url(dash_url)
+        validation.check_keywords(run_params, inspect.signature(Experiment).parameters)
+        prefix = validation.text("prefix", prefix)
+        self.readme = validation.text("readme", readme if readme is not None else description)
+        self.tags = validation.texts("tags", tags)
+        self.metadata = validation.checked_metadata(metadata)
+        self._bindrs = validation.texts("bindrs", bindrs)
+        root = validation.root_for(dash_root, self.dash_url)
+        if buffer_config is not None and not isinstance(buffer_config, BufferConfig):
+            raise InvalidTypeError(f"buffer_config={buffer_config!r:.80} must be a BufferConfig")
+        config = (buffer_config or BufferConfig.from_env()).replaced(
+            frame_buffer_mb=frame_buffer_mb,
+            frame_policy=frame_policy,
+            echo=echo,
+            capture_output=capture_output,
+            record_environment=record_environment,
+        )
+        super().__init__(root, config)
+        self.run: ExperimentRun[Experiment] = ExperimentRun(self, **validation.with_project(prefix, run_params))
+        self.readme = self.readme if self.readme is not None else self.run.readme
+        self._streams = {
+            "logs": Logs(self, echo=config.echo),
+            "params": Params(self),
+            "metrics": Metrics(self),
+            "tracks": Tracks(self),
+            "files": Files(self),
+            "frames": Frames(self),
+        }
+
+    @property
+    def prefix(self) -> str:
+        """``owner/project/.../name``."""
+        return self.run.prefix
+
+    @property
+    def owner(self) -> str | None:
+        """The prefix's first segment."""
+        return self.run.owner
+
+    @property
+    def project(self) -> str:
+        """The prefix's second segment, or the project that was given."""
+        return self.run.project
+
+    @property
+    def name(self) -> str:
+        """The prefix's last segment."""
+        return self.run.name
+
+    @property
+    def id(self) -> int | str:
+        """A number of 64 bits, unique and growing."""
+        return self.run.id
+
+    @property
+    def description(self) -> str | None:
+        """The same as ``readme``."""
+        return self.readme
+
+    @property
+    def mode(self) -> OperationMode:
+        """Where the run goes."""
+        return OperationMode.LOCAL
+
+    def track(self, topic: str) -> TimedTrack:
+        """The track of that topic, with rows that may leave out ``_ts``: ``exp.track("pose").append({"x": 1})``."""
+        return self.tracks.timed(topic)
+
+    @overload
+    def log(
+        self, message: str, level: str | None = None, metadata: Mapping[str, object] | None = None, **extra: object
+    ) -> None: ...
+
+    @overload
+    def log(
+        self,
+        message: Missing = MISSING,
+        level: Literal[None] = None,
+        metadata: Mapping[str, object] | None = None,
+        **extra: object,
+    ) -> LogBuilder: ...
+
+    def log(self, *args: Any, **extra: Any) -> LogBuilder | None:
+        """Log one line; see ``Logs.log``."""
+        line: LogBuilder | None = self.logs.log(*args, **extra)
+        return line
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything published so far is on disk; False, and one warning, if it is not.
+
+        Args:
+            timeout: seconds to wait; None waits for as long as the writer makes progress.
+        """
+        done = self.channel.flush(timeout)
+        if not done:
+            self._warn_once("flush: not everything is on disk yet; see exp.health() for what waits and the last error")
+        return done
+
+    def health(self) -> dict[str, Any]:
+        """What the tracker did and what it cost.
+
+        ``published``, ``applied`` (records), ``bytes_waiting``, ``frames_written``, ``frames_dropped``,
+        ``records_refused``, ``errors``, ``last_error``, ``writer_pid``, ``writer_restarts``, ``writer_memory`` (bytes
+        without the rings), ``writer_on_thread``, ``shared_memory`` (its kind), ``frame_buffer_bytes``, ``calls``,
+        ``cost_seconds`` of our calls so far and ``cost_share`` of the run's time.
+        """
+        return self.channel.health()
+
+    def environment(self) -> dict[str, Any]:
+        """What the run recorded of its newest start: process, machine, packages, code; empty if it records nothing.
+
+        It is complete within a second or so. Until then ``complete`` is False, and what the process knows is there.
+        """
+        if self.is_open:
+            self.flush()
+        return read_environment(self.folder) if self.folder else {}
+
+    @overload
+    def bindrs(self) -> list[str]: ...
+
+    @overload
+    def bindrs(self, name: str) -> Folder: ...
+
+    def bindrs(self, name: str | None = None) -> list[str] | Folder:
+        """The resources or teams that the run belongs to; or, with a name, the files that belong to that one.
+
+        ``exp.bindrs("robot-7").list()`` lists them, and what is saved through it belongs to it.
+
+        Args:
+            name: of a resource or team.
+        """
+        if name is None:
+            return list(self._bindrs or [])
+        if not isinstance(name, str):
+            raise InvalidTypeError(f"bindrs({name!r:.80}): pass the name of one, as text")
+        return self.files(bindrs=[name])
+
+    if not TYPE_CHECKING:  # a name that is misspelt stays an error for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Experiment.__annotations__ and "channel" in self.__dict__:
+                self.channel.require_open()
+            raise missing_attribute("Experiment", name, dir(self), _INSTEAD.get(name))
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *STREAMS} - _INTERNAL)
+
+    def __enter__(self) -> NoReturn:
+        raise ExperimentError("an experiment is opened through its run: `with Experiment(...).run as exp:`")
+
+    def __exit__(self, *_: object) -> None:
+        """Only here so that ``with Experiment(...)`` reaches the text above."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.run.prefix, self._root, self._config, self.is_open)
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closed" if self.folder else "not started"
+        return f"Experiment({self.run.prefix!r}, {state})"
+
+
+def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Experiment:
+    """In a process that an experiment was sent to: the same run, written to through files of its own."""
+    experiment = Experiment(prefix, dash_root=root, buffer_config=config)
+    if was_open:
+        experiment._set_open()
+        experiment.channel = Detached(experiment._attach)  # type: ignore[assignment]  # see after_fork_in_child
+        experiment.folder = os.path.join(root, *experiment.run.prefix.split("/"))
+    return experiment

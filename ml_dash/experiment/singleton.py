@@ -1,0 +1,63 @@
+"""An experiment that a module makes for its users: importing it settles nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ml_dash.experiment.experiment import Experiment
+
+ASKED_BY_TOOLS = ("__", "_ipython_", "_repr_", "_pytest")
+"""How the names begin that Python, notebooks and test runners ask any object for; that is no use of it."""
+
+
+class Singleton(Experiment):
+    """An experiment that is made when it is first used, from the settings of that moment.
+
+    Until then nothing is read: neither ``RUN`` and the environment nor the current directory and the script that runs.
+    The first start says on stderr where the run is recorded, as the user has named no place for it.
+
+    Args:
+        **settings: as for ``Experiment``.
+    """
+
+    _making = threading.RLock()
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+        self._told = False
+
+    if not TYPE_CHECKING:  # as in Experiment: type checkers know the attributes from there
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith(ASKED_BY_TOOLS):
+                self._make()
+                if name in self.__dict__:
+                    return self.__dict__[name]
+            return super().__getattr__(name)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if "run" in self.__dict__ else "Experiment(not used yet)"
+
+    def _make(self) -> None:
+        with Singleton._making:
+            if "channel" not in self.__dict__:
+                assigned = dict(self.__dict__)  # such as `dxp.tags = ["baseline"]`
+                super().__init__(**self._settings)
+                self.__dict__.update(assigned)
+
+    def _start(self) -> None:
+        super()._start()
+        if not self._told:
+            self._told = True
+            self._tell_place()
+
+    @classmethod
+    def _after_fork_in_child(cls) -> None:
+        # Another thread may have held it.
+        cls._making = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=Singleton._after_fork_in_child)

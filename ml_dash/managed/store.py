@@ -1,0 +1,256 @@
+"""The files of a managed run: ``config.toml`` and ``metrics.toml``, and how its process ended.
+
+A file is replaced as a whole, under a lock that all processes of the run share: a reader, and whoever comes after a
+kill, finds the one before or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ml_dash._json import orjson
+from ml_dash.errors import StorageError
+from ml_dash.managed.history import COVERS, History, covered_by
+from ml_dash.managed.toml_values import dumps, loads
+from ml_dash.storage import layout, locks
+from ml_dash.storage.disk import Disk
+from ml_dash.storage.reading import read_experiment
+
+LOCK = ".manager.lock"
+OPEN = ".manager.open"
+ASKING = ".manager.open.lock"
+
+LOCK_S = 5.0
+"""How long a write waits for another process of the same run: its write takes a few milliseconds."""
+
+ORPHAN_S = 10.0
+"""How long ``load`` waits for the writer of a killed process to write out what was handed to it: it has no frames of
+ours to encode, so that a few milliseconds are usual."""
+
+ORPHAN_POLL_S = 0.01
+"""Between two looks at that writer."""
+
+ASKING_S = 2.0
+"""How long whoever asks if a run is open, or opens it, waits for others that ask. Each takes microseconds; the time is
+for many of them on a network, and is only used up if one is stopped in the middle."""
+
+_ENDED_BADLY = ("FAILED", "CANCELLED")
+
+
+class RunFiles:
+    """The files of one run.
+
+    Attributes:
+        folder: absolute path of the run's directory.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._held = -1
+        self._disk = Disk()
+        self._disk.owner = "manager"  # what a killed process left half written is written over by the next one
+
+    def read_config(self) -> dict[str, Any]:
+        """All of config.toml.
+
+        Raises:
+            StorageError: it cannot be read, is empty, or is no TOML.
+        """
+        path = os.path.join(self.folder, layout.CONFIG_TOML)
+        document, text = _parsed(path)
+        if not text.strip():  # what is left by a kill of somebody who writes it in place; it always has tables
+            raise StorageError(22, f"{layout.CONFIG_TOML} is empty; restore it, or move the run away", path)
+        return document
+
+    def write_config(self, document: Mapping[str, object]) -> None:
+        """Replace config.toml, on the disk when this returns.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with self._locked():
+            self._write(layout.CONFIG_TOML, dumps(document, "config"), sync=True)
+
+    def open_history(self) -> tuple[History, bool]:
+        """Every metric so far, and whether metrics.toml has them all.
+
+        Raises:
+            StorageError: metrics.toml is no TOML, and there is no journal from which it could be made again.
+        """
+        try:
+            saved, covered = self._read_metrics()
+        except StorageError:
+            history = History(self.folder, {}, {})
+            if not history.sizes():
+                raise
+            history.read()
+            return history, False
+        history = History(self.folder, saved, covered)
+        is_current = all(size <= covered.get(name, 0) for name, size in history.sizes().items())
+        history.read()
+        return history, is_current
+
+    def save_metrics(self, history: History, own: str | None, *, sync: bool = False) -> None:
+        """Replace metrics.toml by the newest values of all writers.
+
+        Args:
+            history: the run's values.
+            own: the file name of this process's journal, or None if it has none.
+            sync: on the disk when this returns.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        with self._locked():
+            # First how far the journals go, then the values: the file may know more than it says, never less.
+            covered = history.read(own)
+            header = COVERS + orjson.dumps(covered).decode()
+            self._write(layout.METRICS_TOML, f"{header}\n{dumps(history.values(), 'metrics')}", sync=sync)
+
+    def status(self) -> tuple[str | None, str | None]:
+        """How the run ended or that it is running, and why, as the writer recorded it."""
+        document = read_experiment(self.folder)
+        return document.get("status"), document.get("status_reason")
+
+    def bad_end(self, status: str | None, pid: object) -> tuple[str, str | None] | None:
+        """How the run ended, if that was not well and nobody has it open; asked before this process opens it.
+
+        Args:
+            status: what config.toml says, for a run whose writer recorded nothing.
+            pid: the same, of the process that created it.
+
+        Returns:
+            The status, and the reason if there is one.
+        """
+        document = read_experiment(self.folder)
+        found = document.get("status") or status
+        if self.is_being_written() or self._is_open() or _is_live_elsewhere(document):
+            return None
+        if found == "RUNNING":  # the writer, which says so otherwise, was killed as well
+            return "FAILED", (
+                f"the training process (pid {document.get('pid') or pid}) ended without closing the run: "
+                "it was killed, and its writer with it"
+            )
+        return (found, document.get("status_reason")) if found in _ENDED_BADLY else None
+
+    def wait_for_orphan(self) -> None:
+        """If the run's process was killed, wait until its writer has written out what it was given."""
+        deadline = time.monotonic() + ORPHAN_S
+        while self.is_being_written() and not self._is_open() and time.monotonic() < deadline:
+            time.sleep(ORPHAN_POLL_S)
+
+    def is_being_written(self) -> bool:
+        """Whether a process has the run open, or its writer still works for one that is gone."""
+        return _is_locked(os.path.join(self.folder, layout.RUN_LOCK))
+
+    def hold(self) -> None:
+        """Show that this process has the run open, until ``let_go`` or its end. Several may."""
+        with contextlib.suppress(ImportError, OSError):  # without locks nobody can be told
+            import fcntl
+
+            self._held = locks.open_lock(os.path.join(self.folder, OPEN))
+            locks.take(self._held, fcntl.LOCK_SH, ASKING_S)  # refused while somebody asks
+
+    def let_go(self) -> None:
+        """End ``hold``. In a forked child this closes the copy of the parent's, which goes on holding."""
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
+
+    def _is_open(self) -> bool:
+        path = os.path.join(self.folder, OPEN)
+        if not os.path.exists(path):
+            return False
+        with _in_turn(os.path.join(self.folder, ASKING)):
+            return _is_locked(path, exclusive=True)
+
+    def _read_metrics(self) -> tuple[dict[str, Any], dict[str, int]]:
+        path = os.path.join(self.folder, layout.METRICS_TOML)
+        if not os.path.exists(path):
+            return {}, {}
+        values, text = _parsed(path)
+        return values, covered_by(text)
+
+    def _write(self, name: str, text: str, *, sync: bool) -> None:
+        path = os.path.join(self.folder, name)
+        try:
+            self._disk.write_file(path, [text.encode()], sync)
+        except OSError as error:
+            raise StorageError(error.errno, f"{name} cannot be written: {error.strerror}", path) from error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(os.path.join(self.folder, LOCK), timeout=LOCK_S)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StorageError(11, f"another process holds the run's lock for more than {LOCK_S:g} s", LOCK) from None
+        except (OSError, NotImplementedError):  # no locks here, or no room for one: nearly always we are alone
+            self._disk.owner = ""
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _parsed(path: str) -> tuple[dict[str, Any], str]:
+    name = os.path.basename(path)
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            text = file.read()
+        return loads(text), text
+    except OSError as error:
+        raise StorageError(error.errno, f"{name} cannot be read: {error.strerror}", path) from error
+    except ValueError as error:
+        raise StorageError(22, f"{name} is damaged: {error}; restore it, or move the run away", path) from error
+
+
+def _is_locked(path: str, *, exclusive: bool = False) -> bool:
+    """Whether a process holds the lock that belongs to a file; with ``exclusive`` also one that it shares."""
+    try:
+        import fcntl
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            locks.release(file.fileno())
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def _in_turn(path: str) -> Iterator[None]:
+    """Let one process at a time ask: who asks takes the lock, and two would take each other for one that holds it.
+
+    Who cannot have a turn asks all the same.
+    """
+    fd = -1
+    try:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fd = locks.open_lock(path)
+            locks.take(fd, fcntl.LOCK_EX, ASKING_S)
+        yield
+    finally:
+        if fd >= 0:
+            with contextlib.suppress(ImportError, OSError):
+                locks.release(fd)
+            os.close(fd)
+
+
+def _is_live_elsewhere(document: Mapping[str, Any]) -> bool:
+    """Whether another machine wrote the run within the last minute: its locks need not be seen on this one."""
+    import socket
+
+    from ml_dash.storage.liveness import is_live
+
+    return document.get("host") != socket.gethostname() and is_live(dict(document))

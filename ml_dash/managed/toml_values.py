@@ -1,0 +1,274 @@
+"""User values to TOML and back. Pure.
+
+What TOML has is written as it is: text, integers of 64 bits, floats with NaN and the infinities, booleans, dates, times
+and datetimes, lists of anything, tables. A value that TOML does not have, and that can come back as what it was, is
+written as a table with the key ``__ml_dash__``::
+
+    dropout = {__ml_dash__ = "none"}
+    salt = {__ml_dash__ = "bytes", value = "AAEC"}
+
+======================================  ============================================  ======================
+a value                                 in the file                                   read back as
+======================================  ============================================  ======================
+None                                    ``none``                                      None
+integer beyond 64 bits                  ``integer``, decimal digits                   the same int
+Decimal                                 ``decimal``, its text                         the same Decimal
+bytes, bytearray                        ``bytes``, base64                             bytes
+set, frozenset                          ``set``, its items                            set
+timedelta                               ``timedelta``, [days, seconds, microseconds]  the same timedelta
+time with an offset                     ``time``, ISO 8601                            an equal time
+datetime whose offset has seconds       ``datetime``, ISO 8601                        an equal datetime
+text with a lone surrogate              ``text``, base64                              the same text
+dict with the key ``__ml_dash__``       ``table``                                     the same dict
+tuple, range, array, tensor             a list                                        a list
+numpy scalar, enum                      its value                                     the plain value
+named tuple, dataclass                  a table                                       a dict
+path, UUID                              its text                                      str
+======================================  ============================================  ======================
+
+Keys are text. A number, a bool, None, an enum or a path as a key becomes its text.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import enum
+import numbers
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ml_dash.errors import InvalidTypeError, InvalidValueError
+from ml_dash.managed.toml_text import MARK, to_text
+from ml_dash.records.values import MAX_DEPTH, MAX_INTEGER_BITS, revive, to_plain
+
+_LARGEST = 2**63
+_MINUTE = datetime.timedelta(minutes=1)
+
+
+def dumps(values: Mapping[str, object], what: str = "TOML") -> str:
+    """A TOML document of any values that the table above names.
+
+    Args:
+        values: the document's top.
+        what: what is being written, for the error text.
+
+    Raises:
+        InvalidTypeError: a value or a key cannot be stored; the text names it.
+        InvalidValueError: containers nest deeper than 64 levels or contain themselves, an integer is too long, or two
+            keys of one dict have the same text.
+    """
+    return to_text(encode(values, what))
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The values of a document; the inverse of ``dumps``.
+
+    Raises:
+        ValueError: the text is no TOML.
+    """
+    return {key: decode(value) for key, value in tomllib.loads(text).items()}
+
+
+def encode(values: Mapping[str, object], what: str, *, for_json: bool = False) -> dict[str, Any]:
+    """The same values as TOML has them. Raises as ``dumps`` does.
+
+    Args:
+        values: the document's top.
+        what: what is being written, for the error text.
+        for_json: encode for JSON instead, which has None and integers of any size, and no dates.
+    """
+    return _Encoder(what, for_json).table(values, "", 0)
+
+
+def decode(value: Any) -> Any:
+    """What ``encode`` made of a value, as the value again."""
+    if isinstance(value, dict):
+        if isinstance(value.get(MARK), str):
+            return _unmark(value)
+        return {key: decode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    return value
+
+
+class _Encoder:
+    """One walk over a document; knows what is being written so that an error can say so."""
+
+    def __init__(self, what: str, for_json: bool) -> None:
+        self._what = what
+        self._for_json = for_json
+
+    def table(self, values: Mapping[Any, object], place: str, depth: int) -> dict[str, Any]:
+        if depth > MAX_DEPTH:
+            raise InvalidValueError(
+                f"{self._what}: {place!r} nests deeper than {MAX_DEPTH} levels or contains itself; store a flatter value"
+            )
+        table: dict[str, Any] = {}
+        for key, value in values.items():
+            text = self._key(key, place)
+            if text in table:
+                raise InvalidValueError(f"{self._what}: two keys under {place or 'the top'!r} have the text {text!r}")
+            table[text] = self.value(value, f"{place}.{text}" if place else text, depth + 1)
+        return _marked("table", table) if MARK in table and depth else table
+
+    def value(self, value: Any, place: str, depth: int) -> Any:
+        if isinstance(value, enum.Enum):  # before the scalars: an IntEnum is an int, a StrEnum a str
+            return self.value(value.value, place, depth)
+        if isinstance(value, str):
+            return self._text(str.__str__(value))
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return self._integer(int(value), place)
+        if isinstance(value, float):
+            return float(value)
+        if value is None:
+            return value if self._for_json else _marked("none")
+        return self._container(value, place, depth)
+
+    def _container(self, value: Any, place: str, depth: int) -> Any:
+        fields = _fields_of(value)
+        if fields is not None:
+            return self.table(fields, place, depth)
+        if isinstance(value, (list, tuple, range)):
+            return self._items(value, place, depth)
+        if isinstance(value, (set, frozenset)):
+            return _marked("set", self._items(sorted(value, key=repr), place, depth))
+        if isinstance(value, (bytes, bytearray)):
+            return _marked("bytes", base64.b64encode(value).decode())
+        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+            return self._moment(value)
+        if isinstance(value, datetime.timedelta):
+            return _marked("timedelta", [value.days, value.seconds, value.microseconds])
+        decimal = sys.modules.get("decimal")
+        if decimal is not None and isinstance(value, decimal.Decimal):
+            return _marked("decimal", str(value))
+        # Arrays, tensors, paths and the rest as everywhere in ml_dash; the key is for the text of an error.
+        return self.value(revive(to_plain({place: value}, self._what))[place], place, depth)
+
+    def _items(self, items: Iterable[object], place: str, depth: int) -> list[Any]:
+        if depth > MAX_DEPTH:
+            return list(self.table({}, place, depth))  # raises
+        return [self.value(item, f"{place}[{number}]", depth + 1) for number, item in enumerate(items)]
+
+    def _text(self, text: str) -> Any:
+        if _is_utf8(text):
+            return text
+        return _marked("text", base64.b64encode(text.encode("utf-8", "surrogatepass")).decode())
+
+    def _integer(self, value: int, place: str) -> Any:
+        if value.bit_length() > MAX_INTEGER_BITS:
+            raise InvalidValueError(
+                f"{self._what}: {place!r} is an integer of {value.bit_length()} bits; at most {MAX_INTEGER_BITS} can be "
+                "stored, more as text"
+            )
+        return value if self._for_json or -_LARGEST <= value < _LARGEST else _marked("integer", str(value))
+
+    def _moment(self, value: Any) -> Any:
+        if isinstance(value, datetime.datetime):
+            try:
+                value = _exact(value)
+            except (TypeError, ValueError):  # pandas.NaT, which calls itself a datetime
+                return self.value(None, "", 0)
+        if self._for_json or not _has_toml_form(value):
+            kind = next(kind for kind in (datetime.datetime, datetime.date, datetime.time) if isinstance(value, kind))
+            return _marked(kind.__name__, value.isoformat())
+        return value
+
+    def _key(self, key: object, place: str) -> str:
+        text = key.value if isinstance(key, enum.Enum) else key
+        if isinstance(text, os.PathLike):
+            text = os.fsdecode(text)
+        elif text is None or isinstance(text, numbers.Real):
+            text = str(text)
+        if not isinstance(text, str):
+            raise InvalidTypeError(
+                f"{self._what}: a key under {place or 'the top'!r} is a {type(key).__name__} ({key!r:.80}); "
+                "keys are strings or numbers"
+            )
+        if not _is_utf8(text):
+            raise InvalidValueError(f"{self._what}: the key {text!r:.80} has a lone surrogate, which is not UTF-8")
+        return str.__str__(text)
+
+
+def _marked(kind: str, *value: object) -> dict[str, Any]:
+    return {MARK: kind, "value": value[0]} if value else {MARK: kind}
+
+
+def _unmark(table: dict[str, Any]) -> Any:
+    """The value that a table stands for; the table itself if it is of a kind or form that is not known here."""
+    kind, value = table[MARK], table.get("value")
+    if kind == "none":
+        return None
+    try:
+        return _KINDS[kind](value)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return table
+
+
+def _decimal(text: str) -> Any:
+    from decimal import Decimal
+
+    return Decimal(text)
+
+
+def _set(items: list[Any]) -> Any:
+    values = [decode(item) for item in items]
+    try:
+        return {_hashable(value) for value in values}
+    except TypeError:  # a dataclass was an item, and a dict cannot be
+        return values
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return frozenset(map(_hashable, value)) if isinstance(value, set) else value
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    "integer": int,
+    "decimal": _decimal,
+    "bytes": lambda text: base64.b64decode(text, validate=True),
+    "text": lambda text: base64.b64decode(text, validate=True).decode("utf-8", "surrogatepass"),
+    "set": _set,
+    "timedelta": lambda parts: datetime.timedelta(*parts),
+    "date": datetime.date.fromisoformat,
+    "time": datetime.time.fromisoformat,
+    "datetime": datetime.datetime.fromisoformat,
+    "table": lambda table: {key: decode(item) for key, item in table.items()},
+}
+
+
+def _fields_of(value: Any) -> Mapping[Any, object] | None:
+    if isinstance(value, Mapping):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return dict(value._asdict()) if isinstance(value, tuple) and hasattr(value, "_asdict") else None
+
+
+def _exact(value: datetime.datetime) -> datetime.datetime:
+    """The class itself: a subclass may have nanoseconds, which no TOML reader takes."""
+    date, time = (value.year, value.month, value.day), (value.hour, value.minute, value.second, value.microsecond)
+    return datetime.datetime(*date, *time, tzinfo=value.tzinfo, fold=value.fold)
+
+
+def _has_toml_form(value: datetime.date | datetime.time) -> bool:
+    if isinstance(value, datetime.datetime):
+        offset = value.utcoffset()
+        return offset is None or offset % _MINUTE == datetime.timedelta(0)
+    return not isinstance(value, datetime.time) or value.utcoffset() is None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

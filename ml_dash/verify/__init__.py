@@ -1,0 +1,1 @@
+"""Check a run's documents, journals, files and frames, and repair what was damaged."""
