@@ -510,7 +510,7 @@ class TestJobs:
     def test_a_forked_child_gets_an_id_of_its_own_and_never_hangs(self, tmp_path):
         code = (
             "import os\n"
-            "from ml_dash import run\n"
+            "from ml_dash.run import namespace as run\n"
             "from ml_dash.run import RUN\n"
             "shown = RUN.id\n"
             "with run._shared.lock:\n"
