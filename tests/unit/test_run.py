@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+import ml_dash
 from ml_dash.errors import ConfigurationError, ExperimentError, InvalidNameError, InvalidTypeError
 from ml_dash.run import namespace as run_module
 from ml_dash.run import script as project_module
 from ml_dash.run.namespace import RUN, find_entry, find_project_root
 
 NOW = dt.datetime(2026, 11, 21, 8, 39, 57)  # noqa: DTZ001 - RUN.now has no time zone
-CHECKOUT = str(Path(run_module.__file__).parent.parent)
+CHECKOUT = str(Path(ml_dash.__file__).parent.parent)
 
 
 @pytest.fixture(autouse=True)
