@@ -278,7 +278,7 @@ def test_a_run_can_start_where_the_current_folder_is_gone(tmp_path):
 import os
 os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
 from ml_dash import ConfigurationError, Experiment, MLRun
-from ml_dash.project import find_project_root
+from ml_dash.run.script import find_project_root
 exp = Experiment({PREFIX!r}, dash_root={str(tmp_path)!r}, echo=False).run.start()
 exp.log("x")
 exp.flush()

@@ -321,10 +321,10 @@ def test_chosen_runs_are_a_table_too(tmp_path):
 
 SCAN_FOR_EVER = """
 import sys
-from ml_dash.query import tree
+from ml_dash.catalog import walk
 from ml_dash.catalog.index import read_index
 
-tree.YOUNG_NS = -10**9  # every file is known at once, so that each scan writes an index
+walk.YOUNG_NS = -10**9  # every file is known at once, so that each scan writes an index
 root, step = sys.argv[1], 0
 while True:
     step += 1
