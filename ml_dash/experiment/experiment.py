@@ -25,7 +25,7 @@ from ml_dash.streams.tracks import TimedTrack, Tracks
 
 STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
 
-_INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "tag"})
+_INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "writer_id"})
 """What the streams and the fork handler need of an experiment, and a user does not."""
 
 _INSTEAD = {
