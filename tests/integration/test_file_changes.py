@@ -231,7 +231,7 @@ class TestDownload:
             assert str(expected) == exp.files.download("models/a.txt", to=to)
             assert "1" == expected.read_text()
         assert str(tmp_path / "cwd/c.txt") == exp.files("models/a.txt", dest_path="c.txt").download()
-        assert [] == list(tmp_path.rglob("*.part"))
+        assert [] == list(tmp_path.rglob("*.tmp"))
 
     def test_a_place_in_bytes_and_one_that_is_none(self, exp, tmp_path):
         exp.files.save_text("1", to="a.txt")
