@@ -145,7 +145,7 @@ def test_the_help_loads_nothing_heavy(tmp_path: Path) -> None:
 import sys
 from ml_dash.cli.main import cli
 cli.main(["--help"], prog_name="ml-dash", standalone_mode=False)
-heavy = {"rich", "numpy", "pyarrow", "cv2", "pandas", "httpx", "wandb", "orjson", "ml_dash.experiment"}
+heavy = {"wcwidth", "numpy", "pyarrow", "cv2", "pandas", "httpx", "wandb", "orjson", "ml_dash.experiment"}
 print(sorted(heavy & set(sys.modules)))
 """
     assert "[]" == run_python(code, tmp_path).splitlines()[-1]
