@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 from ml_dash.errors import ExperimentError, InvalidTypeError, MissingFileError
-from ml_dash.query.environment import read_environment
 from ml_dash.query.files import FilesReader
 from ml_dash.query.frames import FramesReader
 from ml_dash.query.logs import LogReader
@@ -93,7 +92,7 @@ class RunReader:
 
     def environment(self) -> dict[str, Any]:
         """What the run recorded of its surroundings: code, packages, machine; empty if it did not."""
-        return read_environment(self.folder)
+        return reading.read_environment(self.folder)
 
     def health(self) -> dict[str, Any]:
         """What the tracker counted: frames written and dropped, records refused, errors."""
