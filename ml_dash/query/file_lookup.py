@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 from ml_dash.query.source import Source
 from ml_dash.storage import file_index, layout, legacy, lines, reading
 from ml_dash.storage.file_index import Entry, full_name, is_below
+from ml_dash.storage.follow import FileState, Position, file_state
 
 SETTLED_NS = 1_000_000_000
 """Least age of a folder's last change for its listing to be complete. Some file systems keep time in coarse steps, and
@@ -31,14 +32,6 @@ journals are those of the writers that have announced themselves, which every wr
 
 READ_ATTEMPTS = 3
 """Refreshes while an index is rewritten during the read; then the whole index is read once."""
-
-TAIL_BYTES = 512
-"""End of the part that was read, compared before reading on: a writer that took over may have cut and rewritten it."""
-
-_BLOCK = 1 << 20
-
-State = tuple[int, int, int, int]
-"""Device, inode, size and time of the last change (ns) of a file or folder."""
 
 
 class FileLookup(Protocol):
@@ -92,7 +85,7 @@ class IndexLookup:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._is_refreshing = False
-        self._folder_state: State | None = None
+        self._folder_state: FileState | None = None
         self._listed_at = -LIST_EVERY_S
         self._journals: dict[str, FileJournal] = {}
 
@@ -210,7 +203,7 @@ class IndexLookup:
     def _list_journals(self) -> None:
         folder = os.path.join(self._run, "files")
         try:
-            state = _state(os.stat(folder))
+            state = file_state(folder)
         except (FileNotFoundError, NotADirectoryError):
             self._forget()
             return
@@ -246,11 +239,10 @@ class IndexLookup:
             del self._journals[path]
             return
         with file:  # opened each time: that is when a network file system looks for what others wrote
-            state = _state(os.fstat(file.fileno()))
-            if state != journal.state:
-                if not journal.is_continued_by(file, state):
+            if not journal.position.is_current(file.fileno()):
+                if not journal.position.is_in(file):
                     journal = self._journals[path] = FileJournal(path)
-                journal.read_on(file, state)
+                journal.read_on(file)
 
 
 @dataclass(slots=True)
@@ -258,9 +250,7 @@ class FileJournal:
     """The part of one journal of files that was read. A journal only grows; a rewritten one gets a new object."""
 
     path: str
-    state: State = (0, 0, 0, 0)
-    consumed: int = 0
-    tail: bytes = b""
+    position: Position = field(default_factory=Position)
     clock: str = ""  # the latest time of a change so far
     is_plain: bool = True  # whether every line has the form that this client writes
     latest: dict[str, int] = field(default_factory=dict)  # path of a file -> its id
@@ -270,36 +260,20 @@ class FileJournal:
     first: dict[str, str] = field(default_factory=dict)  # bare name -> a path that has it
     others: dict[str, dict[str, None]] = field(default_factory=dict)  # bare name -> the other paths
 
-    def read_on(self, file: BinaryIO, state: State) -> None:
+    def read_on(self, file: BinaryIO) -> None:
         """Read the whole lines that were added."""
-        file.seek(self.consumed)
-        rest = b""
-        while block := file.read(_BLOCK):
-            whole, newline, rest = (rest + block).rpartition(b"\n")
-            if newline:
-                self._take_block(whole)
-        file.seek(max(0, self.consumed - TAIL_BYTES))
-        self.tail = file.read(min(TAIL_BYTES, self.consumed))
-        self.state = state
-
-    def is_continued_by(self, file: BinaryIO, state: State) -> bool:
-        """Whether a file still begins with what was read."""
-        if state[:2] != self.state[:2] or state[2] < self.consumed:
-            return False
-        file.seek(self.consumed - len(self.tail))
-        return file.read(len(self.tail)) == self.tail
+        for start, block in self.position.read(file):
+            offset = start
+            for line, value in zip(block.split(b"\n"), file_index.values_of(block), strict=True):
+                if file_index.is_entry(value):
+                    self._take(value, offset)
+                offset += len(line) + 1
 
     def paths_of(self, name: str) -> Iterator[str]:
         """Yield the paths with that bare name."""
         if name in self.first:
             yield self.first[name]
             yield from self.others.get(name, ())
-
-    def _take_block(self, block: bytes) -> None:
-        for line, value in zip(block.split(b"\n"), file_index.values_of(block), strict=True):
-            if file_index.is_entry(value):
-                self._take(value, self.consumed)
-            self.consumed += len(line) + 1
 
     def _take(self, entry: Entry, offset: int) -> None:
         if not entry["id"].isdecimal():
@@ -354,7 +328,3 @@ def _line_at(path: str, offset: int, number: int) -> Entry:
     if entry is None or entry["id"] != str(number):
         raise LookupError(f"{path!r} was rewritten while it was read")
     return entry
-
-
-def _state(status: os.stat_result) -> State:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
