@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import email
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -32,8 +34,22 @@ TOP_LEVEL = {
     "tox.ini",
 }
 
+# What `uv sync` and `uv build` add to a checkout; git ignores it.
+UV_OUTPUT = {"dist", "uv.lock"}
+
 # The build backend itself, without a build frontend: nothing is downloaded.
-BUILD = "import sys, hatchling.build as b; print(b.build_wheel(sys.argv[1])); print(b.build_sdist(sys.argv[1]))"
+BUILD = "import sys, hatchling.build as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
+
+# Import a package from a folder of installed files, which a `.pth` file may extend, and print where it was found.
+IMPORT = """
+import site, sys
+sys.path.insert(0, sys.argv[1])
+site.addsitedir(sys.argv[1])
+import ml_dash, ml_manager
+from ml_manager import MLRun, MLProject
+assert MLRun is ml_dash.MLRun and MLProject is ml_dash.MLProject
+print(ml_manager.__file__)
+"""
 
 BUILD_SECONDS = 60
 
@@ -60,37 +76,68 @@ class Built:
             return email.message_from_string(archive.read(name).decode())
 
 
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Let the build backend make one archive of `source`: a "wheel", an "editable" wheel, or an "sdist"."""
+    return folder / run([sys.executable, "-c", BUILD, f"build_{kind}", str(folder)], source).split()[-1]
+
+
+def run(command: list[str], cwd: Path) -> str:
+    """Run a command that must succeed and return what it printed."""
+    done = subprocess.run(
+        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
+def unpack(wheel: Path, folder: Path) -> Path:
+    """Put the files of a wheel into a folder, as an installation does."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("dist")
-    done = subprocess.run(
-        [sys.executable, "-c", BUILD, str(folder)],
-        cwd=REPOSITORY,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-        check=False,
-    )
-    assert 0 == done.returncode, done.stderr
-    wheel, sdist = done.stdout.split()[-2:]
-    return Built(folder / wheel, folder / sdist)
+    return Built(build("wheel", REPOSITORY, folder), build("sdist", REPOSITORY, folder))
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
+def test_the_wheel_holds_the_two_packages_and_nothing_else(built: Built) -> None:
     tops = {name.partition("/")[0] for name in built.wheel_names()}
 
-    assert {"ml_dash", f"ml_dash-{_version.__version__}.dist-info"} == tops
+    assert {"ml_dash", "ml_manager", f"ml_dash-{_version.__version__}.dist-info"} == tops
 
 
 def test_the_wheel_holds_every_module(built: Built) -> None:
     modules = {str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "ml_dash").rglob("*.py")}
 
-    assert set() == modules - built.wheel_names()
+    moved = {re.sub("^ml_dash/manager/ml_manager/", "ml_manager/", name) for name in modules}
+    assert set() == moved - built.wheel_names()
 
 
 def test_the_wheel_says_that_it_is_typed(built: Built) -> None:
-    assert "ml_dash/py.typed" in built.wheel_names()
+    assert {"ml_dash/py.typed", "ml_manager/py.typed"} <= built.wheel_names()
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_a_program_may_import_the_manager_by_its_own_name(kind: str, tmp_path: Path) -> None:
+    """`from ml_manager import MLRun, MLProject` works after `pip install .` and after `pip install -e .`."""
+    if kind == "editable":
+        pytest.importorskip("editables", reason="hatchling needs it for an editable install")
+    site = unpack(build(kind, REPOSITORY, tmp_path), tmp_path / "site")
+
+    assert str(site / "ml_manager/__init__.py") == run([sys.executable, "-c", IMPORT, str(site)], tmp_path).strip()
+
+
+def test_a_wheel_of_the_source_archive_holds_the_same_files(built: Built, tmp_path: Path) -> None:
+    """`uv build` makes the wheel from the source archive."""
+    with tarfile.open(built.sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [source] = tmp_path.iterdir()
+    wheel = build("wheel", source, tmp_path)
+
+    assert built.wheel_names() == Built(wheel, built.sdist).wheel_names()
 
 
 def test_the_wheel_carries_the_licence(built: Built) -> None:
@@ -123,9 +170,32 @@ def test_the_source_archive_holds_no_leftovers(built: Built) -> None:
 
 def test_the_top_of_the_checkout_holds_only_what_is_expected() -> None:
     """Dot files belong to tools; everything else must be known."""
-    found = {entry.name for entry in REPOSITORY.iterdir() if not entry.name.startswith(".")}
+    names = {entry.name for entry in REPOSITORY.iterdir() if not entry.name.startswith(".")}
 
-    assert TOP_LEVEL == found
+    assert TOP_LEVEL == names - UV_OUTPUT
+
+
+def test_the_extra_dev_brings_the_tools_of_a_contributor() -> None:
+    """They are those that the README of ml-dash has always named; furo is the theme of these pages."""
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    inner = {extra for item in extras["dev"] for extra in re.findall(r"ml-dash\[(.*)\]", item)}
+    items = [item for name in ["dev", *",".join(inner).split(",")] for item in extras[name]]
+    promised = {"furo", "mypy", "myst-parser", "pytest", "pytest-asyncio", "ruff", "sphinx", "sphinx-autobuild"}
+
+    assert set() == promised - {re.split(r"[^A-Za-z0-9_-]", item)[0] for item in items}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("html", "python -m sphinx -W --keep-going -b html . _build/html"),
+        ("live", "python -m sphinx_autobuild --watch ../ml_dash . _build/html"),
+        ("clean", "rm -rf _build"),
+    ],
+)
+def test_the_documentation_is_built_served_and_deleted_by_make(target: str, command: str) -> None:
+    assert command == run(["make", "--dry-run", "--no-print-directory", target], REPOSITORY / "docs").strip()
 
 
 def test_the_linter_and_the_type_checker_have_one_version() -> None:

@@ -61,7 +61,7 @@ REQUIRED = {
     "isal": ("isal",),
     "filelock": ("filelock",),
     "click": ("click",),
-    "wcwidth": ("wcwidth",),
+    "rich": ("rich",),
     "httpx": ("httpx",),
     "keyring": ("keyring",),
     "cryptography": ("cryptography",),

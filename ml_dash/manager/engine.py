@@ -53,7 +53,7 @@ def add_point(experiment: Experiment, point: dict[str, Any], time: float) -> Non
 
 def own_journal(experiment: Experiment) -> str:
     """The file name of this process's journal."""
-    return os.path.basename(layout.data(layout.metric_folder(None), experiment.writer_id))
+    return os.path.basename(layout.data(layout.metric_folder(None), experiment.tag))
 
 
 def flush_if_shared(experiment: Experiment, journals: int) -> None:
@@ -63,7 +63,7 @@ def flush_if_shared(experiment: Experiment, journals: int) -> None:
         experiment: the run.
         journals: how many the run has.
     """
-    if journals > 1 or experiment.writer_id:
+    if journals > 1 or experiment.tag:
         experiment.channel.flush(SHARED_FLUSH_S)
 
 

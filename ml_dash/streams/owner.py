@@ -18,7 +18,7 @@ class Owner(Protocol):
 
     channel: Channel
     folder: str
-    writer_id: str
+    tag: str
     clock: Clock
 
     @property
