@@ -53,11 +53,11 @@ HEAVY = frozenset(
         "pandas",
         "psycopg",
         "pyarrow",
-        "rich",
         "sqlalchemy",
         "starlette",
         "uvicorn",
         "wandb",
+        "wcwidth",
     }
 )
 

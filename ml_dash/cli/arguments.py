@@ -24,9 +24,6 @@ SEARCHED_RUNS = 100_000
 OFFERED = 200
 """Completions that are given to the shell: more than fit on a screen are of no use."""
 
-NAMED = 5
-"""Runs that an error names."""
-
 
 def run_argument(name: str = "run", metavar: str = "RUN") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The name of a run; shells complete it from the runs that are there."""
@@ -65,17 +62,18 @@ def pick(name: str, root: str) -> RunReader:
     """The run that is meant: a folder, a prefix below the root, or the end of one prefix.
 
     Raises:
-        CommandError: there is no such run.
+        MissingFileError: there is no such run.
+        CommandError: the root does not exist.
         ExperimentError: several end in that.
     """
     from ml_dash.errors import MissingFileError
     from ml_dash.query.run import open_run
 
-    wanted = name.rstrip("/") or name
     try:
-        return open_run(wanted, root)
+        return open_run(name.rstrip("/") or name, root)
     except MissingFileError:
-        raise CommandError(_not_there(wanted, root, _known(root))) from None
+        require_folder(root)
+        raise
 
 
 def require_folder(root: str) -> str:
@@ -148,33 +146,8 @@ def _typed_run(ctx: click.Context) -> RunReader | None:
         return None
 
 
-def _known(root: str) -> list[str]:
-    path = require_folder(root)
-    return list(itertools.islice(_prefixes(path), SEARCHED_RUNS))
-
-
 def _prefixes(root: str) -> Iterator[str]:
     from ml_dash.storage import scan
 
     path = os.path.abspath(root)
     return (scan.prefix_of(folder, path) for folder in scan.find_runs(path))
-
-
-def _not_there(wanted: str, root: str, known: list[str]) -> str:
-    if not known:
-        return nothing_in(root)
-    import difflib
-
-    below = [prefix for prefix in known if prefix.startswith(f"{wanted.strip('/')}/")]
-    if below:
-        return f"{wanted!r} is no run, but {_listed(below)} below it"
-    names = {prefix.rsplit("/", 1)[-1]: prefix for prefix in known}
-    close = difflib.get_close_matches(wanted, [*known, *names], n=3, cutoff=0.6)
-    near = list(dict.fromkeys(names.get(match, match) for match in close))
-    advice = f"did you mean {_listed(near)}?" if near else "ml-dash ls lists those that there are"
-    return f"no run {wanted!r} below {os.path.abspath(root)!r}; {advice}"
-
-
-def _listed(prefixes: list[str]) -> str:
-    more = f" and {len(prefixes) - NAMED:,} more" if len(prefixes) > NAMED else ""
-    return ", ".join(prefixes[:NAMED]) + more

@@ -10,6 +10,7 @@ import click
 from ml_dash.cli import output
 from ml_dash.cli.arguments import json_option, metric_argument, pick, root_option, run_argument
 from ml_dash.cli.exits import CommandError, WrongCallError
+from ml_dash.storage.atomic import replacing
 
 if TYPE_CHECKING:
     from ml_dash.cli.series import Series
@@ -122,12 +123,5 @@ def _write_png(path: str, run: str, chosen: Series, x: Floats, label: str, width
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise CommandError(f"the folder {folder!r} does not exist; the picture was to go there")
-    # Beside its place first: a picture that is looked at meanwhile is whole.
-    partial = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as file:
-            file.write(picture)
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+    with replacing(path) as file:
+        file.write(picture)

@@ -1,7 +1,4 @@
-"""Columns of text that fit a width: aligned by what a terminal shows, not by characters.
-
-Drawn here and not with rich, which takes a second for what ``ls`` prints of some thousand runs.
-"""
+"""Tables of text for a terminal: columns aligned by their width on the screen, and cut to fit it."""
 
 from __future__ import annotations
 
@@ -68,32 +65,41 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
 
 
 def cells(text: str) -> int:
-    """How many columns of a terminal a text takes: an ideograph takes two, an accent none."""
-    return len(text) if text.isascii() else _cell_length(text)
+    """Return the number of terminal columns that a text takes: two for an ideograph, none for an accent."""
+    return len(text) if text.isascii() else _cells_of_unicode(text)
 
 
 def clip(text: str, width: int, *, keep_end: bool = False) -> str:
-    """A text cut to so many columns, with a sign that it was cut."""
+    """Cut a text to a number of terminal columns; an ellipsis marks the cut.
+
+    Args:
+        text: a text without control characters.
+        width: terminal columns.
+        keep_end: whether to cut away the beginning instead of the end.
+    """
     if cells(text) <= width:
         return text
     if width < 1:
         return ""
-    letters = text[::-1] if keep_end else text
-    kept, used = [], 1
-    for letter in letters:
-        used += cells(letter)
-        if used > width:
-            break
-        kept.append(letter)
-    part = "".join(kept)
-    return ELLIPSIS + part[::-1] if keep_end else part.rstrip() + ELLIPSIS
+    # Search for the longest part that leaves a column for the ellipsis. A letter's own width is no guide: an emoji
+    # may be one with the letters around it.
+    kept, too_long = 0, len(text)
+    while too_long - kept > 1:
+        count = (kept + too_long) // 2
+        part = text[len(text) - count :] if keep_end else text[:count]
+        if cells(part) < width:
+            kept = count
+        else:
+            too_long = count
+    return ELLIPSIS + text[len(text) - kept :] if keep_end else text[:kept].rstrip() + ELLIPSIS
 
 
 @lru_cache(maxsize=4096)
-def _cell_length(text: str) -> int:
-    from rich.cells import cell_len
+def _cells_of_unicode(text: str) -> int:
+    from wcwidth import wcswidth, wcwidth
 
-    return cell_len(text)
+    total = wcswidth(text)
+    return total if total >= 0 else sum(max(0, wcwidth(letter)) for letter in text)  # with control characters
 
 
 def _narrowed(columns: Sequence[Column], needed: list[int], room: int | None) -> list[int]:

@@ -61,7 +61,7 @@ REQUIRED = {
     "isal": ("isal",),
     "filelock": ("filelock",),
     "click": ("click",),
-    "rich": ("rich",),
+    "wcwidth": ("wcwidth",),
     "httpx": ("httpx",),
     "keyring": ("keyring",),
     "cryptography": ("cryptography",),

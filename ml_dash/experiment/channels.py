@@ -41,7 +41,7 @@ class Opening(NamedTuple):
 def open_channel(
     opening: Opening, config: BufferConfig, warn: Callable[[str], None], *, always_shard: bool
 ) -> tuple[Channel, str, str]:
-    """Make the run's directory, take its lock or a tag, start the writer.
+    """Make the run's directory, take its lock or make a writer id, start the writer.
 
     Args:
         opening: the run.
@@ -50,7 +50,7 @@ def open_channel(
         always_shard: write beside the run's first writer even if the lock could be had (a forked child).
 
     Returns:
-        The channel, the run's absolute directory, and the writer's tag.
+        The channel, the run's absolute directory, and the writer's id.
 
     Raises:
         StorageError: the directory cannot be written to.
@@ -59,16 +59,16 @@ def open_channel(
     _fill_standard_descriptors()
     _make_writable(folder)
     lock_fd = -1 if always_shard else _take_lock(folder)
-    tag = "" if lock_fd >= 0 else _new_tag()
+    writer_id = "" if lock_fd >= 0 else _new_writer_id()
     try:
-        channel = Channel(folder, tag, config, lock_fd, warn)
+        channel = Channel(folder, writer_id, config, lock_fd, warn)
         channel.publish(Kind.OPEN, b"", to_json(opening._asdict()), time.time())
         channel.start()
     except BaseException:
         if lock_fd >= 0:
             os.close(lock_fd)
         raise
-    return channel, folder, tag
+    return channel, folder, writer_id
 
 
 class NotOpen:
@@ -162,6 +162,6 @@ def _take_lock(folder: str) -> int:
     return -1
 
 
-def _new_tag() -> str:
+def _new_writer_id() -> str:
     host = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in socket.gethostname())
     return f"{host[:64]}-{os.getpid()}-{time.time_ns()}"

@@ -13,8 +13,8 @@ from ml_dash.experiment import validation
 from ml_dash.experiment.channels import Detached
 from ml_dash.experiment.lifecycle import ExperimentRun
 from ml_dash.experiment.session import DEFAULT_ROOT, Session
-from ml_dash.query.environment import read_environment
 from ml_dash.settings import BufferConfig
+from ml_dash.storage.reading import read_environment
 from ml_dash.streams.attribute_errors import missing_attribute
 from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
@@ -25,7 +25,7 @@ from ml_dash.streams.tracks import TimedTrack, Tracks
 
 STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
 
-_INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "tag"})
+_INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "writer_id"})
 """What the streams and the fork handler need of an experiment, and a user does not."""
 
 _INSTEAD = {

@@ -32,7 +32,7 @@ class Session:
     Attributes:
         channel: where the streams publish; exchanged when the run is opened, closed, or its process forks.
         clock: the newest timestamp of each thread.
-        tag: names the files of this writer; empty for the run's first one.
+        writer_id: part of the names of this writer's files; empty for the run's first writer.
         folder: absolute path of the run's directory, once it was opened.
         run: its configuration, and what starts and ends it.
         dash_url, readme, tags, metadata: as they were given.
@@ -48,7 +48,7 @@ class Session:
 
     def __init__(self, root: str, config: BufferConfig) -> None:
         self.clock = Clock()
-        self.tag = ""
+        self.writer_id = ""
         self.folder = ""
         self.channel = NotOpen("not open yet; use `with experiment.run as exp:` or call run.start()")  # type: ignore[assignment]  # stands in for a channel and raises
         self._root = root
@@ -147,7 +147,9 @@ class Session:
             environment=observe(self.run.entry) if self._config.record_environment and not attach else None,
             attached=attach,
         )
-        self.channel, self.folder, self.tag = open_channel(opening, self._config, self._warn_once, always_shard=attach)
+        self.channel, self.folder, self.writer_id = open_channel(
+            opening, self._config, self._warn_once, always_shard=attach
+        )
         self._set_open()
         fork.register(self)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +10,7 @@ from ml_dash._json import json
 from ml_dash._version import __version__
 from ml_dash.errors import InvalidValueError
 from ml_dash.query.run import RunReader
+from ml_dash.storage.atomic import replacing_path
 
 KINDS = ("csv", "parquet", "zip")
 
@@ -59,13 +58,9 @@ def export_run(
     target = _target(run, kind, to)
     _check_free(target, kind, force)
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:200]}.{os.getpid()}.part")
-    try:
+    with replacing_path(target, may_be_folder=True) as temporary:
         files = _make(run, kind, temporary, advance)
         size = sum(os.path.getsize(path) for path in _all_files(temporary))
-        _put_in_place(temporary, target)
-    finally:
-        _remove(temporary)
     return Exported(target, files, size)
 
 
@@ -118,28 +113,6 @@ def _check_free(target: str, kind: str, force: bool) -> None:
         raise InvalidValueError(f"{target!r} is a file, and an export to {kind} is a folder; name another with -o")
     if is_folder and os.listdir(target) and not os.path.isfile(os.path.join(target, ABOUT)):
         raise InvalidValueError(f"{target!r} holds something else than an export, and is not replaced")
-
-
-def _put_in_place(temporary: str, target: str) -> None:
-    if os.path.isdir(target) and not os.path.islink(target):
-        old = f"{temporary}.old"
-        os.rename(target, old)
-        try:
-            os.rename(temporary, target)
-        except OSError:
-            os.rename(old, target)
-            raise
-        shutil.rmtree(old)
-    else:
-        os.replace(temporary, target)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
 
 
 def _all_files(path: str) -> Iterator[str]:

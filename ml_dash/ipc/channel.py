@@ -37,14 +37,16 @@ class Channel:
 
     Args:
         run: absolute path of the run's directory, which exists.
-        tag: empty for the run's first writer, else the name of its own files.
+        writer_id: empty for the run's first writer, else the name of its own files.
         config: sizes, policies and deadlines.
         lock_fd: the run's locked file, or -1.
         warn: called with a line of text when something went wrong that the user should see once.
     """
 
-    def __init__(self, run: str, tag: str, config: BufferConfig, lock_fd: int, warn: Callable[[str], None]) -> None:
-        self.tag = tag
+    def __init__(
+        self, run: str, writer_id: str, config: BufferConfig, lock_fd: int, warn: Callable[[str], None]
+    ) -> None:
+        self.writer_id = writer_id
         self._run = run
         self._config = config
         self._warn = warn
@@ -62,10 +64,10 @@ class Channel:
         self._words = self._control.words
         encoders = (config.encoder_count, config.burst_encoder_count)
         rows = config.columnar_rows
-        assignment = Assignment(run, tag, *encoders, config.sync_interval, os.getpid(), columnar_rows=rows)
+        assignment = Assignment(run, writer_id, *encoders, config.sync_interval, os.getpid(), columnar_rows=rows)
         self._supervisor = Supervisor(assignment, self._slab, self._control, lock_fd, self._report)
         bell = self._supervisor.ring_bell
-        self._producer = Producer(self._slab, self._control, bell, self._may_wait, self._way_out)
+        self._producer = Producer(self._slab, self._control, bell, self._may_wait, self._on_overflow)
         self._frames = FrameBuffer(
             self._slab,
             self._control,
@@ -198,8 +200,8 @@ class Channel:
             "cost_share": self._producer.cost_ns / elapsed,
         }
 
-    def _way_out(self, why: str, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
-        """What becomes of a record that cannot go through the ring; 0 if it was given up."""
+    def _on_overflow(self, why: str, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
+        """Handle a record that cannot go through the ring. Returns its position, or 0 if it was given up."""
         if why == CLOSED:
             raise ExperimentError("the experiment was closed; open it again to log to it or read from it")
         if why == FULL:
@@ -211,7 +213,7 @@ class Channel:
         return self._publish_by_file(kind, key, data, when, started_ns)
 
     def _publish_by_file(self, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
-        name = f".spill/{spill_file.prefix(self.tag)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
+        name = f".spill/{spill_file.prefix(self.writer_id)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
         path = os.path.join(self._run, name)
         try:
             spill_file.make_file(path)

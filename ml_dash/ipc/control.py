@@ -12,7 +12,7 @@ from enum import IntEnum, unique
 WORDS_SIZE = 4096
 UNDO_OFFSET = WORDS_SIZE
 UNDO_SIZE = 60 * 1024
-"""Room for the undo note of one batch: more files than fit make a smaller batch."""
+"""Room for the undo log of one batch: more files than fit make a smaller batch."""
 RECORDS_OFFSET = UNDO_OFFSET + UNDO_SIZE
 RECORDS_SIZE = 4 * 1024 * 1024
 """The record ring, a power of two: about 20 000 metric points, some 10 s of a fast loop while a writer restarts."""
@@ -41,9 +41,9 @@ class Word(IntEnum):
     WRITER_PID = 23  # writer
     CURRENT = 24  # writer, in careful mode: position + 1 of the record in hand
     FRAMES_WRITTEN = 25  # writer: images and frames on disk
-    UNDO_START = 32  # writer: the tail that the undo note belongs to, plus 1; 0: no note
-    UNDO_LENGTH = 33  # writer: bytes of the undo note
-    UNDO_FRAMES = 34  # writer: FRAMES_WRITTEN before the batch of the undo note
+    UNDO_START = 32  # writer: the tail that the undo log belongs to, plus 1; 0: none
+    UNDO_LENGTH = 33  # writer: bytes of the undo log
+    UNDO_FRAMES = 34  # writer: FRAMES_WRITTEN before the batch of the undo log
     DROPPED = 40  # trainer: frames dropped by policy
     TRAINER_REFUSED = 41  # trainer: records given up because the ring stayed full
     ENDING_LENGTH = 42  # trainer: bytes of the ending, written after it; 0: the end comes through the ring
@@ -105,18 +105,18 @@ class Control:
         length = min(self.words[Word.ENDING_LENGTH], ENDING_SIZE)
         return bytes(self._view[ENDING_OFFSET : ENDING_OFFSET + length])
 
-    def write_undo(self, note: bytes, tail: int) -> None:
-        """Keep ``note`` as valid for the batch that starts at ``tail``: it goes stale when the tail moves."""
-        if len(note) > UNDO_SIZE:
-            raise ValueError(f"an undo note of {len(note)} bytes; there is room for {UNDO_SIZE}")
+    def write_undo(self, undo_log: bytes, tail: int) -> None:
+        """Store the undo log of the batch that starts at ``tail``; it becomes invalid when the tail moves."""
+        if len(undo_log) > UNDO_SIZE:
+            raise ValueError(f"an undo log of {len(undo_log)} bytes; there is room for {UNDO_SIZE}")
         self.words[Word.UNDO_START] = 0
-        self._view[UNDO_OFFSET : UNDO_OFFSET + len(note)] = note
-        self.words[Word.UNDO_LENGTH] = len(note)
+        self._view[UNDO_OFFSET : UNDO_OFFSET + len(undo_log)] = undo_log
+        self.words[Word.UNDO_LENGTH] = len(undo_log)
         self.words[Word.UNDO_FRAMES] = self.words[Word.FRAMES_WRITTEN]
         self.words[Word.UNDO_START] = tail + 1
 
     def read_undo(self) -> bytes | None:
-        """The undo note of the batch that was in hand when a writer died, or None."""
+        """The undo log of the batch that was in hand when a writer died, or None."""
         if self.words[Word.UNDO_START] != self.words[Word.TAIL] + 1:
             return None
         length = min(self.words[Word.UNDO_LENGTH], UNDO_SIZE)

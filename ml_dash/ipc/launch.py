@@ -53,7 +53,7 @@ class Assignment(NamedTuple):
 
     Attributes:
         run: absolute path of the run's directory.
-        tag: empty for the run's first writer; else the name in ``data.<tag>.jsonl``.
+        writer_id: empty for the run's first writer; else the name in ``data.<writer_id>.jsonl``.
         encoders: frames that may be encoded at the same time.
         burst_encoders: the same while training waits for room.
         sync_interval: seconds between syncs to the disk.
@@ -63,7 +63,7 @@ class Assignment(NamedTuple):
     """
 
     run: str
-    tag: str
+    writer_id: str
     encoders: int
     burst_encoders: int
     sync_interval: float

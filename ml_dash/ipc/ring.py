@@ -44,7 +44,7 @@ _perf = time.perf_counter_ns
 FULL, CLOSED, TOO_LARGE = "full", "closed", "too large"
 """Why a record cannot go through the ring."""
 
-WayOut = Callable[[str, int, bytes, bytes, float, int], int]
+OverflowHandler = Callable[[str, int, bytes, bytes, float, int], int]
 
 
 class NoRoomError(Exception):
@@ -59,7 +59,7 @@ class Producer:
         control: its control block.
         ring_bell: called once per ``BELL_BYTES`` published bytes while more than ``BELL_BACKLOG`` wait.
         may_wait: asked while the ring is full; False gives the record up. It is given the seconds waited so far.
-        way_out: called instead, with push's arguments, for what cannot go through the ring; its result is push's.
+        on_overflow: called instead, with push's arguments, for what cannot go through the ring; its result is push's.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class Producer:
         control: Control,
         ring_bell: Callable[[], None],
         may_wait: Callable[[float], bool],
-        way_out: WayOut,
+        on_overflow: OverflowHandler,
     ) -> None:
         self._memory = memoryview(slab.memory)[RECORDS_OFFSET : RECORDS_OFFSET + RECORDS_SIZE]
         self._words = control.words
         self._ring_bell = ring_bell
         self._may_wait = may_wait
-        self._way_out = way_out
+        self._on_overflow = on_overflow
         # Re-entrant: a signal handler or a finalizer may log while this thread is inside push.
         self._lock = threading.RLock()
         self._closed = False
@@ -89,7 +89,7 @@ class Producer:
         Args:
             kind: a ``Kind``.
             key: what it belongs to, such as a metric's name.
-            data: its content; more than ``MAX_PAYLOAD`` bytes with the key go the way out.
+            data: its content; more than ``MAX_PAYLOAD`` bytes with the key go to the overflow handler.
             when: seconds since 1970 of the call, or a track row's timestamp.
             started_ns: ``perf_counter_ns`` when the user's call began, for the cost that ``health`` shows.
             flags: ``SPILLED`` or 0.
@@ -97,7 +97,7 @@ class Producer:
         payload = key + data
         size = len(payload)
         if size > MAX_PAYLOAD:
-            return self._way_out(TOO_LARGE, kind, key, data, when, started_ns)
+            return self._on_overflow(TOO_LARGE, kind, key, data, when, started_ns)
         need = (_HEADER_SIZE + size + ALIGNMENT - 1) & -ALIGNMENT
         words, memory = self._words, self._memory
         try:
@@ -128,11 +128,11 @@ class Producer:
                         break
                 self.cost_ns += _perf() - started_ns if started_ns else 0
         except NoRoomError:
-            return self._way_out(CLOSED if self._closed else FULL, kind, key, data, when, 0)
+            return self._on_overflow(CLOSED if self._closed else FULL, kind, key, data, when, 0)
         except ValueError:  # a signal handler inside this push has closed the run, and the memory is released
             if not self._closed:
                 raise
-            return self._way_out(CLOSED, kind, key, data, when, 0)
+            return self._on_overflow(CLOSED, kind, key, data, when, 0)
         if end >= self._next_bell:
             self._next_bell = end + BELL_BYTES
             with contextlib.suppress(ValueError):  # another thread has closed the run, and the memory is released
@@ -146,7 +146,7 @@ class Producer:
             self.cost_ns += _perf() - started_ns
 
     def push_last(self, kind: int, data: bytes, when: float) -> int:
-        """Publish the last record and close: no push of another thread comes after it, each goes the way out."""
+        """Publish the last record and close: no push of another thread comes after it, each goes to the overflow handler."""
         with self._lock:
             end = self.push(kind, b"", data, when)
             self._closed = True
@@ -154,7 +154,7 @@ class Producer:
         return end
 
     def close(self) -> None:
-        """Let go of the memory; a later push goes the way out. Idempotent."""
+        """Let go of the memory; a later push goes to the overflow handler. Idempotent."""
         with self._lock:
             self._closed = True
             self._tail = _CLOSED_TAIL

@@ -9,12 +9,12 @@ _ATTEMPTS = 30
 """How often a file is tried to be made: beside many writers that end, each time may fail again."""
 
 
-def prefix(tag: str) -> str:
+def prefix(writer_id: str) -> str:
     """How the names of a writer's own files begin, and those of no other writer.
 
-    A tag begins with the name of a host, which may be ``main`` or hold numbers as tags do, but never an ``@``.
+    A writer id begins with a host name, which may be ``main`` or end in numbers as ids do, but never has an ``@``.
     """
-    return f"{tag or 'main'}@"
+    return f"{writer_id or 'main'}@"
 
 
 def make_file(path: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 from ml_dash._json import orjson
 from ml_dash.managed import toml_reader
@@ -17,6 +17,7 @@ from ml_dash.managed.points import TIME, State, copy, from_point, merge, record,
 from ml_dash.managed.toml_values import decode, encode
 from ml_dash.records.values import decode as decode_line
 from ml_dash.storage import layout
+from ml_dash.storage.follow import Position
 from ml_dash.storage.lines import shards
 
 COVERS = "# The last value of each metric. Journals up to: "
@@ -30,33 +31,29 @@ class Journal:
 
     Attributes:
         state: the values of the points read so far.
-        read_to: bytes of the file that they took.
     """
 
     def __init__(self, path: str, read_to: int = 0) -> None:
         self.state: State = {}
-        self.read_to = read_to
         self._path = path
+        self._position = Position(read_to)
+
+    @property
+    def read_to(self) -> int:
+        """Bytes of the file that were read."""
+        return self._position.offset
 
     def read(self) -> None:
-        """Take in what was added since the last time."""
+        """Take in what was added since the last time; all of it if what was read has been undone."""
         try:
             with open(self._path, "rb") as file:
-                self._seek(file)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    self.read_to += len(line)
-                    self._take(line)
+                if not self._position.is_in(file):
+                    self._position = Position()
+                for _, block in self._position.read(file):
+                    for line in block.split(b"\n"):
+                        self._take(line)
         except FileNotFoundError:
             return
-
-    def _seek(self, file: BinaryIO) -> None:
-        """To where the last time ended; to the start if that is not the end of a line, as it is in a batch undone."""
-        file.seek(max(0, self.read_to - 1))
-        if self.read_to and file.read(1) != b"\n":
-            self.read_to = 0
-            file.seek(0)
 
     def _take(self, line: bytes) -> None:
         try:

@@ -53,7 +53,7 @@ def add_point(experiment: Experiment, point: dict[str, Any], time: float) -> Non
 
 def own_journal(experiment: Experiment) -> str:
     """The file name of this process's journal."""
-    return os.path.basename(layout.data(layout.metric_folder(None), experiment.tag))
+    return os.path.basename(layout.data(layout.metric_folder(None), experiment.writer_id))
 
 
 def flush_if_shared(experiment: Experiment, journals: int) -> None:
@@ -63,7 +63,7 @@ def flush_if_shared(experiment: Experiment, journals: int) -> None:
         experiment: the run.
         journals: how many the run has.
     """
-    if journals > 1 or experiment.tag:
+    if journals > 1 or experiment.writer_id:
         experiment.channel.flush(SHARED_FLUSH_S)
 
 

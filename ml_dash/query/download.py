@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -10,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_dash.errors import InvalidTypeError, MissingFileError, StorageError
-from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
+from ml_dash.storage.atomic import replacing_path
 from ml_dash.storage.disk import copy_file
 
 Place = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -68,21 +67,16 @@ def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
     source = blob_path(run, entry)
     if not os.path.isfile(source):
         raise _translated(FileNotFoundError(), source)
-    # Beside the target, so that the rename is one; named by a fresh id, so that two downloads do not meet.
-    temporary = os.path.join(os.path.dirname(target), f".{file_id()}.part")
     try:
         _make_folder(os.path.dirname(target))
-        size = copy_file(source, temporary)
-        _compare(entry, source, size, lambda: _checksum(temporary))
-        os.replace(temporary, target)
+        with replacing_path(target) as temporary:
+            size = copy_file(source, temporary)
+            _compare(entry, source, size, lambda: _checksum(temporary))
     except StorageError:
         raise
     except OSError as error:
         gone = isinstance(error, FileNotFoundError) and not os.path.isfile(source)
         raise _translated(error, source) if gone else _not_written(error, target) from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
     return target
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
-from ml_dash.query import download, file_lookup, globs
+from ml_dash.query import download
 from ml_dash.query.file_about import check_about
-from ml_dash.query.file_lookup import Lookup, is_below
 from ml_dash.query.source import Source
 from ml_dash.storage import reading
+from ml_dash.storage.file_index import full_name, is_below
 from ml_dash.storage.names import check_file_path, closest, unknown_keyword
+
+if TYPE_CHECKING:
+    from ml_dash.query.file_lookup import FileLookup
 
 Record = dict[str, Any]
 Records = list[Record]
@@ -29,7 +33,7 @@ may save it a thousand times a second, and a look takes a tenth of a millisecond
 CLOSE_NAMES = 1000
 """Files that are compared with a name that is not there, to tell the closest: it takes some 10 ms."""
 
-full_name = file_lookup.full_name
+_MAGIC = re.compile(r"[*?\[]")
 _T = TypeVar("_T")
 
 
@@ -87,7 +91,7 @@ class FolderReader:
         given = {name: words for name, words in (("tags", tags), ("bindrs", bindrs)) if words is not None}
         check_about(given)
         found = self._filtered(self._below(), pattern, self._options | given)
-        if pattern and not found and not any(letter in pattern for letter in "*?["):
+        if pattern and not found and not _MAGIC.search(pattern):
             return self._filtered(self._below(), f"{pattern.rstrip('/')}/*", self._options | given)
         return found
 
@@ -177,29 +181,25 @@ class FolderReader:
         targets = [download.target_below(self._below_fixed(entry, str(pattern)), place) for entry in found]
         return [self._fetch(entry, target) for entry, target in zip(found, targets, strict=True)]
 
-    def _entries(self) -> Records:
-        self._source.flush()
-        return reading.read_files(self._source.folder)
-
     def _below(self) -> Records:
-        entries = self._entries()
+        self._source.flush()
+        entries = reading.read_files(self._source.folder)
         return [entry for entry in entries if is_below(entry, self._folder)] if self._folder else entries
 
-    def _look(self) -> Lookup:
-        from ml_dash.query.file_catalog import catalog_of  # not loaded by a training process that only logs
+    def _lookup(self) -> FileLookup:
+        from ml_dash.query.file_lookup import lookup_of  # not loaded by a training process that only logs
 
         self._source.flush()
-        return catalog_of(self._source).look()
+        return lookup_of(self._source).refresh()
 
-    def _filtered(self, entries: Records, pattern: str | None, wanted: Mapping[str, Any]) -> Records:
+    def _filtered(self, entries: Records, pattern: str | None, options: Mapping[str, Any]) -> Records:
         for name in ("tags", "bindrs"):
-            if name in wanted:
-                words = set(wanted[name])
+            if name in options:
+                words = set(options[name])
                 entries = [entry for entry in entries if not words.isdisjoint(entry.get(name) or ())]
-        return entries if pattern is None else self._matching(entries, pattern)
-
-    def _matching(self, entries: Records, pattern: str) -> Records:
-        match = globs.compiled(pattern).fullmatch
+        if pattern is None:
+            return entries
+        match = _compiled_glob(pattern).fullmatch
         cut = len(self._folder) + 1 if self._folder else 0
         bare = "/" not in pattern  # else no bare name fits that its path would not
         return [
@@ -209,53 +209,52 @@ class FolderReader:
         ]
 
     def _find(self, which: Which) -> Records:
-        """The files that a call may mean: none, one, or several of one bare name."""
+        """Return the files that a call may mean: none, one, or several with one bare name."""
         if isinstance(which, Mapping):
-            look = self._look()
-            return look.by_id(which.get("id")) or _of_record(look, which)
+            lookup, name = self._lookup(), _record_name(which)
+            return lookup.by_id(which.get("id")) or (lookup.by_path(name) if name is not None else [])
         if which is None:
-            return self._own()
-        path = check_file_path(_without_slash(which))
-        look = self._look()
-        found = look.by_path("/".join([self._folder, *path] if self._folder else path))
-        if not found and len(path) == 1:
-            found = look.by_name(path[0], self._folder)
-        return found or (look.by_id(which) if which.isdecimal() else [])
-
-    def _own(self) -> Records:
-        """The file that this object itself stands for."""
-        if self._file_id:
-            return self._look().by_id(self._file_id)
-        if not self._folder:
-            raise InvalidValueError("no file was named; pass its path, or get it as exp.files('models/best.pt')")
-        look = self._look()
-        return look.by_path(self._folder) or look.by_name(self._folder, "")
+            if self._file_id:
+                return self._lookup().by_id(self._file_id)
+            if not self._folder:
+                raise InvalidValueError("no file was named; pass its path, or get it as exp.files('models/best.pt')")
+            lookup = self._lookup()
+            return lookup.by_path(self._folder) or lookup.by_name(self._folder, "")
+        # The path of a record begins with a slash, and names the file as well.
+        path = check_file_path(which.lstrip("/") if isinstance(which, str) else which)  # type: ignore[redundant-expr]  # a call may pass anything
+        lookup = self._lookup()
+        matches = lookup.by_path("/".join([self._folder, *path] if self._folder else path))
+        if not matches and len(path) == 1:
+            matches = lookup.by_name(path[0], self._folder)
+        return matches or (lookup.by_id(which) if which.isdecimal() else [])
 
     def _select(self, which: Which, *, exact_first: bool = True) -> tuple[Records, bool]:
-        """The files that a call is about, and whether it named one of them rather than a pattern.
+        """Return the files that a call is about, and whether it named one file rather than a pattern.
 
         Args:
             which: a file or a pattern.
-            exact_first: whether a file that is named as the pattern reads is the only one meant.
+            exact_first: take a file whose name reads like the pattern as the only match.
         """
-        if not isinstance(which, str) or not globs.has_magic(which):
+        if not isinstance(which, str) or not _MAGIC.search(which):
             return [self.record(which)], True
         below, pattern = self._below(), which.lstrip("/")
         exact = [entry for entry in below if self._relative(entry) == pattern]
         if exact and exact_first:
             return exact, True
-        matching = self._filtered(below, pattern, self._options)
-        found = matching + [entry for entry in exact if entry not in matching]
-        if not found:
+        matches = self._filtered(below, pattern, self._options)
+        matches += [entry for entry in exact if entry not in matches]
+        if not matches:
             raise self._missing(which)
-        return found, False
+        return matches, False
 
     def _relative(self, entry: Record) -> str:
         return full_name(entry)[len(self._folder) + 1 if self._folder else 0 :]
 
     def _below_fixed(self, entry: Record, pattern: str) -> str:
-        """The path of a file below the part of a pattern that has no magic."""
-        fixed = globs.fixed_part(pattern.lstrip("/"))
+        """Return the path of a file below the leading folders of a pattern that have no magic."""
+        folders = pattern.lstrip("/").split("/")[:-1]
+        magic = next((index for index, folder in enumerate(folders) if _MAGIC.search(folder)), len(folders))
+        fixed = "".join(f"{folder}/" for folder in folders[:magic])
         paths = (self._relative(entry), full_name(entry))
         return next((path[len(fixed) :] for path in paths if path.startswith(fixed)), paths[0])
 
@@ -263,12 +262,12 @@ class FolderReader:
         return self._with_blob(entry, lambda newest: download.fetch(self._source.folder, newest, target))
 
     def _with_blob(self, entry: Record, use: Callable[[Record], _T]) -> _T:
-        """Do something with a stored file; where a later save has replaced it meanwhile, with the later one."""
+        """Call ``use`` with a stored file, or with the later one where a later save has replaced it meanwhile."""
         for _ in range(READ_ATTEMPTS):
             try:
                 return use(entry)
             except FileNotFoundError:
-                later = [found for found in self._look().by_path(full_name(entry)) if found["id"] != entry["id"]]
+                later = [newer for newer in self._lookup().by_path(full_name(entry)) if newer["id"] != entry["id"]]
                 if not later:
                     raise
                 entry = later[0]
@@ -282,7 +281,7 @@ class FolderReader:
             )
         text = which if which is not None else self._file_id or self._folder
         cut = len(self._folder) + 1 if self._folder else 0
-        names = self._look().names_below(self._folder, CLOSE_NAMES)
+        names = self._lookup().paths_below(self._folder, CLOSE_NAMES)
         near = closest(text, [name[cut:] for name in names])
         where = f"the folder {self._folder!r}" if self._folder and which is not None else "the run"
         return MissingFileError(f"{where} has no file {text!r:.200}" + (f"; did you mean {near!r}?" if near else ""))
@@ -299,17 +298,17 @@ class FilesReader(FolderReader):
         return FolderReader(self._source, folder, **options)
 
 
-def _without_slash(path: object) -> object:
-    # The path of a record begins with a slash, and what a record says is a way to name a file.
-    return path.lstrip("/") if isinstance(path, str) else path
-
-
 def _record_name(record: Mapping[str, Any]) -> str | None:
     path, filename = record.get("path"), record.get("filename")
-    return full_name(record) if isinstance(path, str) and isinstance(filename, str) else None
+    if not isinstance(path, str) or not isinstance(filename, str):
+        return None
+    return full_name({"path": path, "filename": filename})
 
 
-def _of_record(look: Lookup, record: Mapping[str, Any]) -> Records:
-    """The file that has the path and name of a record by now."""
-    name = _record_name(record)
-    return look.by_path(name) if name is not None else []
+def _compiled_glob(pattern: str) -> re.Pattern[str]:
+    """Compile a glob for ``fullmatch``: ``*`` also stands for slashes, ``**/`` for any number of folders; case counts."""
+    import fnmatch
+
+    # translate() marks the end of the text, which stands in the middle when parts are joined.
+    parts = [fnmatch.translate(part).removesuffix(r"\Z").removesuffix(r"\z") for part in pattern.split("**/")]
+    return re.compile("(?:.*/)?".join(parts), re.DOTALL)

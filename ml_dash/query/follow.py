@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ml_dash.records.values import decode, revive
+from ml_dash.records.values import decode
 from ml_dash.storage import layout, lines, metric_reading
-from ml_dash.storage.journal import whole_length
-
-BLOCK_BYTES = 64 * 1024
-"""How much of a journal's end is read at a time, until there are as many lines as were asked for."""
+from ml_dash.storage.follow import Position
+from ml_dash.storage.journal import last_lines
 
 READ_BYTES = 8 << 20
 """How much of one journal is taken in at one look, or a whole line: what a fast run writes within seconds."""
@@ -54,7 +52,7 @@ class Follower:
         self._run = run
         self._logs = logs
         self._metrics = metrics
-        self._places: dict[str, int] = {}
+        self._positions: dict[str, Position] = {}
 
     def last(self, count: int) -> list[Item]:
         """The last lines of the log, and the last points of all metrics together, ``count`` of each at most."""
@@ -63,8 +61,9 @@ class Follower:
             items: list[Item] = []
             for kind, metric, path in self._journals():
                 if kind == stream:
-                    lines, self._places[path] = last_lines(path, count)
-                    items += _items(kind, metric, lines)
+                    last, end = last_lines(path, count)
+                    self._positions[path] = Position(end)
+                    items += _items(kind, metric, last)
             items.sort(key=lambda item: item.when)
             found += items[-count:] if count else []
         return sorted(found, key=lambda item: item.when)
@@ -73,8 +72,8 @@ class Follower:
         """What was written since the last look, in the order of time. Journals that appeared are read from their start."""
         found: list[Item] = []
         for stream, metric, path in self._journals():
-            lines, self._places[path] = _lines_from(path, self._places.get(path, 0))
-            found += _items(stream, metric, lines)
+            position = self._positions.setdefault(path, Position())
+            found += _items(stream, metric, _added_lines(path, position))
         return sorted(found, key=lambda item: item.when)
 
     def _journals(self) -> Iterator[tuple[str, str | None, str]]:
@@ -87,40 +86,18 @@ class Follower:
                     yield "metric", name, path
 
 
-def last_lines(path: str, count: int) -> tuple[list[bytes], int]:
-    """The last whole lines of a journal, and where the next one begins."""
-    try:
-        with open(path, "rb") as file:
-            end = whole_length(path, os.fstat(file.fileno()).st_size)
-            start, data = end, b""
-            while start > 0 and data.count(b"\n") <= count:
-                size = min(BLOCK_BYTES, start)
-                start -= size
-                file.seek(start)
-                data = file.read(size) + data
-    except FileNotFoundError:
-        return [], 0
-    lines = data.split(b"\n")[:-1]
-    return lines[-count:] if count else [], end
-
-
-def _lines_from(path: str, start: int) -> tuple[list[bytes], int]:
-    """The whole lines from a place on, and where the next one begins."""
+def _added_lines(path: str, position: Position) -> list[bytes]:
+    """Read the whole lines that were added to a journal, ``READ_BYTES`` of them at most, and move the position."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size < start:  # cut back: what follows was never finished, or is not of this run any more
-                return [], size
-            if size == start:
-                return [], start
-            file.seek(start)
-            data = b""
-            while b"\n" not in data and (block := file.read(READ_BYTES)):
-                data += block
+            if size < position.offset:  # cut back: what follows was never finished, or is not of this run any more
+                position.offset, position.tail = size, b""
+            for _, block in position.read(file, READ_BYTES):
+                return block.split(b"\n")
     except FileNotFoundError:
-        return [], start
-    end = data.rfind(b"\n") + 1
-    return data[:end].split(b"\n")[:-1], start + end
+        pass
+    return []
 
 
 def _items(stream: str, metric: str | None, lines: list[bytes]) -> list[Item]:
@@ -131,7 +108,6 @@ def _items(stream: str, metric: str | None, lines: list[bytes]) -> list[Item]:
         except ValueError:
             continue
         if isinstance(body, dict) and (stream == "log" or "data" in body):
-            body = revive(body)
             found.append(Item(_when(stream, body), stream, metric, body))
     return found
 

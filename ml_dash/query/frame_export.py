@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
 from ml_dash.media.video import FASTEST, VideoFile, check_fps, check_video_name, check_video_quality
 from ml_dash.media.video_frames import rgb_frames
+from ml_dash.storage.atomic import replacing_path
 
 DEFAULT_FPS = 30
 """For frames whose timestamps are no seconds of a recording: numbers of steps, or a picture now and then."""
@@ -62,14 +63,16 @@ def export_video(
     if not times.size:
         raise InvalidValueError(f"{what} has no frames to export; check the topic, start= and end=")
     folder = os.path.dirname(path)
-    temporary = os.path.join(folder, f".{os.getpid()}-{time.time_ns()}.{kind}.part")
-    with VideoFile(temporary, kind, rate, check_video_quality(quality)) as video, _Progress(times.size) as progress:
+    with (
+        replacing_path(path, rename=_put_in_place) as temporary,
+        VideoFile(temporary, kind, rate, check_video_quality(quality)) as video,
+        _Progress(times.size) as progress,
+    ):
         _make_folder(folder)
         for pixels in rgb_frames(_of_one_size(what, frames)):
             video.add(pixels)
             progress.advance()
         video.finish()
-    _put_in_place(temporary, path)
     return path
 
 
@@ -112,7 +115,6 @@ def _put_in_place(temporary: str, path: str) -> None:
     try:
         os.replace(temporary, path)
     except OSError as error:
-        os.unlink(temporary)
         raise StorageError(error.errno, f"cannot put the video in place: {error.strerror}", path) from None
 
 

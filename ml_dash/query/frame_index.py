@@ -24,15 +24,11 @@ import numpy.typing as npt
 
 from ml_dash.errors import StorageError
 from ml_dash.records.values import decode
+from ml_dash.storage.follow import Position
 from ml_dash.storage.lines import shards
 
 FIRST_WRITER = "main"
 """What the writer without a tag is called."""
-
-TAIL_BYTES = 512
-"""End of what was read of a journal, compared before reading on: a writer that took over may have cut and redone it."""
-
-_BLOCK = 1 << 20
 
 Entry = dict[str, Any]
 _Positions = npt.NDArray[np.int64]
@@ -44,9 +40,7 @@ class _Journal:
 
     path: str
     writer: str
-    state: tuple[int, int, int, int] = (0, 0, 0, 0)
-    consumed: int = 0
-    tail: bytes = b""
+    position: Position = field(default_factory=Position)
     frame_bytes: int = 0
     starts: array[int] = field(default_factory=lambda: array("q"))
     lengths: array[int] = field(default_factory=lambda: array("q"))
@@ -54,35 +48,23 @@ class _Journal:
     times: array[float] = field(default_factory=lambda: array("d"))
     ascending: bool = True
 
-    def read_on(self, file: BinaryIO, state: tuple[int, int, int, int]) -> None:
+    def read_on(self, file: BinaryIO) -> None:
         """Take in the whole lines that were added."""
-        file.seek(self.consumed)
-        rest = b""
-        while block := file.read(_BLOCK):
-            *lines, rest = (rest + block).split(b"\n")
-            for line in lines:
-                self._take(line)
-        file.seek(max(0, self.consumed - TAIL_BYTES))
-        self.tail = file.read(min(TAIL_BYTES, self.consumed))
-        self.state = state
+        for start, block in self.position.read(file):
+            place = start
+            for line in block.split(b"\n"):
+                self._take(line, place)
+                place += len(line) + 1
 
-    def is_continued_by(self, file: BinaryIO, state: tuple[int, int, int, int]) -> bool:
-        """Whether a file still begins with what was read."""
-        if state[:2] != self.state[:2] or state[2] < self.consumed:
-            return False
-        file.seek(self.consumed - len(self.tail))
-        return file.read(len(self.tail)) == self.tail
-
-    def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes, start: int) -> None:
         entry = frame_of(line)
         if entry is not None:
             self.ascending = self.ascending and (not self.numbers or entry["seq"] > self.numbers[-1])
-            self.starts.append(self.consumed)
+            self.starts.append(start)
             self.lengths.append(len(line))
             self.times.append(entry["timestamp"])
             self.frame_bytes += entry["size"]
             self.numbers.append(entry["seq"])  # last: its length is that of the journal for whoever reads meanwhile
-        self.consumed += len(line) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +171,11 @@ class FrameIndex:
         """Read what was added to a journal; whether there was anything."""
         known = self._journals.get(path) or _Journal(path, _writer_of(path))
         try:
-            if known.state == _state(os.stat(path)):
+            if known.position.is_current(path):
                 return False
             with open(path, "rb") as file:
-                state = _state(os.fstat(file.fileno()))
-                journal = known if known.is_continued_by(file, state) else _Journal(path, known.writer)
-                journal.read_on(file, state)
+                journal = known if known.position.is_in(file) else _Journal(path, known.writer)
+                journal.read_on(file)
         except FileNotFoundError:
             return self._journals.pop(path, None) is not None
         self._journals[path] = journal
@@ -248,10 +229,6 @@ def _opened(path: str) -> BinaryIO:
         return open(path, "rb")
     except FileNotFoundError:
         raise StorageError(f"{path!r} was removed while it was read") from None
-
-
-def _state(found: os.stat_result) -> tuple[int, int, int, int]:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _writer_of(path: str) -> str:

@@ -95,7 +95,7 @@ def streams(run: RunReader) -> list[dict[str, Any]]:
 
 def files(run: RunReader) -> dict[str, Any]:
     """How many files there are, how large, and the newest of them."""
-    from ml_dash.query.file_lookup import full_name
+    from ml_dash.storage.file_index import full_name
 
     try:
         entries = run.files.list()

@@ -1,4 +1,4 @@
-"""One run, read only: whatever state it is in, from any process, also while it is written."""
+"""Open one run for reading, in whatever state it is, from any process, also while it is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 from ml_dash.errors import ExperimentError, InvalidTypeError, MissingFileError
-from ml_dash.query.environment import read_environment
 from ml_dash.query.files import FilesReader
 from ml_dash.query.frames import FramesReader
 from ml_dash.query.logs import LogReader
@@ -22,28 +21,28 @@ from ml_dash.storage.documents import to_datetime
 from ml_dash.storage.liveness import is_live
 
 SEARCHED_RUNS = 100_000
-"""How many runs are looked at for one that ends in what was given: more than a tree has, and a bound all the same."""
+"""Runs that are searched for the end of a prefix: more than a tree has, but a bound."""
 
 COMPARED_RUNS = 10_000
-"""How many names are compared with one that is not there: a second's work, for a message."""
+"""Names that are compared with one that does not exist, to name the closest ones: a second's work."""
 
 NAMED_RUNS = 3
-"""Runs that such a message names."""
+"""Closest runs that an error names."""
 
 LISTED_RUNS = 5
-"""Runs that are named where several end in what was given."""
+"""Runs that an error names where several fit."""
 
 _TRACKER_FACTS = ("frames_written", "frames_dropped", "records_refused", "tracker_errors")
 
 
 class RunReader:
-    """A run that is only read. Get it from ``ml_dash.open_run`` or ``ml_dash.runs``.
+    """A run opened for reading. Get it from ``ml_dash.open_run`` or ``ml_dash.runs``.
 
     Every call reads what is on disk at that moment, so a run that is being written can be followed.
 
     Attributes:
         folder: absolute path of the run's directory.
-        prefix: its place below the root, ``owner/project/.../name``.
+        prefix: its path below the folder of all runs, ``owner/project/.../name``.
     """
 
     def __init__(self, folder: str, prefix: str) -> None:
@@ -83,20 +82,20 @@ class RunReader:
         """The frame streams: ``run.frames("camera").read(0)``."""
         return FramesReader(self)
 
-    def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - a source's signature
-        """Nothing waits in this process."""
+    def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - the signature of Source
+        """Return True at once: nothing waits in this process."""
         return True
 
     def document(self) -> dict[str, Any]:
-        """experiment.json as it is now; empty if it cannot be read."""
+        """Read experiment.json as it is now; an empty dict if it cannot be read."""
         return reading.read_experiment(self.folder)
 
     def environment(self) -> dict[str, Any]:
-        """What the run recorded of its surroundings: code, packages, machine; empty if it did not."""
-        return read_environment(self.folder)
+        """Read what the run recorded of its code, packages and machine; an empty dict if it recorded nothing."""
+        return reading.read_environment(self.folder)
 
     def health(self) -> dict[str, Any]:
-        """What the tracker counted: frames written and dropped, records refused, errors."""
+        """Read the tracker's counts: ``frames_written``, ``frames_dropped``, ``records_refused``, ``tracker_errors``."""
         document = self.document()
         return {name: document.get(name, 0) for name in _TRACKER_FACTS}
 
@@ -118,28 +117,28 @@ class RunReader:
 
     @property
     def readme(self) -> str | None:
-        """What the run is about."""
+        """The run's description; None if it has none."""
         return self.document().get("description")
 
     @property
     def tags(self) -> list[str]:
-        """Words to find it by."""
+        """The run's tags; entries that are no text are left out."""
         tags = self.document().get("tags")
         return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
     @property
     def metadata(self) -> Any:
-        """Anything more that was given."""
+        """The metadata given to ``Experiment``; None if there is none."""
         return self.document().get("metadata")
 
     @property
     def status(self) -> str | None:
-        """``RUNNING``, ``COMPLETED``, ``FAILED`` or ``CANCELLED``; None where a client wrote it that keeps no status."""
+        """``RUNNING``, ``COMPLETED``, ``FAILED`` or ``CANCELLED``; None for a run of a client that keeps no status."""
         return self.document().get("status")
 
     @property
     def status_reason(self) -> str | None:
-        """Why it failed, as far as that is known."""
+        """Why the run failed; None if that is not known."""
         return self.document().get("status_reason")
 
     @property
@@ -149,12 +148,12 @@ class RunReader:
 
     @property
     def ended_at(self) -> datetime.datetime | None:
-        """When it ended; None while it runs."""
+        """When the run ended; None while it runs."""
         return to_datetime(self.document().get("ended_at"))
 
     @property
     def is_live(self) -> bool:
-        """Whether somebody writes it now: it says so, and has said so within the last minute."""
+        """Whether the run is being written: its status is RUNNING, and its heartbeat is less than a minute old."""
         return is_live(self.document())
 
 
@@ -168,53 +167,55 @@ def open_run(path_or_prefix: str | os.PathLike[str], dash_root: str | os.PathLik
 
     Raises:
         MissingFileError: there is no such run; the text names the closest ones.
-        ExperimentError: several runs end in that; the text names them.
+        ExperimentError: several runs have that end; the text names them.
         InvalidTypeError: it is no path.
     """
     if not isinstance(path_or_prefix, (str, os.PathLike)):
         raise InvalidTypeError(f"{path_or_prefix!r:.80} is no path; name a run's folder or its prefix")
     text, root = os.fspath(path_or_prefix), os.path.abspath(os.fspath(dash_root))
-    folder = os.path.join(root, *text.split("/")) if not os.path.isabs(text) else text
-    for place in (folder, os.path.abspath(text)):
-        if scan.is_run(place):
-            inside = place == root or place.startswith(root + os.sep)
-            return RunReader(place, scan.prefix_of(place, root) if inside else _own_prefix(place))
-    known = [scan.prefix_of(run, root) for run in itertools.islice(scan.find_runs(root), SEARCHED_RUNS)]
-    ending = ending_in(text, known)
-    if len(ending) > 1:
-        raise ExperimentError(f"{len(ending)} runs end in {text!r}: {_listed(ending)}; name one in full")
-    if not ending:
-        raise MissingFileError(_not_there(text, root, known))
-    return RunReader(os.path.join(root, *ending[0].split("/")), ending[0])
+    below_root = os.path.join(root, *text.split("/")) if not os.path.isabs(text) else text
+    for folder in (below_root, os.path.abspath(text)):
+        if scan.is_run(folder):
+            is_inside = folder == root or folder.startswith(root + os.sep)
+            return RunReader(folder, scan.prefix_of(folder, root) if is_inside else _recorded_prefix(folder))
+    prefixes = [scan.prefix_of(run, root) for run in itertools.islice(scan.find_runs(root), SEARCHED_RUNS)]
+    matches = ending_in(text, prefixes)
+    if len(matches) > 1:
+        raise ExperimentError(f"{len(matches)} runs end in {text!r}: {_listed(matches)}; name one in full")
+    if not matches:
+        raise MissingFileError(_not_found_text(text, root, prefixes))
+    return RunReader(os.path.join(root, *matches[0].split("/")), matches[0])
 
 
 def ending_in(text: str, prefixes: Iterable[str]) -> list[str]:
-    """The prefixes whose last segments are these: ``seed-1`` and ``walker/seed-1`` are ends of ``a/walker/seed-1``."""
+    """Return the prefixes with these last segments: ``seed-1`` and ``walker/seed-1`` are ends of ``a/walker/seed-1``."""
     end = text.rstrip("/")
     return [prefix for prefix in prefixes if prefix.endswith(f"/{end}")] if end and not os.path.isabs(text) else []
 
 
-def near_prefixes(text: str, known: Sequence[str]) -> list[str]:
-    """The few prefixes that somebody who wrote this may have meant: those below it, those like it, or the first ones."""
+def near_prefixes(text: str, prefixes: Sequence[str]) -> list[str]:
+    """Return up to three prefixes for an error text: those like ``text``, else the first ones."""
     import difflib
 
-    known = known[:COMPARED_RUNS]
-    below = [prefix for prefix in known if prefix.startswith(f"{text.strip('/')}/")]
-    names = {prefix.rsplit("/", 1)[-1]: prefix for prefix in reversed(known)}
-    close = below or difflib.get_close_matches(text, dict.fromkeys([*known, *names]), n=NAMED_RUNS, cutoff=0.4)
-    return list(dict.fromkeys(names.get(match, match) for match in close or known))[:NAMED_RUNS]
+    prefixes = prefixes[:COMPARED_RUNS]
+    names = {prefix.rsplit("/", 1)[-1]: prefix for prefix in reversed(prefixes)}
+    close = difflib.get_close_matches(text, dict.fromkeys([*prefixes, *names]), n=NAMED_RUNS, cutoff=0.4)
+    return list(dict.fromkeys(names.get(match, match) for match in close or prefixes))[:NAMED_RUNS]
 
 
-def _own_prefix(folder: str) -> str:
+def _recorded_prefix(folder: str) -> str:
     prefix = reading.read_experiment(folder).get("prefix")
     # The published client kept a leading slash.
     return (prefix.strip("/") if isinstance(prefix, str) else "") or os.path.basename(folder)
 
 
-def _not_there(text: str, root: str, known: list[str]) -> str:
-    if not known:
-        return f"there is no run {text!r}, and none at all below {root!r}; name dash_root= or the run's folder"
-    return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, near_prefixes(text, known)))}"
+def _not_found_text(text: str, root: str, prefixes: list[str]) -> str:
+    if not prefixes:
+        return f"no runs below {root!r}, so there is no run {text!r}; name another folder of runs, or the run's folder"
+    below = [prefix for prefix in prefixes if prefix.startswith(f"{text.strip('/')}/")]
+    if below:
+        return f"{text!r} is no run, but {_listed(below)} below it"
+    return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, near_prefixes(text, prefixes)))}"
 
 
 def _listed(prefixes: list[str]) -> str:

@@ -1,57 +1,98 @@
-"""A file that gets its name when it is complete, so that nobody ever sees a part of it."""
+"""Replace a file or a folder at once: readers see the old one or the new one, never a part."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
+
+NAME_BYTES = 254
+"""The longest file name that every file system takes (255), less the dot before a temporary one."""
+
+
+@contextlib.contextmanager
+def replacing_path(
+    path: str, ending: str = "", rename: Callable[[str, str], None] | None = None, *, may_be_folder: bool = False
+) -> Iterator[str]:
+    """Yield a temporary path beside ``path``; what the block makes there replaces ``path`` when the block ends.
+
+    After an exception ``path`` is as it was, and the temporary one is removed.
+
+    Args:
+        path: a file, or with ``may_be_folder`` also a folder with files in it.
+        ending: the end of the temporary name, after a dot; default one that no other process or thread uses.
+        rename: what moves the temporary file over ``path``; default ``os.replace``.
+        may_be_folder: whether the block may make a folder. One that is there is replaced with all its files.
+
+    Raises:
+        OSError: it cannot be written or put in place, or its folder is gone.
+    """
+    folder, name = os.path.split(path)
+    # `os.urandom` and not the process id alone: processes in two containers may share a folder and a process id.
+    mark = f".{ending or f'{os.getpid()}-{os.urandom(4).hex()}.tmp'}"
+    # Cut in bytes, because that is what the file system counts.
+    short = os.fsdecode(os.fsencode(name)[: NAME_BYTES - len(os.fsencode(mark))])
+    temporary = os.path.join(folder, f".{short}{mark}")
+    try:
+        yield temporary
+        if may_be_folder and os.path.isdir(temporary) and os.path.isdir(path):
+            _replace_folder(temporary, path)
+        else:
+            (rename or os.replace)(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
 
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of ``path`` if the block ends without an exception.
+    """Yield a file to write; it replaces ``path`` when the block ends without an exception.
 
-    Where the system can, it has no name until then: a process that is killed leaves nothing behind, and a folder that
-    somebody removes meanwhile does not fill up again.
+    On Linux it has no name until then: a process that is killed leaves nothing behind, and a folder that is removed
+    meanwhile stays removed.
 
     Raises:
         OSError: it cannot be written, or its folder is gone.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        fd = _open_unnamed(folder)
+    with replacing_path(path) as temporary:
+        fd = _open_unnamed(os.path.dirname(path))
         with open(temporary, "wb") if fd is None else os.fdopen(fd, "wb") as file:
             yield file
             file.flush()
-            if fd is None:
-                os.replace(temporary, path)
-            else:
-                _name(fd, path, temporary)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            if fd is not None:
+                # Python calls linkat, which alone follows the link in /proc, only if it is given a descriptor.
+                os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd, follow_symlinks=True)
 
 
 def _open_unnamed(folder: str) -> int | None:
-    """None on another system than Linux, and on a file system without such files."""
+    """Return None where there are no unnamed files: outside of Linux, and on some file systems."""
     if not hasattr(os, "O_TMPFILE") or not os.path.isdir("/proc/self/fd"):
         return None
     try:
-        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        return os.open(folder or os.curdir, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except OSError:
         return None
 
 
-def _name(fd: int, path: str, temporary: str) -> None:
-    # With a descriptor, which an absolute path makes no use of, Python calls linkat, and only that follows the link.
-    source = f"/proc/self/fd/{fd}"
+def _replace_folder(source: str, target: str) -> None:
+    import shutil
+
+    aside = f"{source}.old"
+    os.rename(target, aside)
     try:
-        os.link(source, path, src_dir_fd=fd, follow_symlinks=True)
-    except FileExistsError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        os.link(source, temporary, src_dir_fd=fd, follow_symlinks=True)
-        os.replace(temporary, path)
+        os.rename(source, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+    shutil.rmtree(aside)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)

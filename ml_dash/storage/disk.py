@@ -11,6 +11,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 
+from ml_dash.storage.atomic import replacing_path
+
 COPY_CHUNK = 64 * 1024 * 1024
 """Bytes copied per system call, so that a copy of many GB can be interrupted."""
 
@@ -21,8 +23,6 @@ READ_BLOCK = 1 << 20
 """Bytes of a file of any size that are in memory at once."""
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
-_NAME_BYTES = 254
-"""The longest name that every file system takes, less the dot before a temporary one."""
 
 
 class Disk:
@@ -101,13 +101,8 @@ class Disk:
 
     def write_file(self, path: str, parts: Iterable[bytes | memoryview], sync: bool = False) -> None:
         """Put a whole file in place, replacing one that is there; readers see the old or the new one."""
-        folder, name = os.path.split(path)
-        # Cut in bytes: a name may be as long as the file system allows, and this one is longer than it.
-        mark = f".tmp-{self.owner or os.getpid()}"
-        short = os.fsdecode(os.fsencode(name)[: _NAME_BYTES - len(os.fsencode(mark))])
-        temporary = os.path.join(folder, f".{short}{mark}")
-        try:
-            fd = self._create(temporary, folder)
+        with replacing_path(path, f"tmp-{self.owner or os.getpid()}", self.rename) as temporary:
+            fd = self._create(temporary, os.path.dirname(path))
             try:
                 for part in parts:
                     self.append(fd, part)  # type: ignore[arg-type]  # any bytes-like works, and bytes is the usual one
@@ -115,11 +110,6 @@ class Disk:
                     self.sync(fd)
             finally:
                 self.close(fd)
-            self.rename(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
 
     def rename(self, source: str, target: str) -> None:
         """Move a file over another within one file system."""

@@ -104,6 +104,18 @@ def is_entry(value: object) -> TypeGuard[Entry]:
     return type(value) is dict and type(value.get("id")) is str
 
 
+def full_name(entry: Entry) -> str:
+    """Return a file's path from the root of the run's files, without a leading slash."""
+    path = entry["path"].strip("/")
+    return f"{path}/{entry['filename']}" if path else str(entry["filename"])
+
+
+def is_below(entry: Entry, folder: str) -> bool:
+    """Whether a file lies in a folder or below it; the root is an empty text."""
+    # The published client wrote paths with and without the slash.
+    return not folder or f"/{entry['path'].lstrip('/')}/".startswith(f"/{folder}/")
+
+
 def revive_values(entry: Entry) -> None:
     """Turn the texts that stand for floats that are not finite back into floats, among what the user gave."""
     for name in _VALUES:

@@ -17,7 +17,8 @@ MAX_OPEN = 64
 """Descriptors kept open by a writer; a run with more streams opens the least used ones again."""
 
 _BLOCK = 1 << 20
-_TAIL_BLOCK = 1 << 16
+TAIL_BLOCK = 1 << 16
+"""How much of a journal's end is read at a time, until it holds as many lines as were asked for."""
 
 
 class Journals:
@@ -91,7 +92,7 @@ def whole_length(path: str, size: int) -> int:
     with open(path, "rb") as file:
         end = size
         while end > 0:
-            start = max(0, end - _TAIL_BLOCK)
+            start = max(0, end - TAIL_BLOCK)
             file.seek(start)
             position = file.read(end - start).rfind(b"\n")
             if position >= 0:
@@ -100,22 +101,30 @@ def whole_length(path: str, size: int) -> int:
     return 0
 
 
-def last_line(path: str) -> bytes | None:
-    """The last whole line of a journal without its newline, or None if there is none."""
+def last_lines(path: str, count: int) -> tuple[list[bytes], int]:
+    """Return the last whole lines of a journal without their newlines, and the offset at which the next one begins.
+
+    Only as much of the file is read as they need; a missing one is empty.
+    """
     try:
         with open(path, "rb") as file:
-            size = whole_length(path, os.fstat(file.fileno()).st_size)
-            block = b""
-            start = size
-            while start > 0 and block.count(b"\n") < 2:
-                length = min(_TAIL_BLOCK, start)
-                start -= length
+            end = start = whole_length(path, os.fstat(file.fileno()).st_size)
+            data = b""
+            while start > 0 and data.count(b"\n") <= count:
+                size = min(TAIL_BLOCK, start)
+                start -= size
                 file.seek(start)
-                block = file.read(length) + block
+                data = file.read(size) + data
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    lines = block.split(b"\n")
-    return lines[-2] if len(lines) > 1 else None
+        return [], 0
+    lines = data.split(b"\n")[:-1]
+    return lines[-count:] if count else [], end
+
+
+def last_line(path: str) -> bytes | None:
+    """Return the last whole line of a journal without its newline, or None if there is none."""
+    lines, _ = last_lines(path, 1)
+    return lines[0] if lines else None
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:

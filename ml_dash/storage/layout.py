@@ -1,7 +1,7 @@
 """Where everything of a run lies, relative to its directory. Pure: no file is touched here.
 
-A run's first writer has an empty tag and writes the plain files. Any other writer of the same run has files of its
-own beside them, named with its tag, and readers merge them.
+A run's first writer has an empty writer id and writes the plain files. Any other writer of the same run has files of its
+own beside them, named with its id, and readers merge them.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ METRICS_TOML = "metrics.toml"
 _SHARD = re.compile(r"(?:data|logs|index)(?:\.[^/]+)?\.jsonl")
 
 
-def journal(folder: str, stem: str, tag: str) -> str:
-    """``folder/stem.jsonl``, or ``folder/stem.<tag>.jsonl`` for a writer that is not the first."""
-    return f"{folder}/{stem}.{tag}.jsonl" if tag else f"{folder}/{stem}.jsonl"
+def journal(folder: str, stem: str, writer_id: str) -> str:
+    """``folder/stem.jsonl``, or ``folder/stem.<writer_id>.jsonl`` for a writer that is not the first."""
+    return f"{folder}/{stem}.{writer_id}.jsonl" if writer_id else f"{folder}/{stem}.jsonl"
 
 
-def logs(tag: str = "") -> str:
+def logs(writer_id: str = "") -> str:
     """The journal of log lines."""
-    return journal("logs", "logs", tag)
+    return journal("logs", "logs", writer_id)
 
 
 def metric_folder(name: str | None) -> str:
@@ -62,19 +62,19 @@ def old_track_folder(topic: str) -> str:
     return f"tracks/{topic.replace('/', '_')}"
 
 
-def data(folder: str, tag: str = "") -> str:
+def data(folder: str, writer_id: str = "") -> str:
     """The journal of a metric, track or frame stream."""
-    return journal(folder, "data", tag)
+    return journal(folder, "data", writer_id)
 
 
-def about_metric(name: str | None, tag: str) -> str:
+def about_metric(name: str | None, writer_id: str) -> str:
     """What a writer that is not the first was told of a metric."""
-    return f"{metric_folder(name)}/metadata.{tag}.json"
+    return f"{metric_folder(name)}/metadata.{writer_id}.json"
 
 
-def file_index(tag: str = "") -> str:
+def file_index(writer_id: str = "") -> str:
     """The journal of files."""
-    return journal("files", "index", tag)
+    return journal("files", "index", writer_id)
 
 
 def blob(path: str, file_id: str, filename: str) -> str:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ml_dash.errors import InvalidValueError
 from ml_dash.records.values import revive
 from ml_dash.storage import layout, legacy, lines
 from ml_dash.storage.documents import read_document
@@ -17,8 +16,6 @@ from ml_dash.storage.journal import read_lines
 
 def read_metric(run: str, name: str | None, start: int, limit: int | None) -> dict[str, Any]:
     """Points by position; see ``MetricReader.read``."""
-    if start < 0 or (limit is not None and limit < 0):
-        raise InvalidValueError(f"start_index={start}, limit={limit}: both must be 0 or more")
     # One more than asked for says whether there are more; what lies behind it is not read.
     window = list(metric_points(run, name, start, None if limit is None else start + limit + 1))
     more = limit is not None and len(window) > limit

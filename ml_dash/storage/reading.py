@@ -18,6 +18,17 @@ def read_experiment(run: str) -> dict[str, Any]:
     return found | {"metadata": revive(found["metadata"])} if "metadata" in found else found
 
 
+def read_environment(run: str) -> dict[str, Any]:
+    """Read environment.json of a run's newest start; an empty dict if there is none.
+
+    Returns:
+        ``process``, ``python``, ``system``, ``gpus``, ``container``, ``packages``, ``code``, ``variables``, ``slurm``,
+        ``distributed`` and ``problems``. While ``complete`` is False, only the facts of the training process are there.
+    """
+    # Not revived: a host or a branch that reads "NaN" is text.
+    return read_raw_document(os.path.join(run, layout.ENVIRONMENT)) or {}
+
+
 def read_parameters(run: str) -> dict[str, Any]:
     """Flat parameters; also reads a document without ``data``, and nested ones, as older clients wrote them."""
     document = read_document(os.path.join(run, layout.PARAMETERS)) or {}

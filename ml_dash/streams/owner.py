@@ -18,7 +18,7 @@ class Owner(Protocol):
 
     channel: Channel
     folder: str
-    tag: str
+    writer_id: str
     clock: Clock
 
     @property

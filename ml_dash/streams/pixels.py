@@ -125,7 +125,7 @@ def _publish_by_file(
     owner: Owner, record: int, key: bytes, about: bytes, pixels: Any, kind: FrameKind, when: float, started_ns: int
 ) -> bool:
     """A frame larger than the ring goes through a file beside the run: slower, and nothing else waits for it."""
-    name = f"{layout.SPILL}/{spill_file.prefix(owner.tag)}{file_id()}.raw"
+    name = f"{layout.SPILL}/{spill_file.prefix(owner.writer_id)}{file_id()}.raw"
     path = os.path.join(owner.folder, name)
     try:
         spill_file.make_file(path)

@@ -167,8 +167,8 @@ class FolderSaver(Hinted, FolderReader):
     def _store(self, entry: Record, write: Callable[[str], object], started: int) -> Record:
         """Have ``write`` make a file beside the run, and publish that it is there to be put in place."""
         channel = self._owner.channel
-        channel.require_open()  # a forked child has a tag of its own from here on
-        staged = f"{layout.STAGING}/{spill_file.prefix(self._owner.tag)}{entry['id']}"
+        channel.require_open()  # a forked child has its own writer id from here on
+        staged = f"{layout.STAGING}/{spill_file.prefix(self._owner.writer_id)}{entry['id']}"
         path = os.path.join(self._owner.folder, staged)
         try:
             spill_file.make_file(path)

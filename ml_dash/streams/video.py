@@ -70,7 +70,7 @@ def save_video(
     entry = folder._entry(to, description, tags, metadata, bindrs)
     owner = folder._owner
     owner.channel.require_open()
-    staged = f"{layout.STAGING}/{spill_file.prefix(owner.tag)}{entry['id']}"
+    staged = f"{layout.STAGING}/{spill_file.prefix(owner.writer_id)}{entry['id']}"
     path = os.path.join(owner.folder, staged)
     problem = _written(VideoFile(path, kind, rate, level), path, frames)
     if problem is not None:

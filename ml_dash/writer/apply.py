@@ -274,9 +274,9 @@ class Applier:
         self._records.committed(batch)
 
     def _undo(self) -> None:
-        note = self._control.read_undo()
-        if note is not None:
-            for path, length in decode_undo(note).items():
+        undo_log = self._control.read_undo()
+        if undo_log is not None:
+            for path, length in decode_undo(undo_log).items():
                 self._journals.truncate(path, length)
             self._words[Word.FRAMES_WRITTEN] = self._words[Word.UNDO_FRAMES]
         self._undo_needed = False

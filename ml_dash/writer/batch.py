@@ -11,7 +11,7 @@ import orjson
 from ml_dash.ipc.control import UNDO_SIZE
 
 UNDO_PER_FILE = 32
-"""Bytes that the undo note needs for a file besides its path."""
+"""Bytes that the undo log needs for a file besides its path."""
 
 
 @dataclass(slots=True)
@@ -56,15 +56,15 @@ class Batch:
 
     @property
     def full(self) -> bool:
-        """Whether its undo note has no room for one more file."""
+        """Whether its undo log has no room for one more file."""
         return self._undo_size > UNDO_SIZE - 4096
 
 
 def encode_undo(lengths: dict[str, int]) -> bytes:
-    """The undo note: each journal of a batch with its length before."""
+    """The undo log: each journal of a batch with its length before."""
     return orjson.dumps(list(lengths.items()))
 
 
-def decode_undo(note: bytes) -> dict[str, int]:
+def decode_undo(undo_log: bytes) -> dict[str, int]:
     """The inverse of ``encode_undo``."""
-    return dict(orjson.loads(note))
+    return dict(orjson.loads(undo_log))

@@ -55,12 +55,12 @@ def write_files_metadata(run: str, disk: Disk) -> None:
         disk.write_file(os.path.join(run, layout.FILES_METADATA), _document(folder, shards, newest, changes))
 
 
-def remove_leftovers(run: str, tag: str, disk: Disk) -> None:
+def remove_leftovers(run: str, writer_id: str, disk: Disk) -> None:
     """Remove what the training process had begun to hand over when it was killed."""
     for folder in (layout.SPILL, layout.STAGING):
         path = os.path.join(run, folder)
         for name in disk.list_folder(path) or ():
-            if name.startswith(spill_file.prefix(tag)):
+            if name.startswith(spill_file.prefix(writer_id)):
                 disk.remove(os.path.join(path, name))
         disk.remove_empty_folder(path)
 

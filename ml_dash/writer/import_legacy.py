@@ -12,7 +12,7 @@ from ml_dash.storage.documents import to_json
 from ml_dash.storage.journal import cut_unfinished_line
 
 
-def adopt_files(run: str, disk: Disk) -> None:
+def import_files(run: str, disk: Disk) -> None:
     """Bring into ``files/index.jsonl`` what only ``.files_metadata.json`` says.
 
     Without it these files would vanish from the list, and from the document that is written at the end. What stands in

@@ -71,18 +71,18 @@ class TrackState:
         }
 
 
-def load_metric(disk: Disk, run: str, tag: str, name: str | None) -> MetricState:
+def load_metric(disk: Disk, run: str, writer_id: str, name: str | None) -> MetricState:
     """Continue a metric where its journal ends: no index is given that was given before.
 
     The published client gave some twice, after it had lost count; so the count of lines counts as well.
     """
     folder = layout.metric_folder(name)
-    path = os.path.join(run, layout.data(folder, tag))
+    path = os.path.join(run, layout.data(folder, writer_id))
     found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
-    if tag:  # what the writer before this one was told
-        found |= load_document(disk, os.path.join(run, layout.about_metric(name, tag))) or {}
+    if writer_id:  # what the writer before this one was told
+        found |= load_document(disk, os.path.join(run, layout.about_metric(name, writer_id))) or {}
     total, following = _count_and_next(disk, path, "index")
-    if not tag:
+    if not writer_id:
         flat = count_lines(disk, os.path.join(run, folder + legacy.JOURNAL))
         following = max(following, _whole_number(found.get("nextIndex")), flat)
     document = {
@@ -97,10 +97,10 @@ def load_metric(disk: Disk, run: str, tag: str, name: str | None) -> MetricState
     return MetricState(folder, name, total, following, document)
 
 
-def load_track(disk: Disk, run: str, tag: str, topic: str) -> TrackState:
+def load_track(disk: Disk, run: str, writer_id: str, topic: str) -> TrackState:
     """Continue a track: the counts of its metadata.json if they fit its journal, else counted anew."""
     folder = layout.track_folder(topic)
-    path = os.path.join(run, layout.data(folder, tag))
+    path = os.path.join(run, layout.data(folder, writer_id))
     found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
     document = {"trackId": f"local-track-{topic.replace('/', '_')}", "topic": topic} | found
     state = TrackState(folder, topic, document=document)
@@ -114,10 +114,10 @@ def load_track(disk: Disk, run: str, tag: str, topic: str) -> TrackState:
     return state
 
 
-def next_log_number(disk: Disk, run: str, tag: str) -> int:
+def next_log_number(disk: Disk, run: str, writer_id: str) -> int:
     """The sequence number of the next log line: none that was given before, also where numbering began anew."""
-    following = _count_and_next(disk, os.path.join(run, layout.logs(tag)), "sequenceNumber")[1]
-    return following if tag else max(following, _kept_number(disk, os.path.join(run, LOG_SEQUENCE)))
+    following = _count_and_next(disk, os.path.join(run, layout.logs(writer_id)), "sequenceNumber")[1]
+    return following if writer_id else max(following, _kept_number(disk, os.path.join(run, LOG_SEQUENCE)))
 
 
 def names_below(disk: Disk, run: str, root: str) -> Iterator[str]:
@@ -137,10 +137,10 @@ def save_metadata(disk: Disk, run: str, state: MetricState | TrackState, now: fl
     write_document(disk, os.path.join(run, state.folder, layout.METADATA), state.metadata(now))
 
 
-def save_about(disk: Disk, run: str, state: MetricState, tag: str) -> None:
+def save_about(disk: Disk, run: str, state: MetricState, writer_id: str) -> None:
     """Write what a writer that is not the first knows of a metric: metadata.json is another one's."""
     about = {name: state.document[name] for name in METRIC_ABOUT}
-    write_document(disk, os.path.join(run, layout.about_metric(state.name, tag)), about)
+    write_document(disk, os.path.join(run, layout.about_metric(state.name, writer_id)), about)
 
 
 def count_lines(disk: Disk, path: str) -> int:

@@ -73,14 +73,14 @@ class Writer:
         self._memory = memoryview(slab.memory)
         self._consumer = Consumer(self._memory, self._control)
         self._disk = disk
-        disk.owner = assignment.tag or "main"
+        disk.owner = assignment.writer_id or "main"
         self._replaces_another = bool(self._words[Word.WRITER_PID])
         self._parent = ParentWatch(assignment.parent, connection)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        run, tag = assignment.run, assignment.tag
-        self._status = RunStatus(run, tag, disk, assignment.parent)
+        run, writer_id = assignment.run, assignment.writer_id
+        self._status = RunStatus(run, writer_id, disk, assignment.parent)
         self._journals = Journals(run, disk)
         self._pool = EncoderPool(
             assignment.encoders,
@@ -95,9 +95,9 @@ class Writer:
         self._environment = EnvironmentRecorder(
             run, disk, assignment.parent, self._syncer.add, may_ask=self._own_process
         )
-        if self._replaces_another and not tag:
+        if self._replaces_another and not writer_id:
             self._environment.resume()
-        self._records = RecordWriter(run, tag, disk, self._status, self._syncer.add, self._environment.opened)
+        self._records = RecordWriter(run, writer_id, disk, self._status, self._syncer.add, self._environment.opened)
         self._applier = Applier(
             run,
             self._consumer,
@@ -243,11 +243,11 @@ class Writer:
         self._records.save_metadata(time.time())
 
     def _finish_files(self) -> None:
-        run, tag = self._assignment.run, self._assignment.tag
-        finish.remove_leftovers(run, tag, self._disk)
+        run, writer_id = self._assignment.run, self._assignment.writer_id
+        finish.remove_leftovers(run, writer_id, self._disk)
         if self._records.old_versions_left or self._replaces_another:
-            finish.remove_old_versions(run, layout.file_index(tag), self._disk)
-        finish.hash_late(run, layout.file_index(tag), self._disk)
+            finish.remove_old_versions(run, layout.file_index(writer_id), self._disk)
+        finish.hash_late(run, layout.file_index(writer_id), self._disk)
         finish.write_files_metadata(run, self._disk)
 
     def _finish_status(self) -> None:

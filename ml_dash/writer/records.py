@@ -21,7 +21,7 @@ from ml_dash.writer import journal_state
 from ml_dash.writer.batch import Batch
 from ml_dash.writer.columnar import Stream
 from ml_dash.writer.encode import EncodeJob
-from ml_dash.writer.import_legacy import adopt_files
+from ml_dash.writer.import_legacy import import_files
 from ml_dash.writer.journal_state import MetricState, TrackState
 from ml_dash.writer.shards import FrameShards
 from ml_dash.writer.status import RunStatus
@@ -41,7 +41,7 @@ class RecordWriter:
 
     Args:
         run: absolute path of the run's directory.
-        tag: the writer's tag, empty for the run's first.
+        writer_id: empty for the run's first writer.
         disk: where files go.
         status: the run's experiment.json.
         stored: called with the absolute path of each file that was put in place.
@@ -51,26 +51,26 @@ class RecordWriter:
     def __init__(
         self,
         run: str,
-        tag: str,
+        writer_id: str,
         disk: Disk,
         status: RunStatus,
         stored: Callable[[str], None],
         opened: Callable[[dict[str, Any], float], None],
     ) -> None:
         self._run = run
-        self._tag = tag
+        self._writer_id = writer_id
         self._disk = disk
         self._status = status
         self.stored = stored
         self._opened = opened
-        self._log_path = layout.logs(tag)
-        self._index_path = layout.file_index(tag)
+        self._log_path = layout.logs(writer_id)
+        self._index_path = layout.file_index(writer_id)
         self._absolute_index = os.path.join(run, self._index_path)
         self.old_versions_left = False
         self._numbers: dict[str, int] = {}
         self._metrics: dict[bytes, MetricState] = {}
         self._tracks: dict[bytes, TrackState] = {}
-        self._shards = FrameShards(run, tag, disk)
+        self._shards = FrameShards(run, writer_id, disk)
         self._files: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._touched: dict[str, MetricState | TrackState] = {}
         self._postponed: deque[Callable[[], None]] = deque(maxlen=REMEMBERED_FILES)
@@ -124,7 +124,7 @@ class RecordWriter:
         """Write metadata.json of the streams that got records since the last time."""
         while self._touched:
             folder, state = next(iter(self._touched.items()))
-            if not self._tag:
+            if not self._writer_id:
                 journal_state.save_metadata(self._disk, self._run, state, now)
             del self._touched[folder]
 
@@ -133,13 +133,13 @@ class RecordWriter:
         found: list[Stream] = []
         for is_track, states in ((False, self._metrics.values()), (True, self._tracks.values())):
             for state in states:
-                journal = os.path.join(self._run, layout.data(state.folder, self._tag))
+                journal = os.path.join(self._run, layout.data(state.folder, self._writer_id))
                 found.append(Stream(journal, is_track, state.total))
         return found
 
     def load_every_stream(self) -> None:
         """Have ``save_metadata`` write every stream: a writer that was killed had counts that it never wrote."""
-        if self._tag:
+        if self._writer_id:
             return
         for name in journal_state.names_below(self._disk, self._run, "metrics"):
             state = self._metric_state(b"" if name == layout.UNNAMED_METRIC else name.encode())
@@ -151,9 +151,9 @@ class RecordWriter:
     def _open(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
         opening = parse(record.data)
         self._status.open(opening, record.time)
-        if self._tag:
+        if self._writer_id:
             return
-        adopt_files(self._run, self._disk)
+        import_files(self._run, self._disk)
         for folder in ("logs", "metrics", "files"):
             self._disk.make_folder(os.path.join(self._run, folder))
         if opening.get("environment"):
@@ -168,14 +168,14 @@ class RecordWriter:
         batch.add(self._log_path, head + record.data[1:] + b"\n")
 
     def _next_log_number(self) -> int:
-        return journal_state.next_log_number(self._disk, self._run, self._tag)
+        return journal_state.next_log_number(self._disk, self._run, self._writer_id)
 
     def _params(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
         batch.parameters.update(parse(record.data))
 
     def _metric(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
         state = self._metric_state(record.key)
-        path = layout.data(state.folder, self._tag)
+        path = layout.data(state.folder, self._writer_id)
         number = self._next_number(batch, path, lambda: state.next_index)
         line = b'{"index":%d,"data":%s,"createdAt":"%s"}\n'
         batch.add(path, line % (number, record.data, timestamp(record.time).encode()))
@@ -184,7 +184,7 @@ class RecordWriter:
     def _metric_state(self, key: bytes) -> MetricState:
         state = self._metrics.get(key)
         if state is None:
-            state = journal_state.load_metric(self._disk, self._run, self._tag, key.decode() or None)
+            state = journal_state.load_metric(self._disk, self._run, self._writer_id, key.decode() or None)
             self._metrics[key] = state
         return state
 
@@ -193,8 +193,8 @@ class RecordWriter:
         for name, value in parse(record.data).items():
             state.document[name] = state.document.get(name) or value
         # Now, since it stands nowhere else: a writer that is killed leaves only what is on disk.
-        if self._tag:
-            journal_state.save_about(self._disk, self._run, state, self._tag)
+        if self._writer_id:
+            journal_state.save_about(self._disk, self._run, state, self._writer_id)
         else:
             journal_state.save_metadata(self._disk, self._run, state, record.time)
 
@@ -207,13 +207,13 @@ class RecordWriter:
         state = self._track_state(record.key)
         fields = parse(record.data)
         rest = b"," + record.data[1:] if fields else b"}"
-        batch.add(layout.data(state.folder, self._tag), b'{"timestamp":%r%s\n' % (record.time, rest))
+        batch.add(layout.data(state.folder, self._writer_id), b'{"timestamp":%r%s\n' % (record.time, rest))
         batch.after.append(lambda: self._count_row(state, record.time, fields))
 
     def _track_state(self, key: bytes) -> TrackState:
         state = self._tracks.get(key)
         if state is None:
-            state = journal_state.load_track(self._disk, self._run, self._tag, key.decode())
+            state = journal_state.load_track(self._disk, self._run, self._writer_id, key.decode())
             self._tracks[key] = state
         return state
 

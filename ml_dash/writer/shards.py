@@ -31,9 +31,9 @@ _END = bytes(2 * _BLOCK)
 class FrameShards:
     """Where the next frame of each topic goes."""
 
-    def __init__(self, run: str, tag: str, disk: Disk) -> None:
+    def __init__(self, run: str, writer_id: str, disk: Disk) -> None:
         self._run = run
-        self._tag = tag
+        self._writer_id = writer_id
         self._disk = disk
         self._current: dict[str, tuple[str, int]] = {}
 
@@ -52,7 +52,7 @@ class FrameShards:
         batch.add(f"{folder}/{shard}", member + bytes(job.encoded) + padding)
         line = {name: value for name, value in frame.items() if name != "frame"}  # where it lay in shared memory
         line |= {"shard": shard, "offset": offset + len(member), "size": job.size, "format": job.suffix}
-        batch.add(layout.data(folder, self._tag), to_json(line) + b"\n")
+        batch.add(layout.data(folder, self._writer_id), to_json(line) + b"\n")
         offset += len(member) + job.size + len(padding)
         if offset >= SHARD_BYTES:
             batch.add(f"{folder}/{shard}", _END)
@@ -73,7 +73,7 @@ class FrameShards:
 
     def _indexed_end(self, folder: str, shard: str) -> int:
         """Where the last frame in the index ends, or -1 if it lies in another shard."""
-        line = last_line(os.path.join(self._run, layout.data(folder, self._tag)))
+        line = last_line(os.path.join(self._run, layout.data(folder, self._writer_id)))
         try:
             frame = parse(line) if line else {}
             return frame["offset"] + frame["size"] + -frame["size"] % _BLOCK if frame["shard"] == shard else -1
@@ -85,7 +85,7 @@ class FrameShards:
         return name.startswith(prefix) and name.endswith(".tar") and name[len(prefix) : -4].isdigit()
 
     def _prefix(self) -> str:
-        return f"shard.{self._tag}-" if self._tag else "shard-"
+        return f"shard.{self._writer_id}-" if self._writer_id else "shard-"
 
     def _following(self, shard: str) -> str:
         number = int(shard[len(self._prefix()) : -4]) + 1

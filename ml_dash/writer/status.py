@@ -1,4 +1,4 @@
-"""The run's own record of itself: experiment.json, and .writers/<tag>.json for a writer that is not the first."""
+"""The run's own record of itself: experiment.json, and .writers/<writer_id>.json for a writer that is not the first."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class RunStatus:
 
     Args:
         run: absolute path of the run's directory.
-        tag: the writer's tag; only the run's first writer (an empty tag) writes the run's status.
+        writer_id: empty for the run's first writer, which alone writes the run's status.
         disk: where it goes.
         parent: process id of the training process.
     """
 
-    def __init__(self, run: str, tag: str, disk: Disk, parent: int) -> None:
+    def __init__(self, run: str, writer_id: str, disk: Disk, parent: int) -> None:
         self.ending: dict[str, Any] | None = None
-        self.path = os.path.join(run, layout.EXPERIMENT if not tag else f"{layout.WRITERS}/{tag}.json")
+        self.path = os.path.join(run, layout.EXPERIMENT if not writer_id else f"{layout.WRITERS}/{writer_id}.json")
         self._run = run
         self._experiment = os.path.join(run, layout.EXPERIMENT)
         self._lock = os.path.join(run, layout.EXPERIMENT_LOCK)
-        self._tag = tag
+        self._writer_id = writer_id
         self._disk = disk
         self._parent = parent
         self._experiment_id = ""
@@ -65,17 +65,17 @@ class RunStatus:
 
     def open(self, opening: dict[str, Any], now: float) -> None:
         """The run begins, or goes on: merge what was given with what is there, status RUNNING."""
-        if self._tag:
+        if self._writer_id:
             self._create_if_missing(opening, now)
             if not opening.get("attached"):
                 before = load_document(self._disk, self._experiment) or {}
-                self._follows = takeover.session_before(before, socket.gethostname(), self._parent)
-        self._update(lambda found: self._opened_as({} if self._tag else found, opening, now) | self._follows)
+                self._follows = takeover.killed_session(before, socket.gethostname(), self._parent)
+        self._update(lambda found: self._opened_as({} if self._writer_id else found, opening, now) | self._follows)
 
     def beat(self, now: float, facts: dict[str, Any]) -> None:
         """Say that the run is alive."""
         self._update(lambda found: found | {"heartbeat_at": timestamp(now)} | self._active(found, now) | facts)
-        self._speak_for_run()
+        self._take_over_run()
 
     def end(self, now: float, facts: dict[str, Any]) -> None:
         """The run has ended as ``ending`` says, or because the training process is gone."""
@@ -90,9 +90,9 @@ class RunStatus:
                 found | ending | {"ended_at": moment, "heartbeat_at": moment} | self._active(found, now) | facts
             )
         )
-        self._speak_for_run()
-        if not self._tag:
-            self._let_successor_speak()
+        self._take_over_run()
+        if not self._writer_id:
+            self._let_successor_take_over()
 
     def _create_if_missing(self, opening: dict[str, Any], now: float) -> None:
         if load_document(self._disk, self._experiment) is None:
@@ -125,22 +125,22 @@ class RunStatus:
             counted = parse_timestamp(found["heartbeat_at"]) - started
             self._earlier_s, self._opened = max(0.0, seconds_so_far(found) - max(0.0, counted)), started
 
-    def _speak_for_run(self) -> None:
-        """Say of the run what is said of this writer, if it goes on after a process that was killed."""
-        own = (load_document(self._disk, self.path) or {}) if self._tag else {}
+    def _take_over_run(self) -> None:
+        """Copy this writer's status into the run's, if it continues a session that was killed."""
+        own = (load_document(self._disk, self.path) or {}) if self._writer_id else {}
         if takeover.FOLLOWS in own:
             with self._locked():
-                self._write_run(takeover.spoken_for(load_document(self._disk, self._experiment) or {}, own))
+                self._write_run(takeover.take_over(load_document(self._disk, self._experiment) or {}, own))
 
-    def _let_successor_speak(self) -> None:
-        """A process that followed this one may have ended before."""
+    def _let_successor_take_over(self) -> None:
+        """Let a session that continued this one, and ended before it, have the last word on the run's status."""
         folder = os.path.join(self._run, layout.WRITERS)
         names = [name for name in self._disk.list_folder(folder) or () if name.endswith(".json")]
         if names:
             with self._locked():
                 writers = [load_document(self._disk, os.path.join(folder, name)) or {} for name in names]
                 run = load_document(self._disk, self._experiment) or {}
-                self._write_run(takeover.ended_meanwhile(run, writers))
+                self._write_run(takeover.take_over_late(run, writers))
 
     def _write_run(self, document: dict[str, Any] | None) -> None:
         if document is not None:

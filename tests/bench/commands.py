@@ -55,7 +55,7 @@ def _write(run: Path, number: int) -> None:
 
 
 def _seconds(*arguments: str) -> float:
-    command = [sys.executable, "-m", "ml_dash", *validation]
+    command = [sys.executable, "-m", "ml_dash", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)

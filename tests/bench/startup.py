@@ -21,7 +21,7 @@ experiment = Experiment("bench/startup/run", dash_root=sys.argv[1], echo=False)
 ready = time.perf_counter()
 experiment.run.start()
 started = time.perf_counter()
-heavy = [name for name in ("cv2", "pyarrow", "httpx", "rich", "click") if name in sys.modules]
+heavy = [name for name in ("cv2", "pyarrow", "httpx", "wcwidth", "click") if name in sys.modules]
 print((imported - began) * 1e3, (started - ready) * 1e3, len(heavy))
 writer = 0
 while not writer:

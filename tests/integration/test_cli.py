@@ -145,7 +145,7 @@ def test_the_help_loads_nothing_heavy(tmp_path: Path) -> None:
 import sys
 from ml_dash.cli.main import cli
 cli.main(["--help"], prog_name="ml-dash", standalone_mode=False)
-heavy = {"rich", "numpy", "pyarrow", "cv2", "pandas", "httpx", "wandb", "orjson", "ml_dash.experiment"}
+heavy = {"wcwidth", "numpy", "pyarrow", "cv2", "pandas", "httpx", "wandb", "orjson", "ml_dash.experiment"}
 print(sorted(heavy & set(sys.modules)))
 """
     assert "[]" == run_python(code, tmp_path).splitlines()[-1]
@@ -364,7 +364,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments: tuple[str, ..
         (("ls", "nowhere"), "does not exist"),
         (("ls", "runs/alice/walker/seed-0/experiment.json"), "is no folder"),
         (("ls", "runs", "--tag", "ppo", "--status", "failed"), "none of 3 runs fits"),
-        (("show", "seed-9", "-r", "runs"), "did you mean"),
+        (("show", "seed-9", "-r", "runs"), "there is 'alice/walker/seed-1'"),
         (("show", "alice/walker", "-r", "runs"), "is no run, but alice/walker/seed-0, alice/walker/seed-1 below it"),
         (("show", "seed-0"), ".dash' does not exist"),
         (("tail", "nothing", "-r", "runs"), "no run 'nothing'"),

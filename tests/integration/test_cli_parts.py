@@ -19,8 +19,9 @@ from ml_dash.cli.screen import metrics, times
 from ml_dash.cli.sections import Section, fitting
 from ml_dash.cli.table import Column, cells, clip, table
 from ml_dash.query.differences import changes, same
-from ml_dash.query.follow import BLOCK_BYTES, Follower, last_lines
+from ml_dash.query.follow import Follower
 from ml_dash.query.run import RunReader
+from ml_dash.records.values import encode
 from ml_dash.storage import scan
 
 if TYPE_CHECKING:
@@ -257,19 +258,6 @@ def test_values_are_the_same_whatever_their_kind_of_number_but_no_number_is_true
     )
 
 
-@pytest.mark.parametrize("size", [1, BLOCK_BYTES // 3, BLOCK_BYTES + 1])
-@pytest.mark.parametrize("count", [0, 1, 3, 100])
-def test_the_last_lines_are_found_however_long_they_are(tmp_path: Path, size: int, count: int) -> None:
-    lines = [letter.encode() * size for letter in "abcde"]
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(b"".join(line + b"\n" for line in lines) + b"unfinished")
-
-    found, end = last_lines(str(path), count)
-
-    assert (lines[-count:] if count else []) == found
-    assert path.stat().st_size - len(b"unfinished") == end
-
-
 def test_a_follower_takes_each_whole_line_once(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "logs.jsonl"
     path.parent.mkdir()
@@ -292,6 +280,18 @@ def test_a_follower_takes_each_whole_line_once(tmp_path: Path) -> None:
     add(b'{"n": %d}\n' % next(numbers))
 
     assert [0, 1, 2, 3] == seen
+
+
+def test_a_follower_gives_text_that_reads_like_a_number_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "logs.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(encode({"message": "NaN"}, "a line") + b"\n" + encode({"message": math.inf}, "a line") + b"\n")
+
+    last = Follower(str(tmp_path), logs=True, metrics=True).last(2)
+    added = Follower(str(tmp_path), logs=True, metrics=True).added()
+
+    assert ["NaN", math.inf] == [item.body["message"] for item in last]
+    assert ["NaN", math.inf] == [item.body["message"] for item in added]
 
 
 def test_the_last_values_are_those_of_the_newest_points_of_every_writer(tmp_path: Path) -> None:

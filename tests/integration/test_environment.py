@@ -15,8 +15,8 @@ import pytest
 
 from ml_dash import BufferConfig, Experiment
 from ml_dash.ipc import launch
-from ml_dash.query.environment import read_environment
 from ml_dash.storage.disk import Disk
+from ml_dash.storage.reading import read_environment
 from ml_dash.writer import environment as recorder_module
 from ml_dash.writer.environment import EnvironmentRecorder
 from tests.support import python_environment, run_python, wait_until

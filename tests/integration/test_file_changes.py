@@ -133,7 +133,7 @@ class TestReading:
             from ml_dash import Experiment
 
             with Experiment({PREFIX!r}, dash_root={str(root)!r}, echo=False).run as exp:
-                assert exp.tag
+                assert exp.writer_id
                 for number in range(400):
                     exp.files.save_text(f"{{number}}", to=f"{{number % 3}}.txt")
                 print("done")
@@ -231,7 +231,7 @@ class TestDownload:
             assert str(expected) == exp.files.download("models/a.txt", to=to)
             assert "1" == expected.read_text()
         assert str(tmp_path / "cwd/c.txt") == exp.files("models/a.txt", dest_path="c.txt").download()
-        assert [] == list(tmp_path.rglob("*.part"))
+        assert [] == list(tmp_path.rglob("*.tmp"))
 
     def test_a_place_in_bytes_and_one_that_is_none(self, exp, tmp_path):
         exp.files.save_text("1", to="a.txt")
@@ -524,7 +524,7 @@ class TestTwoWriters:
         first = Experiment(PREFIX, dash_root=root, echo=False)
         second = Experiment(PREFIX, dash_root=root, echo=False)
         with first.run, second.run:
-            assert second.tag
+            assert second.writer_id
             for exp, name in ((first, "1"), (second, "2")):
                 exp.files.save_text(name, to=f"{name}.txt")
                 exp.files.save_text(name, to=f"{name}.gone")

@@ -21,7 +21,7 @@ from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import to_json
 from ml_dash.writer import finish
 from ml_dash.writer.apply import Applier
-from ml_dash.writer.import_legacy import adopt_files
+from ml_dash.writer.import_legacy import import_files
 
 PREFIX = "alice/walker/run-1"
 LARGER_THAN_THE_RING = "x" * 6_000_000
@@ -113,8 +113,8 @@ class TestListOfFiles:
         ours = json.loads((files / "index.host-1-2.jsonl").read_bytes())
         theirs = {"id": "7353347710644449", "path": "/", "filename": "theirs.bin"}
         (files / ".files_metadata.json").write_text(json.dumps({"files": [ours, theirs]}))
-        adopt_files(str(files.parent), Disk())
-        adopt_files(str(files.parent), Disk())
+        import_files(str(files.parent), Disk())
+        import_files(str(files.parent), Disk())
         finish.write_files_metadata(str(files.parent), Disk())
 
         assert ["ours.bin", "theirs.bin"] == names_of(files)
@@ -123,7 +123,7 @@ class TestListOfFiles:
         add(files / "index.jsonl", "a.bin")
         finish.write_files_metadata(str(files.parent), Disk())
         (files / "index.jsonl").unlink()
-        adopt_files(str(files.parent), Disk())
+        import_files(str(files.parent), Disk())
         finish.write_files_metadata(str(files.parent), Disk())
 
         assert ["a.bin"] == names_of(files)
@@ -137,7 +137,7 @@ class TestLeftovers:
         (tmp_path / "big.bin").write_bytes(b"big")
         monkeypatch.setattr(socket, "gethostname", lambda: host)
         first, second = opened(), opened()
-        assert second.tag.startswith("main-")
+        assert second.writer_id.startswith("main-")
         assert first.flush()
         assert second.flush()
         writer = second.health()["writer_pid"]

@@ -1,4 +1,4 @@
-"""A batch's undo note fits into its room, whatever the journals are called."""
+"""A batch's undo log fits into its room, whatever the journals are called."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ml_dash.writer.batch import Batch, decode_undo, encode_undo
 
 
 @pytest.mark.parametrize("letter", ["a", '"', "é", "🤖"])
-def test_a_batch_is_full_before_its_undo_note_has_no_room(letter):
+def test_a_batch_is_full_before_its_undo_log_has_no_room(letter):
     """JSON writes a quotation mark as two bytes."""
     batch = Batch()
     while not batch.full:
         batch.add(f"metrics/{letter * 60}{len(batch.lines)}/data.jsonl", b"{}\n")
-    note = encode_undo(dict.fromkeys(batch.lines, 10**15))
+    undo_log = encode_undo(dict.fromkeys(batch.lines, 10**15))
 
-    assert len(note) <= UNDO_SIZE
-    assert dict.fromkeys(batch.lines, 10**15) == decode_undo(note)
+    assert len(undo_log) <= UNDO_SIZE
+    assert dict.fromkeys(batch.lines, 10**15) == decode_undo(undo_log)
 
 
-def test_a_note_that_is_too_long_overwrites_nothing():
+def test_an_undo_log_that_is_too_long_overwrites_nothing():
     memory = mmap.mmap(-1, FRAMES_OFFSET)
     control = Control(memory)
     control.write_undo(b"[]", 0)

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ml_dash.query import file_catalog
-from ml_dash.query.file_catalog import Catalog, catalog_of
-from ml_dash.query.file_lookup import Listed, full_name
+from ml_dash.query import file_lookup
+from ml_dash.query.file_lookup import IndexLookup, ListLookup, lookup_of
 from ml_dash.storage import file_index, reading
+from ml_dash.storage.file_index import full_name
 
 
 def entry(number, name="a", **more):
@@ -67,7 +67,7 @@ def test_an_id_of_the_time_alone_is_compared_by_its_time(tmp_path):
             assert [newest] == [line["id"] for line in file_index.merge([[dict(e) for e in shard] for shard in order])]
         for place, shard in enumerate(shards):
             write(tmp_path / "files" / ("index.jsonl" if not place else f"index.w{place}.jsonl"), *shard)
-        looked = Catalog(str(tmp_path)).look()
+        looked = IndexLookup(str(tmp_path)).refresh()
         assert [newest] == [line["id"] for line in looked.by_path("a")]
 
 
@@ -145,22 +145,22 @@ def append(run, *found, tag="", ending=b"\n"):
         (run / f".writers/{tag}.json").write_text("{}")
 
 
-def everything(look, names):
+def everything(snapshot, names):
     """Whatever can be asked of some names, in a form that compares."""
-    by_path = {name: look.by_path(name) for name in names}
+    by_path = {name: snapshot.by_path(name) for name in names}
     ids = sorted(str(number) for number in range(1, 60))
-    bare = {(name, folder): look.by_name(name, folder) for name in "ab" for folder in ("", "x")}
-    near = {folder: sorted(look.names_below(folder, 1000)) for folder in ("", "x", "none")}
+    bare = {(name, folder): snapshot.by_name(name, folder) for name in "ab" for folder in ("", "x")}
+    near = {folder: sorted(snapshot.paths_below(folder, 1000)) for folder in ("", "x", "none")}
     order = {key: sorted(found, key=lambda line: line["id"]) for key, found in bare.items()}
-    return by_path, [look.by_id(number) for number in ids], order, near
+    return by_path, [snapshot.by_id(number) for number in ids], order, near
 
 
-class TestCatalog:
+class TestIndexLookup:
     @pytest.mark.parametrize("seed", range(8))
     def test_it_tells_what_the_whole_index_tells(self, run, seed):
         """Entries, changes and deletions of several writers, clocks that go back, journals that are cut and removed."""
         rng = random.Random(seed)
-        catalog, ids = Catalog(str(run)), iter(range(1, 60))
+        lookup, ids = IndexLookup(str(run)), iter(range(1, 60))
         names = ["a", "b", "x/a", "x/b", "x/y/a", "xx/a"]
         for _ in range(50):
             tag = rng.choice(["", "", "w1", "w2"])
@@ -184,8 +184,8 @@ class TestCatalog:
                 os.truncate(path, path.read_bytes().rfind(b"\n", 0, path.stat().st_size // 2) + 1)
             elif path.exists() and rng.random() < 0.2:
                 path.unlink()
-            expected = Listed(reading.read_files(str(run)))
-            assert everything(expected, names) == everything(catalog.look(), names), what
+            expected = ListLookup(reading.read_files(str(run)))
+            assert everything(expected, names) == everything(lookup.refresh(), names), what
 
     def test_only_what_was_added_is_read(self, run, monkeypatch):
         read = []
@@ -196,74 +196,74 @@ class TestCatalog:
             return values_of(block)
 
         append(run, *(entry(number, str(number)) for number in range(1, 2001)))
-        catalog = Catalog(str(run))
-        catalog.look()
+        lookup = IndexLookup(str(run))
+        lookup.refresh()
         monkeypatch.setattr(file_index, "values_of", counted)
         append(run, entry(3000, "new"), {"id": "3000", "deletedAt": "2026-01-01T00:00:01Z"})
-        look = catalog.look()
+        snapshot = lookup.refresh()
         assert [2] == read
-        assert [] == look.by_path("new")
+        assert [] == snapshot.by_path("new")
         assert [1, 1] == read[1:], "the line of the file and that of its deletion"
-        catalog.look()
-        assert ([], []) == (look.by_path("none"), look.by_name("none", ""))
+        lookup.refresh()
+        assert ([], []) == (snapshot.by_path("none"), snapshot.by_name("none", ""))
         assert 3 == len(read)
 
     def test_a_journal_that_was_rewritten_is_read_anew(self, run):
-        catalog = Catalog(str(run))
+        lookup = IndexLookup(str(run))
         append(run, entry(1, "a"), entry(2, "b"))
-        assert "1" == catalog.look().by_path("a")[0]["id"]
+        assert "1" == lookup.refresh().by_path("a")[0]["id"]
         os.truncate(run / "files/index.jsonl", 0)
         append(run, entry(5, "b"), entry(6, "a"), entry(7, "c"))
-        look = catalog.look()
+        snapshot = lookup.refresh()
 
-        assert ["6", "5", "7"] == [look.by_path(name)[0]["id"] for name in "abc"]
+        assert ["6", "5", "7"] == [snapshot.by_path(name)[0]["id"] for name in "abc"]
         (run / "files/index.jsonl").unlink()
-        assert [] == catalog.look().by_path("a")
+        assert [] == lookup.refresh().by_path("a")
         (run / "files").rename(run / "gone")
-        assert [] == catalog.look().by_path("a")
+        assert [] == lookup.refresh().by_path("a")
 
-    def test_what_is_rewritten_between_the_look_and_the_question(self, run):
+    def test_an_index_that_is_rewritten_after_the_refresh_is_read_anew(self, run):
         append(run, entry(1, "a"), entry(2, "b"))
-        look = Catalog(str(run)).look()
+        snapshot = IndexLookup(str(run)).refresh()
         replaced = run / "files/other"
         replaced.write_text(json.dumps(entry(2, "b")) + "\n" + json.dumps(entry(1, "a")) + "\n")
         replaced.replace(run / "files/index.jsonl")
 
-        assert (["1"], ["2"]) == tuple([line["id"] for line in look.by_path(name)] for name in "ab")
+        assert (["1"], ["2"]) == tuple([line["id"] for line in snapshot.by_path(name)] for name in "ab")
 
     @pytest.mark.parametrize(
         "odd", [entry("x-1", "o"), entry(9, "o", path="x/"), entry(9, "p/o"), {"id": "x", "tags": []}]
     )
     def test_a_record_of_another_program_is_found_as_in_the_list(self, run, odd):
         append(run, entry(1, "a"), odd)
-        look = Catalog(str(run)).look()
+        snapshot = IndexLookup(str(run)).refresh()
 
         for line in reading.read_files(str(run)):
-            assert [line] == look.by_path(full_name(line)) == look.by_id(line["id"])
+            assert [line] == snapshot.by_path(full_name(line)) == snapshot.by_id(line["id"])
 
     def test_what_is_given_out_can_be_changed(self, run):
         append(run, entry(1, "a", metadata={"k": [1]}), {"id": "1", "tags": ["x"], "updatedAt": "2026-01-01T00:00:01Z"})
-        look = Catalog(str(run)).look()
-        found = look.by_path("a")[0]
+        snapshot = IndexLookup(str(run)).refresh()
+        found = snapshot.by_path("a")[0]
         found["metadata"]["k"].append(2)
         found["tags"].append("y")
 
-        assert ({"k": [1]}, ["x"]) == tuple(look.by_path("a")[0][key] for key in ("metadata", "tags"))
+        assert ({"k": [1]}, ["x"]) == tuple(snapshot.by_path("a")[0][key] for key in ("metadata", "tags"))
 
     def test_all_folders_of_a_run_share_one_and_a_forked_child_has_its_own(self, run, monkeypatch):
         source = type("Source", (SimpleNamespace,), {"__hash__": object.__hash__})(folder=str(run))
-        shared = catalog_of(source)
-        assert shared is catalog_of(source)
-        monkeypatch.setattr(file_catalog.os, "getpid", lambda: -1)
-        assert shared is not catalog_of(source)
+        shared = lookup_of(source)
+        assert shared is lookup_of(source)
+        monkeypatch.setattr(file_lookup.os, "getpid", lambda: -1)
+        assert shared is not lookup_of(source)
 
     def test_threads_that_look_while_a_journal_grows(self, run):
         append(run, entry(1, "0"))
-        catalog, wrong, done = Catalog(str(run)), [], threading.Event()
+        lookup, wrong, done = IndexLookup(str(run)), [], threading.Event()
 
         def look():
             while not done.is_set():
-                found = catalog.look().by_path("0")
+                found = lookup.refresh().by_path("0")
                 if [line["filename"] for line in found] != ["0"]:
                     wrong.append(found)
 
@@ -277,4 +277,4 @@ class TestCatalog:
             thread.join()
 
         assert [] == wrong
-        assert ["399"] == [line["id"] for line in catalog.look().by_path("0")]
+        assert ["399"] == [line["id"] for line in lookup.refresh().by_path("0")]

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_dash.storage.disk import Disk
-from ml_dash.storage.journal import MAX_OPEN, Journals, cut_unfinished_line, last_line, read_lines, whole_length
+from ml_dash.storage.journal import (
+    MAX_OPEN,
+    TAIL_BLOCK,
+    Journals,
+    cut_unfinished_line,
+    last_line,
+    last_lines,
+    read_lines,
+    whole_length,
+)
 
 LONG = b"x" * 200_000  # longer than the blocks that are read from the end
 
@@ -144,3 +153,16 @@ def test_cutting_keeps_every_whole_line(tmp_path_factory, lines, cut):
     assert content.startswith(whole)
     assert b"\n" not in content[len(whole) :]
     assert whole == b"".join(line + b"\n" for line in read_lines(path))
+
+
+@pytest.mark.parametrize("size", [1, TAIL_BLOCK // 3, TAIL_BLOCK + 1])
+@pytest.mark.parametrize("count", [0, 1, 3, 100])
+def test_the_last_lines_are_found_however_long_they_are(tmp_path, size, count):
+    lines = [letter.encode() * size for letter in "abcde"]
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"".join(line + b"\n" for line in lines) + b"unfinished")
+
+    found, end = last_lines(str(path), count)
+
+    assert (lines[-count:] if count else []) == found
+    assert path.stat().st_size - len(b"unfinished") == end

@@ -26,7 +26,7 @@ class Ring:
         self.bells = 0
         self.ways_out = []
         self.waits = []
-        self.producer = Producer(self.slab, self.control, self.ring_bell, self.may_wait, self.way_out)
+        self.producer = Producer(self.slab, self.control, self.ring_bell, self.may_wait, self.on_overflow)
         self.consumer = Consumer(memoryview(self.slab.memory), self.control)
         self.patient = patient
 
@@ -37,7 +37,7 @@ class Ring:
         self.waits.append(waited)
         return self.patient
 
-    def way_out(self, why, kind, key, data, when, started_ns):
+    def on_overflow(self, why, kind, key, data, when, started_ns):
         self.ways_out.append((why, kind, key, data))
         return 0
 
@@ -83,7 +83,7 @@ class TestPush:
 
         assert list(range(100)) == [record.sequence for record in ring.read()]
 
-    def test_a_payload_of_the_largest_size_fits_and_one_byte_more_goes_the_way_out(self, ring):
+    def test_a_payload_of_the_largest_size_fits_and_one_byte_more_goes_to_the_overflow_handler(self, ring):
         largest = bytes(MAX_PAYLOAD - 1)
 
         assert 0 < ring.push(largest)
@@ -133,7 +133,7 @@ class TestPush:
 
         assert 0 == ring.bells
 
-    def test_after_close_a_push_goes_the_way_out(self, ring):
+    def test_after_close_a_push_goes_to_the_overflow_handler(self, ring):
         ring.push(b"before")
         ring.producer.close()
         ring.producer.close()

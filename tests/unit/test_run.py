@@ -567,7 +567,7 @@ class TestEnvironment:
             "import ml_dash.run\n"
             "os.environ['ML_DASH_USER'] = 'late'\n"
             "print(ml_dash.run.RUN.user)\n"
-            "print([m for m in ('numpy', 'cv2', 'pyarrow', 'httpx', 'rich') if m in sys.modules])\n"
+            "print([m for m in ('numpy', 'cv2', 'pyarrow', 'httpx', 'wcwidth') if m in sys.modules])\n"
         )
 
         assert ["late", "[]"] == run_python("-c", code, cwd=tmp_path)

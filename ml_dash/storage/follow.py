@@ -1,0 +1,76 @@
+"""Read a journal as it grows: each look takes the whole lines that were added since the one before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+BLOCK_BYTES = 1 << 20
+"""How much of a journal is read at once."""
+
+TAIL_BYTES = 512
+"""Bytes before the offset that are compared before reading on: a writer that took over may have cut a batch that was
+not committed and written it again."""
+
+FileState = tuple[int, int, int, int]
+"""Device, inode, size and time of the last change (ns) of a file."""
+
+
+def file_state(target: str | int) -> FileState:
+    """Return what tells whether a file or folder, by path or descriptor, is the same one and unchanged."""
+    status = os.stat(target)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@dataclass(slots=True)
+class Position:
+    """How far a journal was read.
+
+    Attributes:
+        offset: where the first line begins that was not read.
+        state: the file at the last look; zeros before the first one.
+        tail: up to ``TAIL_BYTES`` bytes before the offset; empty if they are not known.
+    """
+
+    offset: int = 0
+    state: FileState = (0, 0, 0, 0)
+    tail: bytes = b""
+
+    def is_current(self, target: str | int) -> bool:
+        """Whether a file, by path or descriptor, has not changed since the last look."""
+        return file_state(target) == self.state
+
+    def is_in(self, file: BinaryIO) -> bool:
+        """Whether a file still begins with what was read; False if it was cut, rewritten or replaced by another."""
+        state = file_state(file.fileno())
+        if state[2] < self.offset or (any(self.state) and state[:2] != self.state[:2]):
+            return False
+        if not self.offset:
+            return True
+        # An offset that was stored without its tail is at the end of a line, unless that batch was undone.
+        expected = self.tail or b"\n"
+        file.seek(self.offset - len(expected))
+        return file.read(len(expected)) == expected
+
+    def read(self, file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
+        """Yield the whole lines after the offset in blocks, and move the offset; a line without newline is left.
+
+        Args:
+            file: the journal, in which the position is (see ``is_in``).
+            block_bytes: how much is read at once. A block is longer only if it is a single line.
+
+        Yields:
+            Where a block begins, and its lines without the last newline. A caller may stop after any block.
+        """
+        self.state = file_state(file.fileno())
+        file.seek(self.offset)
+        rest = b""
+        while block := file.read(block_bytes):
+            whole, newline, rest = (rest + block).rpartition(b"\n")
+            if newline:
+                start = self.offset
+                self.offset += len(whole) + 1
+                self.tail = (self.tail + whole[-TAIL_BYTES:] + newline)[-TAIL_BYTES:]
+                yield start, whole
