@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query import download
-from ml_dash.query.file_about import check_about
+from ml_dash.query.file_about import ABOUT, check_about
 from ml_dash.query.source import Source
 from ml_dash.storage import reading
 from ml_dash.storage.file_index import full_name, is_below
@@ -24,7 +24,6 @@ Which = str | Mapping[str, Any] | None
 """How a file is named in a call: its path below the folder, its name, its id, or its record; None for the folder's own
 path or the option ``file_id``."""
 
-ABOUT = ("description", "tags", "bindrs", "metadata")
 OPTIONS = (*ABOUT, "prefix", "file_id", "dest_path", "file_path")
 READ_ATTEMPTS = 10
 """How often a file is looked for again when it was replaced by a later save just while it was read: another process

@@ -16,8 +16,9 @@ import pytest
 
 from ml_dash import Experiment
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingExtraError, MissingFileError, StorageError
+from ml_dash.query.file_about import ABOUT
 from ml_dash.storage import disk
-from ml_dash.streams.saving import MAX_FILE_BYTES
+from ml_dash.streams.file_formats import MAX_FILE_BYTES
 from tests.support import wait_until
 
 PREFIX = "alice/walker/run-1"
@@ -497,3 +498,31 @@ class TestRefused:
         with pytest.raises(InvalidTypeError):
             call(exp.files)
         assert [] == exp.files.list()
+
+    @pytest.mark.parametrize(
+        ("call", "keyword", "closest"),
+        [
+            ("save", "tag", "tags"),
+            ("save_blob", "Description", "description"),
+            ("save_text", "meta_data", "metadata"),
+            ("save_json", "bindr", "bindrs"),
+            ("save_pkl", "tag", "tags"),
+            ("save_torch", "tag", "tags"),
+            ("save_image", "qualty", "quality"),
+            ("save_video", "fsp", "fps"),
+            ("upload", "descripton", "description"),
+        ],
+    )
+    def test_a_keyword_that_is_not_known_is_answered_with_the_closest(self, exp, call, keyword, closest):
+        content = np.zeros((4, 4), np.uint8)
+        with pytest.raises(InvalidTypeError) as caught:
+            getattr(exp.files, call)(content, to="a.png", **{keyword: 3})
+
+        assert f"{call}() has no keyword {keyword!r}; did you mean {closest!r}?" == str(caught.value)
+        assert [] == exp.files.list()
+
+    @pytest.mark.parametrize("call", ["save", "save_fig", "save_image", "save_video", "upload", "update"])
+    def test_help_names_every_detail(self, exp, call):
+        text = getattr(exp.files, call).__doc__
+
+        assert [] == [name for name in ABOUT if f"``{name}``" not in text]

@@ -22,7 +22,6 @@ from ml_dash.errors import (
 from ml_dash.query import frame_export
 from ml_dash.query.frames import FrameReader
 from ml_dash.storage import reading
-from ml_dash.streams.video import save_video
 from tests.support import python_environment, run_python, wait_until
 
 av = pytest.importorskip("av")
@@ -70,7 +69,7 @@ def leftovers(run):
 )
 def test_a_video_is_one_of_the_runs_files(exp, run, to, content_type):
     frames = [gray(value) for value in range(0, 200, 20)]
-    record = save_video(exp.files("videos"), frames, to=to, fps=10, tags=["eval"], description="ten grays")
+    record = exp.files("videos").save_video(frames, to=to, fps=10, tags=["eval"], description="ten grays")
     (entry,) = exp.files("videos").list()
     rate, values = shown(stored(run, record))
 
@@ -85,7 +84,7 @@ def test_a_video_is_one_of_the_runs_files(exp, run, to, content_type):
 def test_a_stack_a_list_and_a_generator_are_the_same_video(exp, run):
     stack = np.random.default_rng(0).random((8, 32, 32, 3), np.float32)
     records = [
-        save_video(exp.files("v"), frames, to=f"{number}.mp4")
+        exp.files("v").save_video(frames, to=f"{number}.mp4")
         for number, frames in enumerate([stack, list(stack), tuple(stack), iter(stack), (f for f in stack)])
     ]
     exp.flush()
@@ -107,7 +106,7 @@ def test_a_generator_that_fails_stores_nothing_and_its_error_is_the_callers(exp,
         raise error
 
     with pytest.raises(type(error)) as caught:
-        save_video(exp.files("v"), frames(), to="clip.mp4")
+        exp.files("v").save_video(frames(), to="clip.mp4")
 
     assert error is caught.value
     assert [] == exp.files("v").list()
@@ -130,7 +129,7 @@ def test_a_wrong_call_stores_nothing(exp, run):
         (7, {"to": "a.mp4"}, InvalidTypeError, "not int"),
     ):
         with pytest.raises(error) as caught:
-            save_video(exp.files("v"), given, **options)
+            exp.files("v").save_video(given, **options)
         assert text in str(caught.value)
 
     assert [] == exp.files.list()
@@ -141,7 +140,7 @@ def test_a_closed_run_takes_no_video_and_asks_for_no_frame(exp):
     folder, frames = exp.files("v"), iter([gray(1)])
     exp.run.complete()
     with pytest.raises(ExperimentError, match="closed"):
-        save_video(folder, frames, to="clip.mp4")
+        folder.save_video(frames, to="clip.mp4")
 
     assert 1 == len(list(frames))
 
@@ -149,13 +148,13 @@ def test_a_closed_run_takes_no_video_and_asks_for_no_frame(exp):
 def test_a_disk_that_refuses_is_counted_and_not_raised(exp, run, capsys):
     (run / "files").mkdir(exist_ok=True)
     (run / "files/.staging").write_text("in the way")
-    record = save_video(exp.files("v"), [gray(1)], to="clip.mp4")
+    record = exp.files("v").save_video([gray(1)], to="clip.mp4")
     (run / "files/.staging").unlink()
 
     assert "refused" == record["status"]
     assert 1 == exp.health()["records_refused"]
     assert "the video 'clip.mp4' was not saved" in capsys.readouterr().err
-    assert "queued" == save_video(exp.files("v"), [gray(1)], to="clip.mp4")["status"]
+    assert "queued" == exp.files("v").save_video([gray(1)], to="clip.mp4")["status"]
 
 
 def test_a_full_disk_is_counted_and_leaves_nothing(tmp_path, run):
@@ -163,13 +162,12 @@ def test_a_full_disk_is_counted_and_leaves_nothing(tmp_path, run):
     code = f"""
 import resource, numpy as np
 from ml_dash import Experiment
-from ml_dash.streams.video import save_video
 noise = np.random.default_rng(0).integers(0, 255, (40, 256, 256, 3), np.uint8)
 with Experiment({PREFIX!r}, dash_root={str(tmp_path / "runs")!r}, echo=False).run as exp:
     exp.flush()
     for kind in ("mp4", "webm", "gif"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-        record = save_video(exp.files("v"), noise, to=f"clip.{{kind}}")
+        record = exp.files("v").save_video(noise, to=f"clip.{{kind}}")
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         print(record["status"], exp.health()["records_refused"])
     print(len(exp.files.list()))
@@ -182,13 +180,12 @@ def test_a_forked_child_saves_a_video_of_its_own(tmp_path, run):
     code = f"""
 import os, numpy as np
 from ml_dash import Experiment
-from ml_dash.streams.video import save_video
 with Experiment({PREFIX!r}, dash_root={str(tmp_path / "runs")!r}, echo=False).run as exp:
     frames = np.zeros((5, 32, 32), np.uint8)
-    save_video(exp.files("v"), frames, to="parent.mp4")
+    exp.files("v").save_video(frames, to="parent.mp4")
     child = os.fork()
     if child == 0:
-        save_video(exp.files("v"), frames, to="child.mp4")
+        exp.files("v").save_video(frames, to="child.mp4")
         exp.run.complete()
         os._exit(0)
     assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -201,13 +198,12 @@ def test_a_killed_process_has_the_video_that_it_saved_and_no_half_of_another(tmp
     code = f"""
 import os, signal, numpy as np
 from ml_dash import Experiment
-from ml_dash.streams.video import save_video
 exp = Experiment({PREFIX!r}, dash_root={str(tmp_path / "runs")!r}, echo=False).run.start()
-save_video(exp.files("v"), np.zeros((5, 32, 32), np.uint8), to="whole.webm")
+exp.files("v").save_video(np.zeros((5, 32, 32), np.uint8), to="whole.webm")
 def frames():
     yield from np.zeros((200, 32, 32), np.uint8)
     os.kill(os.getpid(), signal.SIGKILL)
-save_video(exp.files("v"), frames(), to="half.webm")
+exp.files("v").save_video(frames(), to="half.webm")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=python_environment(), timeout=60)
     wait_until(lambda: reading.read_experiment(str(run)).get("status") == "FAILED")
