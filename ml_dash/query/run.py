@@ -214,7 +214,7 @@ def _not_found_text(text: str, root: str, prefixes: list[str]) -> str:
         return f"no runs below {root!r}, so there is no run {text!r}; name another folder of runs, or the run's folder"
     below = [prefix for prefix in prefixes if prefix.startswith(f"{text.strip('/')}/")]
     if below:
-        return f"{text!r} is no run, but {_listed(below)} below it"
+        return f"{text!r} is no run, but {_listed([*map(repr, below)])} below it"
     return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, near_prefixes(text, prefixes)))}"
 
 

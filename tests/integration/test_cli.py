@@ -365,7 +365,10 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments: tuple[str, ..
         (("ls", "runs/alice/walker/seed-0/experiment.json"), "is no folder"),
         (("ls", "runs", "--tag", "ppo", "--status", "failed"), "none of 3 runs fits"),
         (("show", "seed-9", "-r", "runs"), "there is 'alice/walker/seed-1'"),
-        (("show", "alice/walker", "-r", "runs"), "is no run, but alice/walker/seed-0, alice/walker/seed-1 below it"),
+        (
+            ("show", "alice/walker", "-r", "runs"),
+            "is no run, but 'alice/walker/seed-0', 'alice/walker/seed-1' below it",
+        ),
         (("show", "seed-0"), ".dash' does not exist"),
         (("tail", "nothing", "-r", "runs"), "no run 'nothing'"),
         (("diff", "seed-0", "nothing", "-r", "runs"), "no run 'nothing'"),

@@ -94,7 +94,7 @@ print(json.dumps([run.status, run.is_live, [p["data"]["step"] for p in run.metri
             ml_dash.open_run("alice/walker/seed1", dash_root=tree)
         with pytest.raises(MissingFileError, match="'bob/reacher/only/again'"):
             ml_dash.open_run("bob/reacher", dash_root=tree)
-        with pytest.raises(MissingFileError, match="none at all"):
+        with pytest.raises(MissingFileError, match="no runs below"):
             ml_dash.open_run("a/b", dash_root=tree / "bob/reacher/only/metrics")
         with pytest.raises(InvalidTypeError, match="no path"):
             ml_dash.open_run(3)
