@@ -58,7 +58,8 @@ def open_channel(
     folder = os.path.join(opening.root, *opening.prefix.split("/"))
     _fill_standard_descriptors()
     _make_writable(folder)
-    lock_fd = -1 if always_shard else _take_lock(folder)
+    # The writer process inherits the descriptor, so that the run is locked until both are gone.
+    lock_fd = -1 if always_shard else locks.acquire(os.path.join(folder, layout.RUN_LOCK), LOCK_PATIENCE_S)
     writer_id = "" if lock_fd >= 0 else _new_writer_id()
     try:
         channel = Channel(folder, writer_id, config, lock_fd, warn)
@@ -141,25 +142,6 @@ def _make_writable(folder: str) -> None:
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(13, "the run's folder cannot be written to; check dash_root and its rights", folder)
-
-
-def _take_lock(folder: str) -> int:
-    """The descriptor of the locked file, or -1 if somebody else writes this run or locks cannot be trusted here.
-
-    The lock belongs to the open file, which the writer process inherits: it is held until both are gone.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return -1
-    fd = -1
-    with contextlib.suppress(OSError):
-        fd = os.open(os.path.join(folder, layout.RUN_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        locks.take(fd, fcntl.LOCK_EX, LOCK_PATIENCE_S)
-        return fd
-    if fd >= 0:
-        os.close(fd)
-    return -1
 
 
 def _new_writer_id() -> str:

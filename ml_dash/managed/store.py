@@ -24,9 +24,6 @@ LOCK = ".manager.lock"
 OPEN = ".manager.open"
 ASKING = ".manager.open.lock"
 
-LOCK_S = 5.0
-"""How long a write waits for another process of the same run: its write takes a few milliseconds."""
-
 ORPHAN_S = 10.0
 """How long ``load`` waits for the writer of a killed process to write out what was handed to it: it has no frames of
 ours to encode, so that a few milliseconds are usual."""
@@ -145,7 +142,7 @@ class RunFiles:
 
     def is_being_written(self) -> bool:
         """Whether a process has the run open, or its writer still works for one that is gone."""
-        return _is_locked(os.path.join(self.folder, layout.RUN_LOCK))
+        return locks.is_locked(os.path.join(self.folder, layout.RUN_LOCK))
 
     def hold(self) -> None:
         """Show that this process has the run open, until ``let_go`` or its end. Several may."""
@@ -165,8 +162,11 @@ class RunFiles:
         path = os.path.join(self.folder, OPEN)
         if not os.path.exists(path):
             return False
-        with _in_turn(os.path.join(self.folder, ASKING)):
-            return _is_locked(path, exclusive=True)
+        with contextlib.ExitStack() as turn:
+            # One process at a time: to ask takes the lock, and two that ask would take each other for one that holds it.
+            with contextlib.suppress(ImportError, OSError):
+                turn.enter_context(locks.holding(os.path.join(self.folder, ASKING), ASKING_S))
+            return locks.is_locked(path, shared=True)
 
     def _read_metrics(self) -> tuple[dict[str, Any], dict[str, int]]:
         path = os.path.join(self.folder, layout.METRICS_TOML)
@@ -184,19 +184,17 @@ class RunFiles:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(os.path.join(self.folder, LOCK), timeout=LOCK_S)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise StorageError(11, f"another process holds the run's lock for more than {LOCK_S:g} s", LOCK) from None
-        except (OSError, NotImplementedError):  # no locks here, or no room for one: nearly always we are alone
-            self._disk.owner = ""
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                has_lock = stack.enter_context(locks.document_lock(os.path.join(self.folder, LOCK)))
+            except TimeoutError:
+                reason = f"another process holds the run's lock for more than {locks.DOCUMENT_LOCK_S:g} s"
+                raise StorageError(11, reason, LOCK) from None
+            except OSError:  # no room for a lock: nearly always we are alone
+                has_lock = False
+            if not has_lock:
+                self._disk.owner = ""
             yield
-        finally:
-            lock.release()
 
 
 def _parsed(path: str) -> tuple[dict[str, Any], str]:
@@ -209,42 +207,6 @@ def _parsed(path: str) -> tuple[dict[str, Any], str]:
         raise StorageError(error.errno, f"{name} cannot be read: {error.strerror}", path) from error
     except ValueError as error:
         raise StorageError(22, f"{name} is damaged: {error}; restore it, or move the run away", path) from error
-
-
-def _is_locked(path: str, *, exclusive: bool = False) -> bool:
-    """Whether a process holds the lock that belongs to a file; with ``exclusive`` also one that it shares."""
-    try:
-        import fcntl
-
-        with open(path, "rb") as file:
-            fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            locks.release(file.fileno())
-    except BlockingIOError:
-        return True
-    except (ImportError, OSError):
-        return False
-    return False
-
-
-@contextlib.contextmanager
-def _in_turn(path: str) -> Iterator[None]:
-    """Let one process at a time ask: who asks takes the lock, and two would take each other for one that holds it.
-
-    Who cannot have a turn asks all the same.
-    """
-    fd = -1
-    try:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fd = locks.open_lock(path)
-            locks.take(fd, fcntl.LOCK_EX, ASKING_S)
-        yield
-    finally:
-        if fd >= 0:
-            with contextlib.suppress(ImportError, OSError):
-                locks.release(fd)
-            os.close(fd)
 
 
 def _is_live_elsewhere(document: Mapping[str, Any]) -> bool:

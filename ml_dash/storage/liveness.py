@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ml_dash.storage import layout
+from ml_dash.storage import layout, locks
 from ml_dash.storage.documents import read_raw_document, to_datetime, to_seconds
 
 HEARTBEAT_LIMIT_S = 60.0
@@ -49,38 +49,7 @@ def writer_of(folder: str) -> str:
     beating = _beating(folder)
     if beating:
         return beating
-    with contextlib.suppress(FileNotFoundError, PermissionError), run_lock(folder, make=False) as is_ours:
-        return "" if is_ours else "its lock is held"
-    return ""
-
-
-@contextlib.contextmanager
-def run_lock(folder: str, *, make: bool = True) -> Iterator[bool]:
-    """Hold a run's lock, if nobody else does; yields whether it is ours.
-
-    Args:
-        folder: the run's.
-        make: whether to make the file if it is missing, as in a run of a client that has none.
-
-    Raises:
-        OSError: the file cannot be opened, or (``make=False``) is missing.
-    """
-    import fcntl
-
-    # To look at a lock, reading must do: a run may lie where nothing can be written.
-    flags = os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if make else os.O_RDONLY)
-    fd = os.open(os.path.join(folder, layout.RUN_LOCK), flags, 0o644)
-    try:
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_EX if make else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            is_ours = True
-        except BlockingIOError:
-            is_ours = False
-        except OSError:  # a file system without locks: the heartbeat is all that there is to go by
-            is_ours = True
-        yield is_ours
-    finally:
-        os.close(fd)
+    return "its lock is held" if locks.is_locked(os.path.join(folder, layout.RUN_LOCK)) else ""
 
 
 def other_writers(folder: str) -> Iterator[tuple[str, dict[str, Any] | None]]:

@@ -1,16 +1,135 @@
-"""Locks of open files, for whoever waits for one a moment. On a system without ``fcntl`` every call raises ImportError."""
+"""Locks of files. They belong to the open file: a child process that has it open as well holds them too."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-LOCK_NAP_S = 0.001
-"""The pause between two tries: a lock that is only looked at is free again within microseconds."""
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+RETRY_S = 0.001
+"""Pause between two tries: a lock that is only tested is free again within microseconds."""
+
+DOCUMENT_LOCK_S = 5.0
+"""How long ``document_lock`` waits for another process, whose write takes a few milliseconds."""
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+"""Errors of a file system without locks."""
+
+
+def acquire(path: str, patience: float) -> int:
+    """Take the exclusive lock of a file, made if it is missing; it is held until every copy of the descriptor is closed.
+
+    Args:
+        path: the file.
+        patience: seconds until the last try.
+
+    Returns:
+        The descriptor; -1 if another process holds the lock, or there is none to be had.
+    """
+    fd = -1
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        # Never read-only: a process that may not write the lock file may not write the files that it protects either.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        take(fd, fcntl.LOCK_EX, patience)
+        return fd
+    if fd >= 0:
+        os.close(fd)
+    return -1
+
+
+@contextlib.contextmanager
+def holding(path: str, patience: float = 0.0) -> Iterator[bool]:
+    """Hold the exclusive lock of a file, made if it is missing, for the block.
+
+    Yields:
+        False if another process holds it for longer than ``patience`` seconds. True on a file system without locks.
+
+    Raises:
+        OSError: the file cannot be opened.
+        ImportError: the system has no ``fcntl``.
+    """
+    import fcntl
+
+    fd = open_lock(path)
+    try:
+        try:
+            take(fd, fcntl.LOCK_EX, patience)
+            is_held = True
+        except BlockingIOError:
+            is_held = False
+        except OSError:  # a file system without locks
+            is_held = True
+        yield is_held
+    finally:
+        with contextlib.suppress(OSError):
+            release(fd)
+        os.close(fd)
+
+
+def is_locked(path: str, *, shared: bool = False) -> bool:
+    """Whether a process holds the exclusive lock of a file, or with ``shared`` a shared one.
+
+    False if the file is missing, cannot be read, or lies on a file system without locks.
+    """
+    try:
+        import fcntl
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, (fcntl.LOCK_EX if shared else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            release(file.fileno())
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def document_lock(path: str) -> Iterator[bool]:
+    """Hold the lock of a shared document for the block.
+
+    Yields:
+        Whether it is held. False where the file system has no locks: nearly always no other process writes at that
+        moment, and not to write at all would be worse.
+
+    Raises:
+        TimeoutError: another process held it for longer than ``DOCUMENT_LOCK_S``.
+        OSError: as the system says.
+    """
+    from filelock import Timeout
+
+    lock = _native_lock(path)
+    try:
+        has_lock = True
+        try:
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                _check_support(path)
+                lock.acquire()
+        except Timeout:
+            raise TimeoutError(f"another process holds {path} for more than {DOCUMENT_LOCK_S:g} s") from None
+        except NotImplementedError:
+            has_lock = False
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            has_lock = False
+        yield has_lock
+    finally:
+        lock.release()
 
 
 def open_lock(path: str) -> int:
-    """The descriptor of a file to lock, made if it is missing; read only where nothing can be written.
+    """Open a file to lock, made if it is missing, and return the descriptor; read-only where nothing can be written.
 
     Raises:
         OSError: it cannot be opened.
@@ -22,7 +141,7 @@ def open_lock(path: str) -> int:
 
 
 def take(fd: int, operation: int, patience: float) -> None:
-    """Take a lock. Only one that somebody holds is asked for again.
+    """Take the lock of an open file, and try again while another process holds it.
 
     Args:
         fd: the open file.
@@ -30,7 +149,9 @@ def take(fd: int, operation: int, patience: float) -> None:
         patience: seconds until the last try.
 
     Raises:
-        OSError: somebody holds it for longer (BlockingIOError), or the file system has no locks.
+        BlockingIOError: another process holds it for longer.
+        OSError: the file system has no locks.
+        ImportError: the system has no ``fcntl``.
     """
     import fcntl
 
@@ -41,15 +162,49 @@ def take(fd: int, operation: int, patience: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise
-        time.sleep(LOCK_NAP_S)
+        time.sleep(RETRY_S)
 
 
 def release(fd: int) -> None:
-    """Give a lock back. To close the file is not enough: a child forked meanwhile has it open as well.
+    """Release a lock. Closing the file is not enough: a child that was forked meanwhile has it open as well.
 
     Raises:
         OSError: the file system has no locks.
+        ImportError: the system has no ``fcntl``.
     """
     import fcntl
 
     fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _native_lock(path: str) -> BaseFileLock:
+    """Return a lock that never becomes a soft one, in the versions of filelock that have that option.
+
+    A soft lock is a file that says who holds it: a process killed within it on another machine would leave it for ever.
+    """
+    import inspect
+
+    from filelock import FileLock
+
+    options: dict[str, Any] = {}
+    if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters:
+        options["fallback_to_soft"] = False
+    return FileLock(path, timeout=DOCUMENT_LOCK_S, **options)
+
+
+def _check_support(path: str) -> None:
+    """Ask the file system whether it has locks: filelock before 3.20 takes any refusal for a lock that is held.
+
+    Raises:
+        OSError: it has none.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    with contextlib.suppress(BlockingIOError, FileNotFoundError, PermissionError):
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(fd)

@@ -12,17 +12,17 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ml_dash.storage import compaction, layout, liveness, parquet_copy
+from ml_dash.storage import compaction, layout, locks, parquet_copy
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, timestamp, write_document
 from ml_dash.storage.journal import read_lines
+from ml_dash.storage.locks import document_lock
 from ml_dash.storage.own_files import DAMAGED
 from ml_dash.verify import files
 from ml_dash.verify import run as checks
 from ml_dash.verify.findings import COPY, END, HASH, MOVE, RECOUNT, RESIZE, REWRITE, SET_ASIDE, Finding, Fix, Report
 from ml_dash.verify.journals import Advance
 from ml_dash.writer import finish, journal_state
-from ml_dash.writer.status import locked
 
 PASSES = 4
 """Checks of a run while it is repaired: journals, then what is counted from them, then a look that nothing is left; and
@@ -56,7 +56,7 @@ def repair_run(
     report = checks.verify_run(run, live=live, known=known, advance=advance)
     if report.live or not _fixes(report.findings):
         return report
-    with liveness.run_lock(run) as is_ours:
+    with locks.holding(os.path.join(run, layout.RUN_LOCK)) as is_ours:
         if not is_ours:
             report.live = "its lock is held"
             return report
@@ -234,7 +234,7 @@ class _Repair:
 
     def _end(self, fix: Fix) -> str:
         path = self._at(fix.path)
-        with locked(self._at(layout.EXPERIMENT_LOCK)):
+        with document_lock(self._at(layout.EXPERIMENT_LOCK)):
             found = load_document(self._disk, path) or {}
             beat = found.get("heartbeat_at") or timestamp(os.stat(path).st_mtime)
             reason = (

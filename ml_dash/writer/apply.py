@@ -25,10 +25,10 @@ from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, parameters_in, timestamp, write_document
 from ml_dash.storage.journal import Journals
+from ml_dash.storage.locks import document_lock
 from ml_dash.writer.batch import Batch, decode_undo, encode_undo
 from ml_dash.writer.encode import EncodeJob, EncoderPool
 from ml_dash.writer.records import RecordWriter
-from ml_dash.writer.status import locked
 
 READ_AHEAD = 4096
 """Records read before they are committed: bounds the memory of the writer."""
@@ -284,7 +284,7 @@ class Applier:
     def _merge_parameters(self, batch: Batch) -> None:
         path = os.path.join(self._run, layout.PARAMETERS)
         moment = timestamp(self._now(batch))
-        with locked(os.path.join(self._run, layout.PARAMETERS_LOCK)):
+        with document_lock(os.path.join(self._run, layout.PARAMETERS_LOCK)):
             found = load_document(self._disk, path, values=True) or {}
             version = found.get("version")
             document = {

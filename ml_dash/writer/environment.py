@@ -19,7 +19,7 @@ from ml_dash.records.values import parse
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, timestamp, to_json, write_document
-from ml_dash.writer.status import locked
+from ml_dash.storage.locks import document_lock
 
 VERSION = 1
 
@@ -75,7 +75,7 @@ class EnvironmentRecorder:
             OSError: the disk refused.
         """
         start = {"version": VERSION, "complete": False, "started_at": timestamp(when), **told}
-        with locked(self._lock):
+        with document_lock(self._lock):
             found = self._load()
             if found is None or not _is_same_start(found, start):
                 if found is not None:
@@ -130,7 +130,7 @@ class EnvironmentRecorder:
         if self._found is None:
             self._found = find_out(start, self._may_ask, lambda: not self._stop.is_set())
         document, diff = self._found
-        with locked(self._lock):
+        with document_lock(self._lock):
             if self._unfinished() == start:
                 self._put_in_place(document, diff)
 

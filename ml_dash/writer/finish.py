@@ -13,8 +13,8 @@ from ml_dash.storage import file_index, layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.journal import cut_unfinished_line, read_lines
+from ml_dash.storage.locks import document_lock
 from ml_dash.writer.records import file_checksum
-from ml_dash.writer.status import locked
 
 
 def hash_late(run: str, index_path: str, disk: Disk) -> None:
@@ -47,7 +47,7 @@ def write_files_metadata(run: str, disk: Disk) -> None:
     folder = os.path.join(run, "files")
     if disk.list_folder(folder) is None:
         return
-    with locked(os.path.join(folder, ".files_metadata.lock")):
+    with document_lock(os.path.join(folder, ".files_metadata.lock")):
         # Listed within: whoever has the lock after another one also sees what that one has written.
         shards = sorted(name for name in disk.list_folder(folder) or () if layout.is_shard(name, "index"))
         newest = _newest_versions(folder, shards)

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import inspect
 import os
 import socket
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import load_document, parse_timestamp, timestamp, write_document
+from ml_dash.storage.locks import document_lock
 from ml_dash.writer import takeover
-
-LOCK_TIMEOUT_S = 5.0
-"""How long a merge into a shared document waits for another process; after that it is tried again later."""
-
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
-"""What a file system without locks answers."""
-
-# A soft lock is a file that says who holds it: a writer killed within it on another host would leave one for ever.
-_NATIVE_ONLY: dict[str, Any] = (
-    {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters else {}
-)
-"""Keeps a file lock from becoming a soft one, for those versions of filelock that can be told."""
 
 _GIVEN = ("description", "tags", "bindrs", "metadata", "prefix")
 
@@ -96,7 +81,7 @@ class RunStatus:
 
     def _create_if_missing(self, opening: dict[str, Any], now: float) -> None:
         if load_document(self._disk, self._experiment) is None:
-            with self._locked():
+            with document_lock(self._lock):
                 if load_document(self._disk, self._experiment) is None:
                     write_document(self._disk, self._experiment, merge_opening({}, opening, now))
 
@@ -129,7 +114,7 @@ class RunStatus:
         """Copy this writer's status into the run's, if it continues a session that was killed."""
         own = (load_document(self._disk, self.path) or {}) if self._writer_id else {}
         if takeover.FOLLOWS in own:
-            with self._locked():
+            with document_lock(self._lock):
                 self._write_run(takeover.take_over(load_document(self._disk, self._experiment) or {}, own))
 
     def _let_successor_take_over(self) -> None:
@@ -137,7 +122,7 @@ class RunStatus:
         folder = os.path.join(self._run, layout.WRITERS)
         names = [name for name in self._disk.list_folder(folder) or () if name.endswith(".json")]
         if names:
-            with self._locked():
+            with document_lock(self._lock):
                 writers = [load_document(self._disk, os.path.join(folder, name)) or {} for name in names]
                 run = load_document(self._disk, self._experiment) or {}
                 self._write_run(takeover.take_over_late(run, writers))
@@ -158,63 +143,8 @@ class RunStatus:
 
     def _update(self, change: Any) -> None:
         self._disk.make_folder(os.path.dirname(self.path))
-        with self._locked():
+        with document_lock(self._lock):
             write_document(self._disk, self.path, change(load_document(self._disk, self.path) or {}))
-
-    def _locked(self) -> Any:
-        return locked(self._lock)
-
-
-class locked:  # noqa: N801 - reads as a verb in a with statement
-    """Hold the lock of a shared document for a moment, on a file system that has locks.
-
-    Raises:
-        OSError: another process held it for longer than ``LOCK_TIMEOUT_S``.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._file_lock = FileLock(path, timeout=LOCK_TIMEOUT_S, **_NATIVE_ONLY)
-        self._path = path
-
-    def __enter__(self) -> None:
-        # Where there are no locks we go on: nearly always we are alone, and stuck is worse.
-        try:
-            self._acquire()
-        except Timeout:
-            raise OSError(f"another process holds {self._path} for more than {LOCK_TIMEOUT_S:g} s") from None
-        except NotImplementedError:
-            return
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-
-    def __exit__(self, *_: object) -> None:
-        self._file_lock.release()
-
-    def _acquire(self) -> None:
-        try:
-            self._file_lock.acquire(blocking=False)
-        except Timeout:
-            _ask_for_lock(self._path)
-            self._file_lock.acquire()
-
-
-def _ask_for_lock(path: str) -> None:
-    """Let the file system itself say whether it has locks: older versions of filelock take any refusal for a held one.
-
-    Raises:
-        OSError: it has none.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return
-    with contextlib.suppress(BlockingIOError, FileNotFoundError, PermissionError):
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.close(fd)
 
 
 def merge_opening(found: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:

@@ -10,15 +10,15 @@ import signal
 import threading
 import time
 
+import filelock
 import pytest
+from filelock import FileLock
 
 from ml_dash import Experiment, open_run
-from ml_dash.experiment import channels
 from ml_dash.experiment.channels import LOCK_PATIENCE_S
 from ml_dash.ipc import launch
-from ml_dash.storage.locks import LOCK_NAP_S
-from ml_dash.writer import status
-from ml_dash.writer.status import locked
+from ml_dash.storage import locks
+from ml_dash.storage.locks import RETRY_S, document_lock
 from tests.support import wait_until
 
 PREFIX = "alice/walker/run"
@@ -79,56 +79,61 @@ def test_a_run_is_recorded_on_a_file_system_without_locks(tmp_path, monkeypatch,
     assert [] == list((tmp_path / PREFIX).rglob("*.lock.*"))
 
 
-@pytest.mark.parametrize("options", [status._NATIVE_ONLY, {}])  # {}: a filelock that does not know the option
+class OldFileLock(FileLock):
+    """A filelock that does not know the option ``fallback_to_soft``."""
+
+    def __init__(self, lock_file, timeout=-1):
+        super().__init__(lock_file, timeout)
+
+
+class PatientFileLock(FileLock):
+    """What filelock did before 3.20: every errno but ENOSYS was contention."""
+
+    def acquire(self, *args, **kwargs):
+        raise filelock.Timeout(self.lock_file)
+
+
+@pytest.mark.parametrize("kind", [FileLock, OldFileLock])
 @pytest.mark.parametrize("name", NO_LOCKS)
-def test_a_document_is_merged_without_a_lock_where_there_is_none(tmp_path, monkeypatch, recwarn, name, options):
-    monkeypatch.setattr(status, "_NATIVE_ONLY", options)
+def test_a_document_is_merged_without_a_lock_where_there_is_none(tmp_path, monkeypatch, recwarn, name, kind):
+    monkeypatch.setattr(filelock, "FileLock", kind)
     refuse_locks(monkeypatch, name)
     began = time.monotonic()
 
-    with locked(str(tmp_path / "lock")), locked(str(tmp_path / "lock")):
-        pass
+    with document_lock(str(tmp_path / "lock")) as one, document_lock(str(tmp_path / "lock")) as other:
+        held_locks = (one, other)
 
-    assert time.monotonic() - began < status.LOCK_TIMEOUT_S / 2
-    assert not options or [] == recwarn.list, "a soft lock was taken"
+    assert time.monotonic() - began < locks.DOCUMENT_LOCK_S / 2
+    if kind is FileLock:
+        assert ((False, False), []) == (held_locks, recwarn.list), "a soft lock was taken"
 
 
 def test_a_refusal_that_filelock_takes_for_a_held_lock_is_found_out(tmp_path, monkeypatch):
-    """What filelock did before 3.20: every errno but ENOSYS was contention."""
-
-    class Patient:
-        def acquire(self, blocking=True):
-            raise status.Timeout("lock")
-
-        def release(self):
-            pass
-
+    monkeypatch.setattr(filelock, "FileLock", PatientFileLock)
     (tmp_path / "lock").touch()
     refuse_locks(monkeypatch, "ENOLCK")
-    lock = locked(str(tmp_path / "lock"))
-    lock._file_lock = Patient()
 
-    with lock:
-        pass
+    with document_lock(str(tmp_path / "lock")) as is_held:
+        assert not is_held
 
 
 def test_a_disk_that_refuses_the_lock_is_no_file_system_without_locks(tmp_path, monkeypatch):
     refuse_locks(monkeypatch, "EIO")
 
-    with pytest.raises(OSError, match="EIO"), locked(str(tmp_path / "lock")):
+    with pytest.raises(OSError, match="EIO"), document_lock(str(tmp_path / "lock")):
         pass
 
 
 def test_a_lock_that_is_held_is_waited_for_and_then_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(status, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(locks, "DOCUMENT_LOCK_S", 0.1)
     fd = held(tmp_path / "lock", fcntl.LOCK_EX)
-    with pytest.raises(OSError, match="another process holds"), locked(str(tmp_path / "lock")):
+    with pytest.raises(OSError, match="another process holds"), document_lock(str(tmp_path / "lock")):
         pass
 
-    monkeypatch.setattr(status, "LOCK_TIMEOUT_S", 10.0)
+    monkeypatch.setattr(locks, "DOCUMENT_LOCK_S", 10.0)
     timer = threading.Timer(0.1, os.close, [fd])
     timer.start()
-    with locked(str(tmp_path / "lock")), (tmp_path / "lock").open("rb") as file:
+    with document_lock(str(tmp_path / "lock")), (tmp_path / "lock").open("rb") as file:
         with pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         timer.join()
@@ -150,7 +155,7 @@ def test_a_reader_that_looks_at_the_lock_makes_no_second_writer(tmp_path, monkey
             raise
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    taken = channels._take_lock(str(tmp_path))
+    taken = locks.acquire(str(tmp_path / ".lock"), LOCK_PATIENCE_S)
 
     assert failed.is_set()
     assert taken >= 0
@@ -169,12 +174,12 @@ def test_a_lock_that_stays_held_is_given_up_soon(tmp_path, monkeypatch, operatio
     with monkeypatch.context() as clock:  # its own clock: a busy machine sleeps as long as it likes
         clock.setattr(time, "sleep", sleep)
         clock.setattr(time, "monotonic", lambda: now[0])
-        taken = channels._take_lock(str(tmp_path))
+        taken = locks.acquire(str(tmp_path / ".lock"), LOCK_PATIENCE_S)
     os.close(fd)
 
     assert -1 == taken
-    assert {LOCK_NAP_S} == set(naps)
-    assert LOCK_PATIENCE_S <= sum(naps) <= LOCK_PATIENCE_S + 2 * LOCK_NAP_S
+    assert {RETRY_S} == set(naps)
+    assert LOCK_PATIENCE_S <= sum(naps) <= LOCK_PATIENCE_S + 2 * RETRY_S
 
 
 def test_a_file_system_without_locks_is_not_asked_twice(tmp_path, monkeypatch):
@@ -186,7 +191,7 @@ def test_a_file_system_without_locks_is_not_asked_twice(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", flock)
 
-    assert -1 == channels._take_lock(str(tmp_path))
+    assert -1 == locks.acquire(str(tmp_path / ".lock"), LOCK_PATIENCE_S)
     assert 1 == len(asked)
 
 

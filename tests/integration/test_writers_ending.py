@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -19,6 +20,7 @@ from ml_dash.records.record import Kind, Record
 from ml_dash.snowflake import file_id
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.documents import to_json
+from ml_dash.storage.locks import document_lock
 from ml_dash.writer import finish
 from ml_dash.writer.apply import Applier
 from ml_dash.writer.import_legacy import import_files
@@ -71,12 +73,13 @@ def names_of(files):
 
 class TestListOfFiles:
     def test_a_writer_that_begins_while_another_waits_for_the_lock_is_in_the_list(self, files, monkeypatch):
-        class LateLock(finish.locked):
-            def __enter__(self):
-                super().__enter__()
+        @contextlib.contextmanager
+        def late_lock(path):
+            with document_lock(path) as is_held:
                 add(files / "index.host-1-2.jsonl", "b.bin")
+                yield is_held
 
-        monkeypatch.setattr(finish, "locked", LateLock)
+        monkeypatch.setattr(finish, "document_lock", late_lock)
         add(files / "index.jsonl", "a.bin")
         finish.write_files_metadata(str(files.parent), Disk())
 
