@@ -10,14 +10,10 @@ import click
 from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
 from ml_dash.cli.output import paint
-from ml_dash.cli.table import Cell, Column, clip, table
-from ml_dash.cli.wrap import hanging
+from ml_dash.cli.table import Cell, Column, table
 
 SHOWN_LINES = 30
 """Lines of one kind of difference on a terminal: most of a screen. The rest is counted."""
-
-SHARES_FROM = 50
-"""Columns of a terminal from which on there is room for how much larger a value is."""
 
 INDENT = "  "
 
@@ -57,7 +53,7 @@ def _screen(found: dict[str, Any], *, everything: bool) -> list[str]:
     )
     if found["equal"]:
         same = "the same parameters, environment and code"
-        lines += [paint(line, "dim") for line in hanging("", 0, same, width).split("\n")]
+        lines += [paint(line, "dim") for line in formatting.wrap(same, width)]
     return lines
 
 
@@ -91,10 +87,9 @@ def _metrics(found: dict[str, Any], width: int | None, *, everything: bool) -> l
 
 
 def _aligned(rows: list[list[Cell]], width: int | None) -> list[str]:
-    columns = [Column(), Column(least=16), Column(least=12), Column(), Column(least=12), Column(style="dim")]
-    if width is not None and width < SHARES_FROM:
-        columns.pop()
-    return table(columns, [row[: len(columns)] for row in rows], width, INDENT)
+    columns = [Column(), Column(least=16), Column(least=12), Column(), Column(least=12)]
+    columns.append(Column(style="dim", shown_from=50))
+    return table(columns, rows, width, INDENT)
 
 
 _MARKS = {"~": "yellow", "+": "green", "-": "red"}
@@ -111,9 +106,7 @@ def _row(mark: str, name: str, first: Any, second: Any, note: str = "") -> list[
 
 
 def _text(value: Any) -> str:
-    return (
-        formatting.number(value) if isinstance(value, float) and output.is_terminal() else formatting.value_text(value)
-    )
+    return formatting.short_value(value) if output.is_terminal() else formatting.value_text(value)
 
 
 def _change(first: Any, second: Any) -> str:
@@ -135,7 +128,7 @@ def _code(found: dict[str, Any], width: int | None) -> list[str]:
     if found["diff"]:
         lines.append(INDENT + paint(about[found["diff_of"]], "dim"))
     cleaned = [formatting.clean(line) for line in found["diff"]]
-    return lines + [INDENT + _painted(clip(line, width - len(INDENT)) if width else line) for line in cleaned]
+    return lines + [INDENT + _painted(formatting.clip(line, width and width - len(INDENT))) for line in cleaned]
 
 
 def _commit(side: dict[str, Any] | None) -> str:

@@ -18,8 +18,6 @@ from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import DEFAULT_ROOT, json_option
 from ml_dash.cli.exits import NOT_FOUND, WrongCallError
 from ml_dash.cli.output import paint
-from ml_dash.cli.table import cells
-from ml_dash.cli.wrap import hanging
 
 if TYPE_CHECKING:
     from ml_dash.doctor.checks import Check
@@ -60,7 +58,7 @@ def doctor(root: str, fps: float, size: str, as_json: bool) -> None:
     for check in _checks(os.path.abspath(root), fps, width, height):
         checks.append(check)
         if not as_json:
-            output.write([_line(check)])
+            output.write(_lines(check))
     failed = [check.name for check in checks if check.state == "failed"]
     if as_json:
         found = [{"name": c.name, "state": c.state, "text": c.text, "facts": c.facts} for c in checks]
@@ -172,7 +170,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _line(check: Check) -> str:
-    start = f"{check.state:<{_STATE_WIDTH}}  {check.name:<{_NAME_WIDTH}}  "
-    painted = paint(check.state, _STYLES[check.state]) + start[len(check.state) :]
-    return hanging(painted, cells(start), check.text, output.width())
+def _lines(check: Check) -> list[str]:
+    head = f"{check.state:<{_STATE_WIDTH}}  {check.name:<{_NAME_WIDTH}}  "
+    painted = paint(check.state, _STYLES[check.state]) + head[len(check.state) :]
+    return formatting.wrap(check.text, output.width(), head=painted, head_width=len(head))

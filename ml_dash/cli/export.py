@@ -6,7 +6,6 @@ import click
 
 from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
-from ml_dash.cli.progress import Progress
 
 KINDS = ("csv", "parquet", "zip")
 
@@ -35,7 +34,7 @@ def export(run: str, root: str, kind: str, place: str | None, force: bool, as_js
     from ml_dash.export.run import export_run
 
     found = pick(run, root)
-    with Progress("exporting") as progress:
+    with output.Progress("exporting") as progress:
         progress.begin(found.prefix)
         made = export_run(found, kind, place, force=force, advance=progress.advance)
     if as_json:

@@ -1,4 +1,4 @@
-"""Numbers, times and text as a person reads them. Pure."""
+"""Text for people: numbers, times and values in short forms, safe for a terminal, measured, cut and wrapped. Pure."""
 
 from __future__ import annotations
 
@@ -6,21 +6,29 @@ import datetime
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from ml_dash._json import json
 
+ELLIPSIS = "…"
+NO_CLOCK = "--:--:--"
+LEVEL_WIDTH = 5
+
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""What would move the cursor, end the line or turn the text around: a log line may hold anything."""
+"""Characters that move the cursor, end the line or reverse the text. Logged text may hold any of them."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
+# --- safe text
+
+
 def clean(text: str) -> str:
-    """Text for one line of a terminal: what controls it is shown as an escape."""
+    """Make text safe for one line of a terminal: control characters become escapes, a tab four spaces."""
     if text.isascii() and text.isprintable():
         return text
-    return _CONTROL.sub(lambda found: _escape(found[0]), text).replace("\t", "    ")
+    return _CONTROL.sub(lambda match: _escape(match[0]), text).replace("\t", "    ")
 
 
 def _escape(letter: str) -> str:
@@ -30,18 +38,81 @@ def _escape(letter: str) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
-def lines_of(text: str) -> list[str]:
-    """The lines of a text, each one cleaned."""
+def clean_lines(text: str) -> list[str]:
+    """Split a text into lines and clean each one."""
     return [clean(line) for line in re.split(r"\r\n|\r|\n", text)]
 
 
+# --- width
+
+
+def display_width(text: str) -> int:
+    """Return the number of terminal columns that a text takes: two for an ideograph, none for an accent."""
+    return len(text) if text.isascii() else _unicode_width(text)
+
+
+@lru_cache(maxsize=4096)
+def _unicode_width(text: str) -> int:
+    from wcwidth import wcswidth, wcwidth
+
+    total = wcswidth(text)
+    return total if total >= 0 else sum(max(0, wcwidth(letter)) for letter in text)  # with control characters
+
+
+def clip(text: str, width: int | None, *, keep_end: bool = False) -> str:
+    """Cut a text to a number of terminal columns; an ellipsis marks the cut.
+
+    Args:
+        text: a text without control characters.
+        width: terminal columns; None for no limit.
+        keep_end: whether to cut away the beginning instead of the end.
+    """
+    if width is None or display_width(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    # Search for the longest part that leaves a column for the ellipsis. The sum of the letters' widths would be
+    # wrong: an emoji may be one with the letters around it.
+    kept, too_long = 0, len(text)
+    while too_long - kept > 1:
+        count = (kept + too_long) // 2
+        part = text[len(text) - count :] if keep_end else text[:count]
+        if display_width(part) < width:
+            kept = count
+        else:
+            too_long = count
+    return ELLIPSIS + text[len(text) - kept :] if keep_end else text[:kept].rstrip() + ELLIPSIS
+
+
+def wrap(text: str, width: int | None, *, head: str = "", head_width: int = 0) -> list[str]:
+    """Break a text between words into lines that fit a width; the lines after the first are indented below the text.
+
+    Args:
+        text: what follows the head; it is cleaned here.
+        width: terminal columns; None for no limit. A longer word keeps a line of its own.
+        head: the beginning of the first line, painted or not.
+        head_width: the columns that the head takes.
+    """
+    lines = [""]
+    for word in clean(text).split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if width is not None and lines[-1] and head_width + display_width(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [head + lines[0], *(" " * head_width + line for line in lines[1:])]
+
+
+# --- numbers and times
+
+
 def plural(count: int, one: str, many: str = "") -> str:
-    """``1 run``, ``2 runs``; thousands are set apart."""
+    """Return a count with its noun: ``1 run``, ``2,000 runs``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def size(count: int) -> str:
-    """Bytes in the unit that keeps the number small: ``412 B``, ``1.9 KiB``."""
+    """Return a number of bytes in the largest unit that fits: ``412 B``, ``1.9 KiB``."""
     if count < 1024:
         return f"{count} B"
     value, unit = float(count), 0
@@ -51,7 +122,7 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span in two units at most: ``0.4 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 1 h``."""
+    """Return a time span in at most two units: ``0.4 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 1 h``."""
     if seconds is None or not math.isfinite(seconds):
         return "-"
     if seconds < 10:
@@ -65,29 +136,47 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
-def age(moment: datetime.datetime | None, now: datetime.datetime) -> str:
-    """How long ago, in one unit: ``12 s ago``, ``3 h ago``. A moment to come is told as it stands."""
-    if moment is None:
+def age(time: datetime.datetime | None, now: datetime.datetime) -> str:
+    """Return how long ago a time was, in one unit: ``12 s ago``, ``3 h ago``. A future time is given in full."""
+    if time is None:
         return "-"
-    seconds = (now - moment).total_seconds()
+    seconds = (now - time).total_seconds()
     if seconds < 0:
-        return local_time(moment)
+        return local_time(time)
     for unit, length, until in (("s", 1, 90), ("min", 60, 5400), ("h", 3600, 129_600)):
         if seconds < until:
             return f"{seconds / length:.0f} {unit} ago"
     return f"{seconds / 86400:.0f} d ago"
 
 
-def local_time(moment: datetime.datetime | None) -> str:
-    """A moment in the reader's own time zone, to the second."""
+def local_time(time: datetime.datetime | None) -> str:
+    """Return a time in the reader's time zone, to the second: ``2026-03-01 12:00:00``."""
     try:
-        return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        return "-" if time is None else time.astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (OverflowError, ValueError, OSError):  # within hours of the year 1 or 9999
         return "-"
 
 
+def clock(time: object) -> str:
+    """Return the time of day in the reader's time zone: ``12:00:00``.
+
+    Args:
+        time: ISO text, or seconds since 1970.
+    """
+    from ml_dash.storage.documents import to_datetime
+
+    try:
+        if isinstance(time, (int, float)):
+            parsed: datetime.datetime | None = datetime.datetime.fromtimestamp(time, datetime.UTC)
+        else:
+            parsed = to_datetime(time)
+        return NO_CLOCK if parsed is None else parsed.astimezone().strftime("%H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # NaN, or a year outside 1 to 9999
+        return NO_CLOCK
+
+
 def number(value: float | None) -> str:
-    """A number in at most six digits, whole ones in full."""
+    """Return a number with at most six digits; a whole number keeps all of its digits."""
     if value is None:
         return "-"
     if not math.isfinite(value):
@@ -95,22 +184,25 @@ def number(value: float | None) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:.6g}"
 
 
+# --- values
+
+
 def value_text(value: Any) -> str:
-    """A parameter's value. Text stands as it is unless it could be taken for something else: then it is quoted."""
+    """Return a parameter's value in full. Text is quoted only if it would look like another type, such as ``"4"``."""
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False) if _looks_like_another(value) else clean(value)
+        return clean(json.dumps(value, ensure_ascii=False) if _looks_like_another_type(value) else value)
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else number(value)
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(value_text(one) for one in value) + "]"
+        return "[" + ", ".join(value_text(item) for item in value) + "]"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{clean(str(key))}: {value_text(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{clean(str(key))}: {value_text(item)}" for key, item in value.items()) + "}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return clean(str(value))
 
 
-def _looks_like_another(text: str) -> bool:
+def _looks_like_another_type(text: str) -> bool:
     if text != text.strip() or not text or text in {"NaN", "inf", "-inf", "Infinity", "-Infinity"}:
         return True
     if text[0] not in "-0123456789tfn[{\"'":
@@ -120,3 +212,22 @@ def _looks_like_another(text: str) -> bool:
     except (ValueError, RecursionError):
         return text[0] in "\"'"
     return True
+
+
+def short_value(value: Any) -> str:
+    """Return a value as ``value_text`` does, but a float with at most six digits."""
+    return number(value) if isinstance(value, float) else value_text(value)
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Return named values on one line: ``loss=0.07 step=20``."""
+    return " ".join(f"{clean(str(name))}={short_value(value)}" for name, value in values.items())
+
+
+def log_parts(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the time of day, the level, and the message with its metadata, of an entry of the log."""
+    text = clean(str(entry.get("message", "")))
+    metadata = entry.get("metadata")
+    if isinstance(metadata, Mapping) and metadata:
+        text = f"{text}  {pairs(metadata)}"
+    return clock(entry.get("timestamp")), clean(str(entry.get("level") or ""))[:LEVEL_WIDTH], text

@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_dash.catalog.rows import Row
 from ml_dash.cli import formatting, output
-from ml_dash.cli.table import GAP, Cell, Column, cells, table
-from ml_dash.cli.wrap import hanging
+from ml_dash.cli.formatting import display_width
+from ml_dash.cli.table import GAP, Cell, Column, cell_text, table
 
 COMPARED_ROWS = 500
 """Runs whose parameters are read to find those that differ: some screens full, and a tenth of a second."""
@@ -40,7 +40,7 @@ def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
     found = table(columns, lines, width)
     if width is None:
         return found
-    counts = hanging("", 0, count_line(rows, total), width).split("\n")
+    counts = formatting.wrap(count_line(rows, total), width)
     return [*found, *(output.paint(line, "dim") for line in counts)]
 
 
@@ -136,12 +136,12 @@ def _plain(value: Any) -> str:
 def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]], width: int) -> None:
     """Add the parameters that differ between the runs, as many as fit beside what is there."""
     used = sum(
-        len(GAP) + max(cells(column.title), *(cells(_text(line[place])) for line in lines))
+        len(GAP) + max(display_width(column.title), *(display_width(cell_text(line[place])) for line in lines))
         for place, column in enumerate(columns)
     )
     for name in _differing(rows):
         found = [_param(row, name) for row in rows]
-        needed = min(PARAM_WIDTH, max(cells(formatting.clean(name)), *map(cells, found)))
+        needed = min(PARAM_WIDTH, max(display_width(formatting.clean(name)), *map(display_width, found)))
         if used + needed > width:
             continue
         used += needed + len(GAP)
@@ -162,7 +162,3 @@ def _differing(rows: list[Row]) -> list[str]:
         for name, value in row.params.items():
             values.setdefault(name, set()).add(repr(value))
     return [name for name, found in values.items() if len(found) > 1]
-
-
-def _text(cell: Cell) -> str:
-    return cell if isinstance(cell, str) else cell[0]

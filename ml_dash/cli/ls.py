@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ml_dash.cli.arguments import json_option, nothing_in, require_folder, root_option
-from ml_dash.cli.exits import CommandError, tell
+from ml_dash.cli.exits import CommandError, print_message
 from ml_dash.cli.output import write, write_json_lines
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _read(folder: str) -> list[Row]:
         said = left_out(unreadable, path)
         if not rows:
             raise CommandError(f"no run below {path!r} can be read; {said}")
-        tell(said)
+        print_message(said)
     return rows
 
 

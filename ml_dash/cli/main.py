@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 import click
 
 from ml_dash._version import __version__
-from ml_dash.cli.exits import NOT_FOUND, told_in_one_line
-from ml_dash.cli.standard_streams import take_streams
+from ml_dash.cli.exits import NOT_FOUND, errors_as_exit_status
+from ml_dash.cli.output import prepare_streams
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("ml_dash.cli.ls:ls", "List the runs below a folder, and filter them."),
@@ -69,12 +69,12 @@ class LazyGroup(click.Group):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the arguments; --help and --version are printed here."""
-        with told_in_one_line():
+        with errors_as_exit_status():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was called."""
-        with told_in_one_line():
+        with errors_as_exit_status():
             return super().invoke(ctx)
 
 
@@ -93,6 +93,6 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line, and exit with its status."""
-    if not take_streams():
+    if not prepare_streams():
         sys.exit(NOT_FOUND)
     sys.exit(cli.main(prog_name="ml-dash"))

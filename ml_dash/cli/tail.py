@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ml_dash.cli import output
+from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
-from ml_dash.cli.exits import CommandError, tell
+from ml_dash.cli.exits import CommandError, print_message
 
 if TYPE_CHECKING:
     from ml_dash.query.follow import Follower, Item
@@ -78,7 +78,7 @@ def _follow(run: RunReader, follower: Follower, as_json: bool) -> None:
         output.write_json(state)
     elif state["status"] is not None:
         reason = f": {state['status_reason']}" if state["status_reason"] else ""
-        tell(f"{run.prefix} {str(state['status']).lower()}{reason}")
+        print_message(f"{run.prefix} {str(state['status']).lower()}{reason}")
     if state["status"] == "RUNNING":
         raise CommandError(
             f"nothing was heard of {run.prefix} since {run.document().get('heartbeat_at')}; it was probably killed"
@@ -121,18 +121,16 @@ def _newest(items: list[Item]) -> list[Item]:
 
 
 def line_of(item: Item) -> str:
-    """A log line or a point as one line; it may be longer than the terminal is wide."""
-    from ml_dash.cli import formatting
-    from ml_dash.cli.loglines import LEVEL_WIDTH, clock, log_cells, pairs
-
+    """Return a log entry or a metric point on one line. It is not cut to the terminal, so that it can be copied."""
     if item.stream == "log":
-        cells = log_cells(item.body)
-        when, level, text = (cell if isinstance(cell, tuple) else (cell, "") for cell in cells)
-        level = (f"{level[0]:<{LEVEL_WIDTH}}", level[1])
-        return " ".join(output.paint(*cell) for cell in (when, level, text)).rstrip()
+        clock, level, text = formatting.log_parts(item.body)
+        style = output.LEVEL_STYLES.get(level, "")
+        padded = f"{level:<{formatting.LEVEL_WIDTH}}"
+        return f"{output.paint(clock, 'dim')} {output.paint(padded, style)} {text}".rstrip()
     data = item.body["data"]
-    values = (
-        pairs({name: value for name, value in data.items() if name != "_ts"}) if isinstance(data, dict) else str(data)
-    )
+    if isinstance(data, dict):
+        text = formatting.pairs({name: value for name, value in data.items() if name != "_ts"})
+    else:
+        text = formatting.clean(str(data))
     name = formatting.clean(item.metric or "None")
-    return " ".join([output.paint(clock(item.when), "dim"), output.paint(name, "cyan"), values])
+    return f"{output.paint(formatting.clock(item.when), 'dim')} {output.paint(name, 'cyan')} {text}"

@@ -11,16 +11,14 @@ import click
 from ml_dash.cli import arguments, formatting, output
 from ml_dash.cli.arguments import json_option, nothing_in, pick, require_folder, root_option
 from ml_dash.cli.exits import NOT_FOUND, CommandError
-from ml_dash.cli.output import paint
-from ml_dash.cli.progress import Progress
-from ml_dash.cli.wrap import hanging
+from ml_dash.cli.output import Progress, paint
 
 if TYPE_CHECKING:
     from ml_dash.verify.findings import Finding, Report
 
 INDENT = "  "
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-_SEVERITY_WIDTH = 7
+_WORD_WIDTH = len("repaired") + 1
 
 
 @click.command()
@@ -135,12 +133,14 @@ def _lines(prefix: str, report: Report, repair: bool) -> list[str]:
         heading += paint(f"  live: {report.live}", "dim")
     width = output.width()
     lines = [heading]
-    lines += [_wrapped("repaired", "green", text, width) for text in report.repaired]
-    lines += [_finding(finding, report, repair, width) for finding in report.findings]
+    for text in report.repaired:
+        lines += _wrapped("repaired", "green", text, width)
+    for finding in report.findings:
+        lines += _finding(finding, report, repair, width)
     return lines
 
 
-def _finding(finding: Finding, report: Report, repair: bool, width: int | None) -> str:
+def _finding(finding: Finding, report: Report, repair: bool, width: int | None) -> list[str]:
     text = f"{finding.path}: {finding.problem}"
     if finding.repair and repair and report.live:
         text += "; not repaired, since the run is live"
@@ -149,9 +149,9 @@ def _finding(finding: Finding, report: Report, repair: bool, width: int | None) 
     return _wrapped(finding.severity, _STYLES[finding.severity], text, width)
 
 
-def _wrapped(word: str, style: str, text: str, width: int | None) -> str:
-    gap = " " * max(1, _SEVERITY_WIDTH + 2 - len(word))
-    return hanging(INDENT + paint(word, style) + gap, len(INDENT) + len(word) + len(gap), text, width)
+def _wrapped(word: str, style: str, text: str, width: int | None) -> list[str]:
+    head = INDENT + paint(word, style) + " " * (_WORD_WIDTH - len(word))
+    return formatting.wrap(text, width, head=head, head_width=len(INDENT) + _WORD_WIDTH)
 
 
 def _summary(reports: list[Report], closed: list[Report]) -> str:

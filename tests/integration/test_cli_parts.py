@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ml_dash.catalog.rows import Row, last_values, read_rows
 from ml_dash.cli import filters, formatting
 from ml_dash.cli.exits import WrongCallError
-from ml_dash.cli.screen import metrics, times
-from ml_dash.cli.sections import Section, fitting
-from ml_dash.cli.table import Column, cells, clip, table
+from ml_dash.cli.formatting import clip, display_width
+from ml_dash.cli.screen import Section, fit, metric_lines, time_lines
+from ml_dash.cli.table import Column, table
 from ml_dash.query.differences import changes, same
 from ml_dash.query.follow import Follower
 from ml_dash.query.run import RunReader
@@ -81,6 +81,7 @@ def test_bytes_are_told_in_the_unit_that_keeps_the_number_small(count: int, expe
         ({"a": [True]}, "{a: [true]}"),
         ("a\x1b[31mb\nc", "a\\x1b[31mb\\nc"),
         ("left\u202eright", "left\\u202eright"),
+        (" \x9b2J\u202e", '" \\x9b2J\\u202e"'),
     ],
 )
 def test_text_cannot_be_taken_for_another_value_nor_control_the_terminal(value: Any, expected: str) -> None:
@@ -91,8 +92,8 @@ def test_text_cannot_be_taken_for_another_value_nor_control_the_terminal(value: 
 def test_what_is_clipped_fits(text: str, width: int) -> None:
     cleaned = formatting.clean(text)
 
-    assert cells(clip(cleaned, width)) <= max(width, 0) or cells(cleaned) <= width
-    assert cells(clip(cleaned, width, keep_end=True)) <= max(width, 0) or cells(cleaned) <= width
+    assert display_width(clip(cleaned, width)) <= max(width, 0) or display_width(cleaned) <= width
+    assert display_width(clip(cleaned, width, keep_end=True)) <= max(width, 0) or display_width(cleaned) <= width
 
 
 def test_a_table_is_aligned_by_what_a_terminal_shows() -> None:
@@ -113,29 +114,34 @@ def test_a_table_cuts_its_widest_column_first_and_at_the_end_that_is_wanted() ->
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(10, 80))
 def test_sections_are_cut_until_they_fit_or_cannot_be_cut(wanted: list[int], height: int) -> None:
     first, *others = [["x"] * count for count in wanted]
-    sections = [Section("", first), *(Section("title", lines, turn=place % 3) for place, lines in enumerate(others))]
+    sections = [
+        Section("", first),
+        *(Section("title", lines, cut_order=place % 3) for place, lines in enumerate(others)),
+    ]
 
-    limits = fitting(sections, height)
+    limits = fit(sections, height)
 
     assert all(1 <= limit <= count for limit, count in zip(limits, wanted, strict=True))
-    assert all(limit == len(section.lines) for limit, section in zip(limits, sections, strict=True) if not section.turn)
+    assert all(
+        limit == len(section.lines) for limit, section in zip(limits, sections, strict=True) if not section.cut_order
+    )
     fits = sum(limits) + len(others) < height
-    assert fits or all(limit <= 2 for limit, section in zip(limits, sections, strict=True) if section.turn)
-    assert wanted == fitting(sections, None)
+    assert fits or all(limit <= 2 for limit, section in zip(limits, sections, strict=True) if section.cut_order)
+    assert wanted == fit(sections, None)
 
 
 def test_what_counts_least_gives_way_first() -> None:
     first = Section("", ["a", "b"])
-    numbers = Section("Metrics", ["x"] * 10, turn=2)
-    files = Section("Files", ["y"] * 5, note="5 files:", bare="5 files", turn=1, least=0)
-    log = Section("Log", ["old", "new"], turn=1, least=1, keep_end=True)
+    numbers = Section("Metrics", ["x"] * 10, cut_order=2)
+    files = Section("Files", ["y"] * 5, note="5 files:", note_alone="5 files", cut_order=1, least=0)
+    log = Section("Log", ["old", "new"], cut_order=1, least=1, keep_end=True)
     sections = [first, numbers, files, log]
 
-    assert [2, 10, 5, 2] == fitting(sections, 23)
-    assert [2, 10, 2, 2] == fitting(sections, 20)
-    assert [2, 10, 0, 1] == fitting(sections, 17)
-    assert [2, 4, 0, 1] == fitting(sections, 11)
-    assert [2, 2, 0, 1] == fitting(sections, 5)
+    assert [2, 10, 5, 2] == fit(sections, 23)
+    assert [2, 10, 2, 2] == fit(sections, 20)
+    assert [2, 10, 0, 1] == fit(sections, 17)
+    assert [2, 4, 0, 1] == fit(sections, 11)
+    assert [2, 2, 0, 1] == fit(sections, 5)
     assert (["Files  5 files"], ["Log  the last 1; see --all", "new"]) == (files.cut(0), log.cut(1))
     assert ["Metrics", "x", "  ... and 9 more; see --all"] == numbers.cut(2)
 
@@ -144,15 +150,15 @@ def test_the_times_of_a_run_are_never_cut_within_a_word() -> None:
     day = {"created_at": "2026-03-01T12:00:00Z", "started_at": None, "ended_at": "2026-03-01T12:30:00Z"}
     resumed = day | {"started_at": "2026-04-01T12:00:00Z", "ended_at": "2026-04-03T12:30:00Z"}
 
-    [one] = times(day, 80)
-    found = times(resumed, 80)
+    [one] = time_lines(day, 80)
+    found = time_lines(resumed, 80)
 
     assert re.fullmatch(r"2026-03-01 \S+ \(.* ago\), ended \d\d:30:00", one)
     assert [re.sub(r" \d.*$", "", line) for line in found] == ["2026-03-01", "ended"]
     assert found[0].endswith(":00:00,")
     assert ", restarted 2026-04-01 " in found[0]
     assert all(len(line) <= 69 for line in found)
-    assert 1 == len(times(resumed, None))
+    assert 1 == len(time_lines(resumed, None))
 
 
 def test_curves_come_before_what_was_logged_once(tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_curves_come_before_what_was_logged_once(tmp_path: Path) -> None:
         (tmp_path / "metrics" / name / "data.jsonl").write_text('{"data": {"loss": 1, "_ts": 3}}\n' * count)
 
     assert ["train/loss", "a_final/loss", "b_final/loss"] == [
-        line.split()[0] for line in metrics(RunReader(str(tmp_path), "run"), None)
+        line.split()[0] for line in metric_lines(RunReader(str(tmp_path), "run"), None)
     ]
 
 
@@ -315,9 +321,9 @@ def test_a_metric_that_is_too_long_to_draw_is_told_by_its_last_value(
     (tmp_path / "metrics" / "train").mkdir(parents=True)
     (tmp_path / "metrics" / "train" / "data.jsonl").write_text('{"data": {"loss": 0.5, "_ts": 3}}\n')
     run = RunReader(str(tmp_path), "run")
-    drawn = metrics(run, None)
+    drawn = metric_lines(run, None)
 
     monkeypatch.setattr("ml_dash.cli.series.READ_BYTES", 10)
 
     assert ["  train/loss  0.5  ▄  0.5 .. 0.5  1 point"] == drawn
-    assert ["  train/loss  0.5    too long to draw here"] == metrics(run, None)
+    assert ["  train/loss  0.5    too long to draw here"] == metric_lines(run, None)

@@ -19,7 +19,7 @@ import pytest
 
 from ml_dash import Experiment
 from ml_dash.cli import exits
-from ml_dash.cli.table import cells
+from ml_dash.cli.formatting import display_width
 from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def test_nothing_but_a_log_line_is_wider_than_the_terminal(
 
     # `tail` prints lines as they come, in full: what is cut could not be copied.
     assert printed
-    assert [] == [line for line in printed if cells(line) > columns and arguments[0] != "tail"]
+    assert [] == [line for line in printed if display_width(line) > columns and arguments[0] != "tail"]
 
 
 @pytest.mark.parametrize("columns", [50, 80, 101])
@@ -147,7 +147,7 @@ def test_a_long_reason_fits_the_terminal(tmp_path: Path, columns: int) -> None:
     printed = STYLE.sub("", on_terminal("show", "c", "-r", ".", cwd=tmp_path, columns=columns)).splitlines()
 
     assert printed[1].startswith("  a reason that goes on")
-    assert columns == max(cells(line) for line in printed)
+    assert columns == max(display_width(line) for line in printed)
 
 
 def test_where_the_log_has_more_lines_its_heading_says_so(root: Path) -> None:
