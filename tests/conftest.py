@@ -1,4 +1,4 @@
-"""What holds for every test: the mark on its processes, nothing left behind, and one hypothesis profile."""
+"""Rules for every test: its processes carry a mark, it leaves nothing behind, and hypothesis has one profile."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ hypothesis.settings.load_profile("ml_dash")
 def pytest_configure(config: pytest.Config) -> None:
     """Mark every process that the tests start, and refuse to test the checkout where the wheel is meant."""
     os.environ[SESSION_VARIABLE] = uuid.uuid4().hex
-    # Each run would look for a git repository, and its writer live a few tenths of a second longer for it: the tests of
-    # that switch it on, and so do those of crashes, which test what users have.
+    # A run would look for a git repository, and its writer live some tenths of a second longer. The tests of that record
+    # switch it on, and so do the crash tests, which use the defaults.
     os.environ["ML_DASH_RECORD_ENVIRONMENT"] = "0"
-    # The same for the columnar copies: pyarrow is loaded for them.
+    # A writer that makes columnar copies loads pyarrow, which takes as long.
     os.environ["ML_DASH_COLUMNAR_ROWS"] = "10000"
-    # Not the home of whoever runs the tests; removed when the process ends.
+    # Keep the cache out of the user's home.
     cache = tempfile.TemporaryDirectory(prefix="ml_dash-cache-")
     config.add_cleanup(cache.cleanup)
     os.environ["ML_DASH_CACHE_DIR"] = cache.name
@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+def _nothing_left_behind(request: pytest.FixtureRequest, _reported: list[Holdings]) -> Iterator[None]:
     """Fail a test that leaves a process, a thread, a descriptor or shared memory behind.
 
     The mark `allow_leaks(reason)` lets one test go without this check.
@@ -50,12 +50,25 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if mark is not None:
         _require_reason(mark)
         yield
+        _reported.append(Holdings.now())
         return
     before = Holdings.now()
     yield
-    leaked = leaked_since(before)
-    if leaked:
+    if leaked := leaked_since(before):
+        _reported.append(Holdings.now())
         pytest.fail("the test left behind:\n  " + "\n  ".join(leaked), pytrace=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _reported() -> Iterator[list[Holdings]]:
+    """Fail if the fixtures of a module, such as a run that its tests share, leave something behind.
+
+    Tests append what they held when they ended with leaks that were reported, or allowed.
+    """
+    reported = [Holdings.now()]
+    yield reported
+    if leaked := leaked_since(*reported):
+        pytest.fail("a fixture of the module left behind:\n  " + "\n  ".join(leaked), pytrace=False)
 
 
 def _require_reason(mark: pytest.Mark) -> None:

@@ -1,4 +1,4 @@
-"""What a process holds at one moment, and what it holds that it did not hold before."""
+"""The processes, threads, descriptors and shared memory that a test leaves behind."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import psutil
 
 SHARED_MEMORY = Path("/dev/shm")
 
-# What `multiprocessing.shared_memory` calls a block, and so the only name that one of ours can have. Other programs of the
-# machine have theirs there too.
+# How `multiprocessing.shared_memory` names a block. Other programs of the machine have theirs in the same folder.
 PYTHONS_NAME = "psm_"
 
 # Every process that a test starts, directly or not, inherits this variable, also one whose parent has died.
 SESSION_VARIABLE = "ML_DASH_TEST_SESSION"
 
-# A writer that has just been told to finish may take this long on a busy machine before it counts as left behind.
+# A writer that was told to finish may take this long on a busy machine before it counts as left behind.
 GRACE_SECONDS = 30.0
 
 POLL_SECONDS = 0.02
@@ -28,53 +27,59 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """Processes, threads, descriptors and shared memory that exist at one moment.
+    """Processes, threads, descriptors and shared memory that exist at one time.
 
-    Each is a mapping from what identifies it to the text that names it in a failure.
+    Threads, descriptors and shared memory map an identity to the text that names it in a failure. Of processes only the
+    numbers are kept, of all that the machine runs: reading to whom each belongs takes 10 ms, and few are new in a test.
     """
 
-    processes: dict[tuple[int, float], str]
+    pids: frozenset[int]
     threads: dict[int, str]
     descriptors: dict[tuple[int, str], str]
     shared_memory: dict[str, str]
 
     @classmethod
     def now(cls) -> Holdings:
-        """What this process and its descendants hold now."""
-        return cls(_processes(), _threads(), _descriptors(), _shared_memory())
+        """Return what this process and its descendants hold now."""
+        return cls(frozenset(psutil.pids()), _threads(), _descriptors(), _shared_memory())
 
-    def beyond(self, before: Holdings) -> list[str]:
-        """The names of what is held here and was not held `before`, sorted by kind."""
-        pairs = [
-            (self.processes, before.processes),
-            (self.threads, before.threads),
-            (self.descriptors, before.descriptors),
-            (self.shared_memory, before.shared_memory),
-        ]
-        return [name for held, earlier in pairs for key, name in held.items() if key not in earlier]
+    def beyond(self, earlier: tuple[Holdings, ...]) -> list[str]:
+        """Return the names of what is held here and was not held at any of the `earlier` times, sorted by kind."""
+        names = _descendants(self.pids.difference(*(one.pids for one in earlier)))
+        for kind in ("threads", "descriptors", "shared_memory"):
+            known = {key for one in earlier for key in getattr(one, kind)}
+            names += [name for key, name in getattr(self, kind).items() if key not in known]
+        return names
 
 
-def leaked_since(before: Holdings, grace: float = GRACE_SECONDS) -> list[str]:
-    """The names of what is held now and was not held `before`, after giving it `grace` seconds to go."""
-    leaked = Holdings.now().beyond(before)
+def leaked_since(*earlier: Holdings, grace: float = GRACE_SECONDS) -> list[str]:
+    """Return the names of what is held now and was not held at any of the `earlier` times.
+
+    Args:
+        earlier: at least one time.
+        grace: seconds that it is given to go.
+    """
+    leaked = Holdings.now().beyond(earlier)
     deadline = time.monotonic() + grace
     while leaked and time.monotonic() < deadline:
         # An object that is only kept by a reference cycle is not a leak: the collector closes what it holds.
         gc.collect()
         time.sleep(POLL_SECONDS)
-        leaked = Holdings.now().beyond(before)
+        leaked = Holdings.now().beyond(earlier)
     return leaked
 
 
-def _processes() -> dict[tuple[int, float], str]:
-    found = {}
-    for process in psutil.process_iter():
+def _descendants(pids: frozenset[int]) -> list[str]:
+    """Return the names of those processes that this one started, directly or not."""
+    names = []
+    for pid in sorted(pids):
         try:
+            process = psutil.Process(pid)
             if _is_descendant(process):
-                found[process.pid, process.create_time()] = f"process {process.pid}: {_command(process)}"
+                names.append(f"process {pid}: {_command(process)}")
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return found
+    return names
 
 
 def _is_descendant(process: psutil.Process) -> bool:
@@ -84,7 +89,7 @@ def _is_descendant(process: psutil.Process) -> bool:
 
 
 def _inherits_session(pid: int) -> bool:
-    """Whether a process was started with our mark; its parent may be gone since."""
+    """Whether the environment of a process has our mark; its parent may have ended."""
     mark = f"{SESSION_VARIABLE}={os.environ.get(SESSION_VARIABLE, '')}".encode()
     try:
         return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -29,8 +29,14 @@ from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-ROUNDS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "50"))
+ROUNDS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "15"))
 """How many times the trainer is killed in all, and how many times the writer."""
+
+
+def kills_of_runs(rounds: int, most: int) -> list[int]:
+    """Share so many kills among runs, at most `most` each."""
+    return [min(most, rounds - first) for first in range(0, rounds, most)]
+
 
 DEADLINE_S = 30.0
 """How long anything may take on a busy machine before the test gives up on it."""
@@ -167,14 +173,23 @@ def status_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "experiment.json").read_bytes())
 
 
-def find(run: Path, shape: tuple[int, int] = SMALL) -> dict[Key, list[int]]:
-    """The numbers that lie on disk by kind and thread, in the order of their files, each file and line checked."""
+def find(
+    run: Path, shape: tuple[int, int] = SMALL, checked: set[tuple[str, int]] | None = None
+) -> dict[Key, list[int]]:
+    """The numbers that lie on disk by kind and thread, in the order of their files, each file and line checked.
+
+    Args:
+        run: the run's folder.
+        shape: height and width of the frames.
+        checked: the files and frames whose content was checked before, by name and size: it is not checked again, but
+            for its size. Gets those that are checked now. None: check the content of all.
+    """
     found: dict[Key, list[int]] = defaultdict(list)
     for finder in (_find_metric, _find_track, _find_logs, _find_params):
         for kind, thread, number in finder(run):
             found[kind, thread].append(number)
     for finder in (_find_files, _find_frames):
-        for kind, thread, number in finder(run, shape):
+        for kind, thread, number in finder(run, shape, set() if checked is None else checked):
             found[kind, thread].append(number)
     return found
 
@@ -253,7 +268,7 @@ def _find_params(run: Path) -> Iterator[tuple[str, int, int]]:
             yield "params", thread, number
 
 
-def _find_files(run: Path, shape: tuple[int, int]) -> Iterator[tuple[str, int, int]]:
+def _find_files(run: Path, shape: tuple[int, int], checked: set[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
     entries = lines(run / "files/index.jsonl")
     stored = {path for path in (run / "files").rglob("*") if path.is_file() and path.parent != run / "files"}
     newest = {(entry["path"], entry["filename"]): entry["id"] for entry in entries}
@@ -263,36 +278,54 @@ def _find_files(run: Path, shape: tuple[int, int]) -> Iterator[tuple[str, int, i
     if entries:
         snapshot = json.loads((run / "files/.files_metadata.json").read_bytes())["files"]
         assert [entry["id"] for entry in kept] == [entry["id"] for entry in snapshot]
+    ids = {entry["id"] for entry in kept}
     for entry in entries:
         if entry["filename"].startswith("latest-"):
-            thread, number = int(Path(entry["filename"]).stem[-1]), entry["metadata"]["number"]
-            yield "latest", thread, number
-            if entry["id"] == newest[entry["path"], entry["filename"]]:
-                _check_content("latest", thread, number, _stored(run, entry).read_bytes(), shape)
-            continue
-        data = _stored(run, entry).read_bytes()
-        assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["sizeBytes"], entry["checksum"])
-        kind = {"/images": "image", "/blobs": "blob", "/copies": "copy"}[entry["path"]]
-        thread, number = (int(part) for part in Path(entry["filename"]).stem.split("-"))
-        _check_content(kind, thread, number, data, shape)
+            kind, thread, number = "latest", int(Path(entry["filename"]).stem[-1]), entry["metadata"]["number"]
+        else:
+            kind = {"/images": "image", "/blobs": "blob", "/copies": "copy"}[entry["path"]]
+            thread, number = (int(part) for part in Path(entry["filename"]).stem.split("-"))
+        if entry["id"] in ids:
+            _check_file(kind, thread, number, entry, _stored(run, entry), shape, checked)
         yield kind, thread, number
+
+
+def _check_file(
+    kind: str,
+    thread: int,
+    number: int,
+    entry: dict[str, Any],
+    path: Path,
+    shape: tuple[int, int],
+    checked: set[tuple[str, int]],
+) -> None:
+    assert path.stat().st_size == entry["sizeBytes"]
+    if (entry["id"], entry["sizeBytes"]) in checked:
+        return
+    data = path.read_bytes()
+    assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["sizeBytes"], entry["checksum"])
+    _check_content(kind, thread, number, data, shape)
+    checked.add((entry["id"], entry["sizeBytes"]))
 
 
 def _stored(run: Path, entry: dict[str, Any]) -> Path:
     return run / "files" / entry["path"].strip("/") / entry["id"] / entry["filename"]
 
 
-def _find_frames(run: Path, shape: tuple[int, int]) -> Iterator[tuple[str, int, int]]:
+def _find_frames(run: Path, shape: tuple[int, int], checked: set[tuple[str, int]]) -> Iterator[tuple[str, int, int]]:
     folder = run / "frames" / "camera/front"
     frames = lines(folder / "data.jsonl")
     assert len(frames) == len({frame["seq"] for frame in frames})
     members = {shard.name: _members(shard) for shard in folder.glob("*.tar")}
     assert sum(map(len, members.values())) == len(frames)
     for frame in frames:
-        assert members[frame["shard"]][f"{frame['seq']:09d}.jpg"] == (frame["offset"], frame["size"])
-        with (folder / frame["shard"]).open("rb") as file:
-            data = os.pread(file.fileno(), frame["size"], frame["offset"])
-        _check_content("frame", frame["thread"], frame["number"], data, shape)
+        name = f"{frame['seq']:09d}.jpg"
+        assert members[frame["shard"]][name] == (frame["offset"], frame["size"])
+        if (name, frame["size"]) not in checked:
+            with (folder / frame["shard"]).open("rb") as file:
+                data = os.pread(file.fileno(), frame["size"], frame["offset"])
+            _check_content("frame", frame["thread"], frame["number"], data, shape)
+            checked.add((name, frame["size"]))
         yield "frame", frame["thread"], frame["number"]
 
 

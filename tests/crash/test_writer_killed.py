@@ -60,14 +60,17 @@ class Training:
     respawns: list[float] = field(default_factory=list)
 
     def kill_writer(self, chance: random.Random, stop: threading.Event) -> None:
-        """SIGKILL the writer at a random moment of its life and wait for the next one, on a thread or not."""
+        """SIGKILL the writer at a random time of its life and wait for the next one, on a thread or not.
+
+        Once `stop` is set, there may be no next one.
+        """
         wait_until(lambda: self.exp.health()["writer_pid"] != 0, DEADLINE_S)
         stop.wait(chance.random() * LONGEST_RUN_S)
         pid = self.exp.health()["writer_pid"]
         assert pid != os.getpid(), "the writer is on a thread already"
         os.kill(pid, signal.SIGKILL)
         began = time.monotonic()
-        wait_until(lambda: self.exp.health()["writer_pid"] != pid, DEADLINE_S, "another writer")
+        wait_until(lambda: self.exp.health()["writer_pid"] != pid or stop.is_set(), DEADLINE_S, "another writer")
         self.respawns.append(time.monotonic() - began)
 
 
@@ -172,31 +175,34 @@ def test_a_writer_that_dies_at_a_given_place_is_replaced_and_nothing_is_lost(tmp
     monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setattr(launch, "WRITER_ENTRY", "dying_writer")
     monkeypatch.setenv(dying_writer.VARIABLE, place)
+    run = tmp_path / "dash/alice/walker/run"
     with training(tmp_path) as done:
-        wait_until(lambda: len(done.acknowledged.kept["metric", 0]) > 50, DEADLINE_S)
+        wait_until(lambda: dying_writer.has_died(run) or len(done.acknowledged.kept["metric", 0]) > 50, DEADLINE_S)
 
     health = assert_complete(tmp_path, done)
 
-    assert dying_writer.has_died(tmp_path / "dash/alice/walker/run"), "the place was never reached"
+    assert dying_writer.has_died(run), "the place was never reached"
     assert 1 == health["writer_restarts"]
 
 
 def test_a_writer_killed_while_the_run_is_completed_still_completes_it(tmp_path):
     """complete() waits for the next writer, which drains what is left and ends the run as it was asked to."""
-    chance = random.Random(0)
+    chance, completed = random.Random(0), threading.Event()
     with training(tmp_path, {"pace": False}) as done:
         wait_until(lambda: len(done.acknowledged.kept["metric", 0]) > 200, DEADLINE_S)
-        killer = threading.Thread(target=_kill_three_times, args=(done, chance))
+        killer = threading.Thread(target=_kill_three_times, args=(done, chance, completed))
         killer.start()
+    completed.set()
     killer.join()
 
     assert_complete(tmp_path, done)
 
 
-def _kill_three_times(done: Training, chance: random.Random) -> None:
-    for _ in range(3):
-        with contextlib.suppress(AssertionError, ProcessLookupError):  # the run is closed already
-            done.kill_writer(chance, threading.Event())
+def _kill_three_times(done: Training, chance: random.Random, completed: threading.Event) -> None:
+    with contextlib.suppress(ProcessLookupError):  # the last writer has ended
+        for _ in range(3):
+            if not completed.is_set():
+                done.kill_writer(chance, completed)
 
 
 def test_a_record_that_crashes_the_writer_is_set_aside_and_the_run_goes_on(tmp_path, monkeypatch):
