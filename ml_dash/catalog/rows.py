@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import metric_reading, reading, scan
-from ml_dash.storage.documents import parse_timestamp
+from ml_dash.storage.documents import to_seconds
 from ml_dash.storage.file_index import without_collector
 from ml_dash.storage.liveness import is_live, open_seconds
 
@@ -51,7 +51,7 @@ class Row:
     @cached_property
     def created(self) -> float | None:
         """When the run was first opened, in seconds since 1970."""
-        return _moment(self.document, "created_at")
+        return to_seconds(self.document.get("created_at"))
 
     @property
     def tags(self) -> list[str]:
@@ -93,14 +93,6 @@ def _as_far_as_readable(read: Callable[[str], dict[str, Any]], folder: str) -> d
         return read(folder)
     except Exception:  # noqa: BLE001 - the other runs are listed all the same, and verify says what is wrong
         return {}
-
-
-def _moment(document: dict[str, Any], name: str) -> float | None:
-    text = document.get(name)
-    try:
-        return parse_timestamp(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
 
 
 def read_rows(root: str, unreadable: list[scan.Unreadable] | None = None) -> list[Row]:

@@ -118,13 +118,10 @@ def _status(row: Row) -> Cell:
 
 
 def _ago(text: Any, now: datetime.datetime) -> str:
-    from ml_dash.storage.documents import parse_timestamp
+    from ml_dash.storage.documents import to_datetime
 
-    try:
-        moment = datetime.datetime.fromtimestamp(parse_timestamp(text), datetime.UTC)
-    except (AttributeError, TypeError, ValueError, OverflowError):
-        return "-"
-    return formatting.age(moment, now)
+    moment = to_datetime(text)
+    return "-" if moment is None else formatting.age(moment, now)
 
 
 def _plain(value: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_dash.records.values import decode
 from ml_dash.storage import layout, lines, metric_reading
+from ml_dash.storage.documents import to_seconds
 from ml_dash.storage.follow import Position
 from ml_dash.storage.journal import last_lines
 
@@ -115,9 +116,4 @@ def _items(stream: str, metric: str | None, lines: list[bytes]) -> list[Item]:
 def _when(stream: str, body: dict[str, Any]) -> float:
     if stream == "metric":
         return metric_reading.point_time(body)
-    from ml_dash.storage.documents import parse_timestamp
-
-    try:
-        return parse_timestamp(body["timestamp"])
-    except (KeyError, TypeError, AttributeError, ValueError):
-        return 0.0
+    return to_seconds(body.get("timestamp")) or 0.0

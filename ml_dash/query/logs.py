@@ -14,6 +14,7 @@ from typing import Any
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.source import Source
 from ml_dash.storage import reading
+from ml_dash.storage.documents import to_datetime
 from ml_dash.storage.names import closest
 
 Line = dict[str, Any]
@@ -121,7 +122,7 @@ def _time_tests(start: object, end: object) -> list[Test]:
         return []
 
     def is_within(line: Line) -> bool:
-        moment = _moment_of(line)
+        moment = to_datetime(line.get("timestamp"))
         return moment is not None and (first is None or moment >= first) and (last is None or moment <= last)
 
     return [is_within]
@@ -147,15 +148,6 @@ def _to_moment(value: Any) -> datetime.datetime:
     if isinstance(value, bool):
         raise TypeError
     return datetime.datetime.fromtimestamp(float(value), datetime.UTC)
-
-
-def _moment_of(line: Line) -> datetime.datetime | None:
-    """When a line was logged; None if it does not say."""
-    try:
-        moment = datetime.datetime.fromisoformat(line["timestamp"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC)
 
 
 def _text_tests(contains: object) -> list[Test]:

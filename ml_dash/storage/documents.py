@@ -79,7 +79,7 @@ def timestamp(seconds: float) -> str:
 
 
 def to_datetime(text: object) -> datetime.datetime | None:
-    """The time that a document holds as text, with its time zone (UTC if the text names none); None if it is no time."""
+    """Return the time that a document holds as ISO text, with its time zone (UTC if it names none); None if it is no time."""
     if not isinstance(text, str):
         return None
     try:
@@ -90,16 +90,6 @@ def to_datetime(text: object) -> datetime.datetime | None:
 
 
 def to_seconds(text: object) -> float | None:
-    """The same in seconds since 1970."""
-    found = to_datetime(text)
-    return None if found is None else found.timestamp()
-
-
-def parse_timestamp(text: str) -> float:
-    """The inverse of ``timestamp``; also reads an offset instead of ``Z``.
-
-    Raises:
-        ValueError: the text is no time.
-    """
-    moment = datetime.datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+    """Return the time that a document holds as ISO text in seconds since 1970; None if it is no time."""
+    parsed = to_datetime(text)
+    return None if parsed is None else parsed.timestamp()

@@ -14,7 +14,7 @@ from ml_dash._json import json
 from ml_dash.records.values import is_published as is_published_text
 from ml_dash.records.values import parse
 from ml_dash.storage import file_index, layout
-from ml_dash.storage.documents import parse_timestamp
+from ml_dash.storage.documents import to_seconds
 
 HEAD_BYTES = 256
 """Read of a file to see who began it: the first key, however long, ends before."""
@@ -67,7 +67,8 @@ def as_point(line: dict[str, Any], position: int | None) -> dict[str, Any]:
         return line
     data, when = line["data"], line["timestamp"]
     fields = dict(data) if isinstance(data, dict) else {"value": data}
-    seconds = _seconds(when)
+    is_number = isinstance(when, (int, float)) and not isinstance(when, bool)
+    seconds = float(when) if is_number else to_seconds(when)
     if seconds is not None:
         fields.setdefault("_ts", seconds)
     return {"index": position, "data": fields, "createdAt": when}
@@ -104,12 +105,3 @@ def news(listed: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> list
 
 def _is_record(entry: object) -> bool:
     return isinstance(entry, dict) and file_index.is_entry(entry) and isinstance(entry.get("filename"), str)
-
-
-def _seconds(when: object) -> float | None:
-    if isinstance(when, (int, float)) and not isinstance(when, bool):
-        return float(when)
-    try:
-        return parse_timestamp(str(when))
-    except (ValueError, OverflowError):
-        return None

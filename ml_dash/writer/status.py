@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from typing import Any
 
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
-from ml_dash.storage.documents import load_document, parse_timestamp, timestamp, write_document
+from ml_dash.storage.documents import load_document, timestamp, to_seconds, write_document
 from ml_dash.storage.locks import document_lock
 from ml_dash.writer import takeover
 
@@ -105,10 +104,10 @@ class RunStatus:
         is_ours = found.get("pid") == self._parent and found.get("host") == socket.gethostname()
         if not is_ours or found.get("status") != "RUNNING":
             return
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # somebody else has changed it
-            started = parse_timestamp(found["started_at"])
-            counted = parse_timestamp(found["heartbeat_at"]) - started
-            self._earlier_s, self._opened = max(0.0, seconds_so_far(found) - max(0.0, counted)), started
+        started, heard = to_seconds(found.get("started_at")), to_seconds(found.get("heartbeat_at"))
+        if started is not None and heard is not None:  # None: another program has changed the document
+            self._earlier_s = max(0.0, seconds_so_far(found) - max(0.0, heard - started))
+            self._opened = started
 
     def _take_over_run(self) -> None:
         """Copy this writer's status into the run's, if it continues a session that was killed."""
@@ -165,11 +164,9 @@ def seconds_so_far(found: dict[str, Any]) -> float:
     seconds = found.get("active_seconds")
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
         return float(seconds)
-    try:
-        start = parse_timestamp(found["started_at"])
-        return max(0.0, parse_timestamp(found.get("ended_at") or found["heartbeat_at"]) - start)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return 0.0
+    start = to_seconds(found.get("started_at"))
+    end = to_seconds(found.get("ended_at") or found.get("heartbeat_at"))
+    return max(0.0, end - start) if start is not None and end is not None else 0.0
 
 
 def _given(opening: dict[str, Any]) -> dict[str, Any]:
