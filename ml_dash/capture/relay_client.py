@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ml_dash.capture.redirect import FIRST_FREE_FD, Tap
 from ml_dash.capture.relay_process import FRAME, Relay
+from ml_dash.ipc import NO_SIGNAL
 from ml_dash.ipc.launch import can_launch, start_helper
-from ml_dash.ipc.sockets import NO_SIGNAL
 
 if TYPE_CHECKING:
     import subprocess

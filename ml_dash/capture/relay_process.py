@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_dash.capture.descriptor_reader import Pump
-from ml_dash.ipc.sockets import NO_SIGNAL
+from ml_dash.ipc import NO_SIGNAL
 
 FRAME = struct.Struct("=BI")
 """Before each message: its kind and the size of what follows."""

@@ -1,14 +1,16 @@
-"""The training process's end of everything: publish a record, place a frame, flush, close."""
+"""The training process's side of a run: publish records and frames, flush, close, report health."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import mmap
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ml_dash._json import json, orjson
 from ml_dash.errors import ExperimentError
@@ -16,11 +18,15 @@ from ml_dash.ipc import slab as slabs
 from ml_dash.ipc import spill_file
 from ml_dash.ipc.control import ENDING_SIZE, Control, State, Word
 from ml_dash.ipc.frame_buffer import FrameBuffer
+from ml_dash.ipc.frame_format import FrameFormat
 from ml_dash.ipc.launch import Assignment
 from ml_dash.ipc.ring import CLOSED, FULL, Producer
 from ml_dash.ipc.supervisor import Supervisor
+from ml_dash.media.frames import copy_into, copy_to
 from ml_dash.records.record import SPILLED, Kind
 from ml_dash.settings import BufferConfig
+from ml_dash.snowflake import file_id
+from ml_dash.storage import layout
 
 PATIENCE_S = 0.5
 """A drain that takes longer than this shows its progress on a terminal."""
@@ -59,7 +65,7 @@ class Channel:
         self._patience = config.stall_timeout
         self._opened = time.perf_counter_ns()
         self._slab = _allocate(config.frame_buffer_mb * 1024 * 1024)
-        self.memory = self._slab.memory
+        self._memory = self._slab.memory
         self._control = Control(self._slab.memory)
         self._words = self._control.words
         encoders = (config.encoder_count, config.burst_encoder_count)
@@ -77,25 +83,94 @@ class Channel:
             ring_bell=bell,
         )
         self.add_cost = self._producer.add_cost
-        # Attributes and not methods: this is the path of every call, and one call less is a tenth of it.
+        # An attribute and not a method: this is the path of every call, and one call less is a tenth of it.
         self.publish = self._producer.push
-        self.take_place = self._frames.take
-        self.abandon = self._frames.abandon
         self._closed = threading.Lock()
 
     def start(self) -> None:
         """Start the writer. Returns at once."""
         self._supervisor.start()
 
-    def fits_frames(self, nbytes: int) -> bool:
-        """Whether a frame of ``nbytes`` can go through the frame ring; if not it goes through a file."""
-        return self._frames.fits(nbytes)
+    def publish_frame(
+        self,
+        kind: int,
+        key: bytes,
+        about: bytes,
+        pixels: Any,
+        frame_format: FrameFormat,
+        when: float,
+        started_ns: int,
+    ) -> bool:
+        """Copy a frame's pixels into shared memory and publish its record. False if the frame was dropped (counted).
 
-    def count_drop(self) -> None:
-        """A frame found no room, though it would fit."""
+        Args:
+            kind: ``IMAGE`` or ``FRAME``.
+            key: the record's key.
+            about: the start of the record's data: a JSON object up to where a member can be added.
+            pixels: an array that matches ``frame_format``.
+            frame_format: its format.
+            when: seconds since 1970.
+            started_ns: ``perf_counter_ns`` when the user's call began.
+        """
+        frames = self._frames
+        slot = None
+        try:
+            slot = frames.take(frame_format.spec.nbytes)
+            if slot is None:
+                if not frames.fits(frame_format.spec.nbytes):
+                    return self._publish_frame_by_file(kind, key, about, pixels, frame_format, when, started_ns)
+                self._count_dropped_frame(started_ns)
+                return False
+            prepared = slot.prepared
+            if prepared is None or prepared[0] is not frame_format:
+                prepared = slot.prepare(frame_format, pixels, self._memory)
+            _, target, record_end = prepared
+            if frame_format.is_byte_copy:
+                self._memory[target] = pixels
+            else:
+                copy_to(pixels, target)
+            end = slot.free_at = self.publish(kind, key, about + record_end, when, started_ns)
+        except BaseException as error:
+            if slot is not None:
+                frames.abandon(slot)
+            if isinstance(error, ValueError):  # another thread has closed the run meanwhile, and the memory is unmapped
+                self.require_open()
+            raise
+        return bool(end)
+
+    def _count_dropped_frame(self, started_ns: int) -> None:
         self._words[Word.DROPPED] += 1
         if self._config.frame_policy == "block":
             self._warn("the writer makes no progress and the frame buffer is full: frames are dropped and counted")
+        self.add_cost(started_ns)
+
+    def _publish_frame_by_file(
+        self,
+        kind: int,
+        key: bytes,
+        about: bytes,
+        pixels: Any,
+        frame_format: FrameFormat,
+        when: float,
+        started_ns: int,
+    ) -> bool:
+        """Publish a frame that is larger than the frame buffer takes through a file beside the run."""
+        name = f"{layout.SPILL}/{spill_file.prefix(self.writer_id)}{file_id()}.raw"
+        path = os.path.join(self._run, name)
+        nbytes = frame_format.spec.nbytes
+        try:
+            spill_file.make_file(path)
+            # Not into a mapping of the file: a full disk would kill the process with SIGBUS instead of raising.
+            with mmap.mmap(-1, nbytes) as memory, open(path, "wb") as file:
+                copy_into(pixels, memory, 0)
+                file.write(memory)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            self.refuse(f"a frame of {nbytes} bytes was given up: {error}")
+            return False
+        data = about + frame_format.record_head + b'"raw":' + orjson.dumps(name) + b"}}"
+        return bool(self.publish(kind, key, data, when, started_ns))
 
     def require_open(self) -> None:
         """Raise ``ExperimentError`` if the experiment was closed."""
@@ -163,7 +238,7 @@ class Channel:
         """In a forked child: let go of what belongs to the parent, without touching what it does."""
         self._supervisor.disarm()
         self._producer.disarm()
-        self._frames.forget_kept()
+        self._frames.release_views()
         self._control.close()
         self._slab.disarm()
         self._closed = threading.Lock()
@@ -213,7 +288,7 @@ class Channel:
         return self._publish_by_file(kind, key, data, when, started_ns)
 
     def _publish_by_file(self, kind: int, key: bytes, data: bytes, when: float, started_ns: int) -> int:
-        name = f".spill/{spill_file.prefix(self.writer_id)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
+        name = f"{layout.SPILL}/{spill_file.prefix(self.writer_id)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
         path = os.path.join(self._run, name)
         try:
             spill_file.make_file(path)

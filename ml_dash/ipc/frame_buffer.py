@@ -1,23 +1,27 @@
-"""Room for the pixels of frames that are on their way to the writer.
+"""Shared memory for the pixels of frames that wait for the writer.
 
 The training process alone keeps the books: a frame's record carries the offset of its pixels, and once the writer has
-moved the record ring's tail past that record, the room is free again. So there is one commit for records and frames,
+moved the record ring's tail past that record, the slot is free again. So there is one commit for records and frames,
 and a process that dies leaves nothing marked.
 
 Memory that was used last is used first: a copy into memory that the caches still hold takes a third of the time of one
-into memory that they do not, and a writer that keeps up needs two or three frames of it.
+into memory that they do not, and a writer that keeps up needs two or three slots.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from ml_dash.ipc.control import ASLEEP, FRAMES_OFFSET, Control, Word
-from ml_dash.ipc.places import FREE, NEVER, Place, emptied, joined
+from ml_dash.ipc.frame_format import FrameFormat
 from ml_dash.ipc.slab import Slab
 from ml_dash.records.record import ALIGNMENT
 
@@ -25,8 +29,14 @@ CHUNK = 8 * 1024 * 1024
 """Memory is reserved in pieces of this size: the first within the first frame's call (about 1 ms), the rest beside it."""
 
 PATIENT_FRAMES = 2
-"""So many frames may wait for a writer that is asleep before one rings: a bell is a system call that wakes a process,
-half as long as the copy of a frame, and a writer that is asleep looks by itself within ``IDLE_POLL_S``."""
+"""Frames that may wait for a writer that is asleep before the doorbell rings. The bell is a system call that wakes a
+process and takes half as long as the copy of a frame; a writer that is asleep looks by itself within ``IDLE_POLL_S``."""
+
+IN_USE = 1 << 63
+"""``free_at`` of a slot whose frame is not published yet."""
+
+FREE = -1
+"""``free_at`` of a slot that is on a free list, or about to be."""
 
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
@@ -36,21 +46,48 @@ _SLEEPING = int(Word.SLEEPING)
 _WAITING = int(Word.WAITING)
 
 
-_NONE: list[Place] = []
-"""The free places of a size that no frame has had; always empty."""
+class Slot:
+    """Room for one frame. Who took it sets ``free_at`` once the frame is published, or calls ``FrameBuffer.abandon``.
+
+    Attributes:
+        offset: where it begins in the shared memory.
+        size: its bytes.
+        free_at: the position of the record ring's tail from which on it is free.
+        prepared: the format of its last frame; for that format, the target of the copy and the end of the record's data.
+    """
+
+    __slots__ = ("free_at", "offset", "prepared", "size")
+
+    def __init__(self, start: int, size: int) -> None:
+        self.offset = FRAMES_OFFSET + start
+        self.size = size
+        self.free_at = IN_USE
+        self.prepared: tuple[FrameFormat, Any, bytes] | None = None
+
+    def prepare(
+        self, frame_format: FrameFormat, pixels: np.ndarray[Any, Any], memory: mmap.mmap
+    ) -> tuple[FrameFormat, Any, bytes]:
+        """Set and return ``prepared`` for frames like ``pixels``."""
+        target = frame_format.target(pixels, memory, self.offset)
+        self.prepared = frame_format, target, frame_format.record_head + b'"offset":%d}}' % self.offset
+        return self.prepared
+
+
+_NO_SLOTS: list[Slot] = []
+"""The free slots of a size that no frame has had; always empty."""
 
 
 class FrameBuffer:
-    """Hands out places. Any thread may take one, and so may a signal handler inside a call of another one.
+    """Hands out slots. Any thread may call it, and so may a signal handler that interrupts a call.
 
     Args:
         slab: the shared memory; frames lie behind ``FRAMES_OFFSET``.
         control: its control block.
-        size: bytes asked for. ``size`` afterwards says what the machine could give, as far as is known.
-        drop: True gives None when there is no room (policy ``drop``), False waits (policy ``block``).
-        may_wait: asked while there is no room; False gives the frame up. It is given the seconds waited so far.
-        ring_bell: called when a frame has to wait, when several wait for a writer that is asleep, and for every quarter
-            of the buffer.
+        size: bytes wanted. The attribute ``size`` becomes smaller if the machine turns out to have less.
+        drop: what ``take`` does when there is no room: True returns None (policy ``drop``), False waits (``block``).
+        may_wait: called while ``take`` waits, with the seconds waited so far; False ends the wait without a slot.
+        ring_bell: wakes the writer. Called when a frame has to wait, when several wait for a writer that is asleep, and
+            for every quarter of the buffer.
     """
 
     def __init__(
@@ -70,8 +107,8 @@ class FrameBuffer:
         self._may_wait = may_wait
         self._ring_bell = ring_bell
         self._lock = threading.RLock()
-        self._used: deque[Place] = deque()
-        self._free: defaultdict[int, list[Place]] = defaultdict(list)
+        self._used: deque[Slot] = deque()
+        self._free: defaultdict[int, list[Slot]] = defaultdict(list)
         self._frontier = 0
         self._ready = 0
         self._since_bell = 0
@@ -83,19 +120,19 @@ class FrameBuffer:
         """Bytes in use by frames that are not on disk yet."""
         with self._lock:
             self._release()
-            return sum(place.size for place in list(self._used))
+            return sum(slot.size for slot in list(self._used))
 
     def fits(self, nbytes: int) -> bool:
-        """Whether a frame of ``nbytes`` can ever go through; the first call reserves the first piece."""
+        """Whether the buffer is large enough for a frame of ``nbytes``. The first call reserves the first chunk."""
         if self._grower is None:
             self._start()
         return nbytes <= self.size // 2
 
-    def take(self, nbytes: int) -> Place | None:
-        """A place for ``nbytes``, or None if the frame does not fit (see ``fits``) or is to be dropped."""
+    def take(self, nbytes: int) -> Slot | None:
+        """Return a slot for ``nbytes``, or None if the frame does not fit (see ``fits``) or is to be dropped."""
         need = (nbytes + ALIGNMENT - 1) & -ALIGNMENT
         used, free, words = self._used, self._free, self._words
-        old = place = None
+        old = slot = None
         try:
             with self._lock:  # as in _try_take, for what nearly every frame gets, without another call
                 applied = words[_TAIL]
@@ -107,112 +144,109 @@ class FrameBuffer:
                             break
                         old.free_at = FREE
                         free[old.size].append(old)
-                    place = free.get(need, _NONE).pop()
-                    place.free_at = NEVER
-                    used.append(place)
+                    slot = free.get(need, _NO_SLOTS).pop()
+                    slot.free_at = IN_USE
+                    used.append(slot)
                 except IndexError:  # there is none; or a signal handler has taken the last one
-                    place = None
+                    slot = None
                 if free is not self._free:
                     self._put_back(free)
-            if place is None:
-                place = self._take_new(nbytes, need)
-                if place is None:
+            if slot is None:
+                slot = self._take_new(nbytes, need)
+                if slot is None:
                     return None
             self._since_bell += need
             if (words[_SLEEPING] == ASLEEP and len(used) > PATIENT_FRAMES) or self._since_bell > self.size // 4:
                 self._since_bell = 0
                 self._ring_bell()
         except BaseException:  # a signal handler raised, as that of Ctrl-C does
-            self._recover(old, place)
+            self._recover(old, slot)
             raise
-        return place
+        return slot
 
-    def _take_new(self, nbytes: int, need: int) -> Place | None:
-        """There is no free place of just that size."""
+    def _take_new(self, nbytes: int, need: int) -> Slot | None:
+        """Take a slot where no free one has just that size; wait for the writer unless frames are dropped."""
         if (self._grower is None or nbytes > self.size // 2) and not self.fits(nbytes):
             return None
-        return self._try_take(need) or self._insist(nbytes, need)
-
-    def _insist(self, nbytes: int, need: int) -> Place | None:
-        """There is no room: wake the writer, and wait for it unless frames are dropped."""
+        slot = self._try_take(need)
+        if slot is not None:
+            return slot
         self._ring_bell()
         if self._drop:
             return self._try_take(need)
         self._words[_WAITING] = 1
         try:
-            return self._wait(nbytes, need)
+            began, nap = time.monotonic(), _FIRST_NAP_S
+            while self.fits(nbytes) and self._may_wait(time.monotonic() - began):
+                time.sleep(nap)
+                nap = min(nap * 2, _LONGEST_NAP_S)
+                slot = self._try_take(need)
+                if slot is not None:
+                    return slot
+            return self._try_take(need)
         finally:
             self._words[_WAITING] = 0
 
-    def _wait(self, nbytes: int, need: int) -> Place | None:
-        began, nap = time.monotonic(), _FIRST_NAP_S
-        while self.fits(nbytes) and self._may_wait(time.monotonic() - began):
-            time.sleep(nap)
-            nap = min(nap * 2, _LONGEST_NAP_S)
-            place = self._try_take(need)
-            if place is not None:
-                return place
-        return self._try_take(need)
+    def abandon(self, slot: Slot) -> None:
+        """Give a slot back without a frame. It is free once everything published so far is written.
 
-    def abandon(self, place: Place) -> None:
-        """The caller gives a place up. What it has published for it nevertheless, if anything, is written out first."""
-        with contextlib.suppress(ValueError):  # the memory was let go, and nobody takes a place any more
-            place.free_at = self._words[_HEAD]
+        The caller may have published a record for it before it was interrupted.
+        """
+        with contextlib.suppress(ValueError):  # the memory is unmapped, and no slot is taken any more
+            slot.free_at = self._words[_HEAD]
 
-    def _recover(self, old: Place | None, place: Place | None) -> None:
-        """An exception came in the middle of taking: what was in hand goes on waiting, and is released like all others.
+    def _recover(self, old: Slot | None, slot: Slot | None) -> None:
+        """Put slots back that an exception in the middle of ``take`` left on no list; they are released later.
 
         Args:
-            old: the place that was looked at last. One that was about to be free may be so, and is left alone.
-            place: the place that was to be given to the caller.
+            old: the used slot that was looked at last. If it was about to be free, it may be on a free list already.
+            slot: the slot that was to be returned.
         """
         with self._lock:
-            if place is not None:
-                self.abandon(place)
-            for found in (old, place):
-                if found is not None and found.free_at != FREE and found not in self._used:
-                    self._used.appendleft(found)
+            if slot is not None:
+                self.abandon(slot)
+            for lost in (old, slot):
+                if lost is not None and lost.free_at != FREE and lost not in self._used:
+                    self._used.appendleft(lost)
 
     def close(self) -> None:
-        """End the reserving thread, and let go of what is kept. Idempotent."""
+        """End the thread that reserves memory, and release all views. Idempotent."""
         self._closing = True
-        self.forget_kept()
+        self.release_views()
         if self._grower is not None and self._grower.is_alive():
             self._grower.join(5.0)
 
-    def forget_kept(self) -> None:
-        """Let go of what looks at the memory, so that it can be unmapped."""
-        for place in [*self._used, *(place for places in list(self._free.values()) for place in places)]:
-            place.kept = None
+    def release_views(self) -> None:
+        """Drop the arrays over the memory, so that it can be unmapped."""
+        for slot in [*self._used, *(slot for slots in list(self._free.values()) for slot in slots)]:
+            slot.prepared = None
 
-    # A signal handler may come in between any two calls below, and take a place itself. So what is looked at is first
-    # taken out, by one call that nothing can divide, and put back if it is not wanted.
+    # A signal handler may run between any two calls below, and take a slot itself. So each slot is first removed from its
+    # list, by one call that cannot be interrupted, and put back if it is not used.
 
-    def _try_take(self, need: int) -> Place | None:
-        """A place of just that size, the one that was used last; else memory never used; else what can be joined."""
-        place = None
+    def _try_take(self, need: int) -> Slot | None:
+        """Take the free slot of that size that was used last; else memory never used; else joined free memory."""
+        slot = None
         try:
             with self._lock:
                 self._release()
-                place = self._take_any(need)
-                if place is not None:
-                    place.free_at = NEVER
-                    self._used.append(place)
+                try:
+                    slot = self._free.get(need, _NO_SLOTS).pop()
+                except IndexError:
+                    start = self._advance(need)
+                    if start is None:
+                        start = self._join(need)
+                    slot = None if start is None else Slot(start, need)
+                if slot is not None:
+                    slot.free_at = IN_USE
+                    self._used.append(slot)
         except BaseException:  # as in take; also when the lock is let go
-            self._recover(None, place)
+            self._recover(None, slot)
             raise
-        return place
-
-    def _take_any(self, need: int) -> Place | None:
-        try:
-            return self._free.get(need, _NONE).pop()
-        except IndexError:
-            start = self._advance(need)
-            if start is None:
-                start = self._join(need)
-            return None if start is None else Place(start, need)
+        return slot
 
     def _release(self) -> None:
+        """Move the slots whose frames are written from the used ones to the free ones."""
         applied, used, free = self._words[_TAIL], self._used, self._free
         old = None
         try:
@@ -231,15 +265,16 @@ class FrameBuffer:
         if free is not self._free:
             self._put_back(free)
 
-    def _put_back(self, left: dict[int, list[Place]]) -> None:
-        """Save what was put into lists that a signal handler, which joined what was free, has replaced meanwhile."""
+    def _put_back(self, left: dict[int, list[Slot]]) -> None:
+        """Move slots out of lists that are no longer ``self._free``: a signal handler joined free memory meanwhile."""
         while left is not self._free:
             now = self._free
-            for place in emptied(left):
-                now[place.size].append(place)
+            for slot in _take_all(left):
+                now[slot.size].append(slot)
             left = now
 
     def _advance(self, need: int) -> int | None:
+        """Return the start of ``need`` bytes that no slot had before, or None if the buffer is used up."""
         while True:
             start = self._frontier
             end = start + need
@@ -252,15 +287,15 @@ class FrameBuffer:
                 return start
 
     def _join(self, need: int) -> int | None:
-        """Join free neighbours until ``need`` bytes are found: for frames of changing sizes."""
+        """Join neighbouring free slots, for frames of changing sizes. Return the start of ``need`` bytes, or None."""
         free, self._free = self._free, defaultdict(list)
-        found = None
-        for start, end in joined(emptied(free)):
-            taken = need if found is None and end - start >= need else 0
-            found = start if taken else found
+        first_fit = None
+        for start, end in _joined(_take_all(free)):
+            taken = need if first_fit is None and end - start >= need else 0
+            first_fit = start if taken else first_fit
             if end - start > taken:
-                self._free[end - start - taken].append(Place(start + taken, end - start - taken))
-        return found
+                self._free[end - start - taken].append(Slot(start + taken, end - start - taken))
+        return first_fit
 
     def _start(self) -> None:
         with self._lock:
@@ -268,7 +303,7 @@ class FrameBuffer:
                 return
             self._grow(CHUNK)
             self._grower = threading.Thread(target=self._reserve_the_rest, name="ml_dash-reserve", daemon=True)
-            with contextlib.suppress(RuntimeError):  # no more threads are to be had: memory is reserved as it is needed
+            with contextlib.suppress(RuntimeError):  # no thread can be started: memory is reserved when it is needed
                 self._grower.start()
 
     def _reserve_the_rest(self) -> None:
@@ -279,7 +314,7 @@ class FrameBuffer:
             self._slab.populate(FRAMES_OFFSET + before, self._ready - before)
 
     def _grow(self, wanted: int) -> bool:
-        """Reserve up to ``wanted`` bytes at least. False if the machine has no more: the buffer ends where it is."""
+        """Reserve at least the first ``wanted`` bytes. False if the machine has no more: the buffer then ends there."""
         with self._lock:
             while self._ready < min(wanted, self.size):
                 length = min(CHUNK, self.size - self._ready)
@@ -288,3 +323,24 @@ class FrameBuffer:
                     return False
                 self._ready += length
             return True
+
+
+def _take_all(free: dict[int, list[Slot]]) -> list[Slot]:
+    """All slots of the lists, which are left empty: a call that is being interrupted may have one of the lists in hand."""
+    slots = []
+    for same_size in list(free.values()):
+        with contextlib.suppress(IndexError):  # a signal handler has taken the last one
+            while same_size:
+                slots.append(same_size.pop())
+    return slots
+
+
+def _joined(free: list[Slot]) -> list[tuple[int, int]]:
+    """The start and end of each range of free memory, in order; neighbouring slots make one range."""
+    ranges: list[tuple[int, int]] = []
+    for start, size in sorted((slot.offset - FRAMES_OFFSET, slot.size) for slot in free):
+        if ranges and ranges[-1][1] == start:
+            ranges[-1] = (ranges[-1][0], start + size)
+        else:
+            ranges.append((start, start + size))
+    return ranges

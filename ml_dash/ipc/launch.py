@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ml_dash._paths import current_folder
+from ml_dash.ipc import NO_SIGNAL
 from ml_dash.ipc.slab import Slab
-from ml_dash.ipc.sockets import NO_SIGNAL
 
 WRITER_ENTRY = "ml_dash.writer.main"
 """The module whose ``main(boot)`` runs in the writer process and whose ``run_on_thread`` is the way without one."""

@@ -6,13 +6,15 @@ channels. Nothing here converts values; the writer process does that later from 
 
 from __future__ import annotations
 
-import mmap
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 CHANNEL_COUNTS = (1, 3, 4)
 FORMAT_OF_SUFFIX = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
@@ -49,7 +51,7 @@ class FrameSpec(NamedTuple):
     nbytes: int
 
 
-def check_frame(array: object, *, suffix: str) -> tuple[np.ndarray[Any, Any], FrameSpec]:
+def check_frame(array: object, *, image_format: str) -> tuple[np.ndarray[Any, Any], FrameSpec]:
     """Check that an object can be saved as an image, without copying a numpy array's pixels.
 
     Safe to call from several threads.
@@ -58,7 +60,7 @@ def check_frame(array: object, *, suffix: str) -> tuple[np.ndarray[Any, Any], Fr
         array: A numpy array of shape ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` and of any bool, integer or float type, with
             any strides and byte order. A torch tensor (moved to the CPU), a Pillow image, or another object with
             ``__array__`` or ``__array_interface__`` is turned into one.
-        suffix: The format it is meant for, ``"jpeg"`` or ``"png"`` as `check_suffix` returns it.
+        image_format: The format it is meant for, ``"jpeg"`` or ``"png"``.
 
     Returns:
         The array (the same object if it was a plain ndarray) and its spec.
@@ -68,10 +70,10 @@ def check_frame(array: object, *, suffix: str) -> tuple[np.ndarray[Any, Any], Fr
         InvalidValueError: Its shape is not that of a frame, or a side is longer than the format allows.
     """
     pixels = array if type(array) is np.ndarray else _as_array(array)
-    return pixels, _spec(pixels.shape, pixels.dtype, suffix)
+    return pixels, _spec(pixels.shape, pixels.dtype, image_format)
 
 
-def copy_into(array: np.ndarray[Any, Any], buffer: memoryview | mmap.mmap, offset: int) -> None:
+def copy_into(array: np.ndarray[Any, Any], buffer: Buffer, offset: int) -> None:
     """Copy a frame's pixels into a buffer: C order, native byte order, ``array.nbytes`` bytes from ``offset`` on.
 
     Args:
@@ -85,7 +87,7 @@ def copy_into(array: np.ndarray[Any, Any], buffer: memoryview | mmap.mmap, offse
     copy_to(array, room_for(array, buffer, offset))
 
 
-def room_for(array: np.ndarray[Any, Any], buffer: memoryview | mmap.mmap, offset: int) -> np.ndarray[Any, Any]:
+def room_for(array: np.ndarray[Any, Any], buffer: Buffer, offset: int) -> np.ndarray[Any, Any]:
     """A place in a buffer as an array that takes the pixels of frames like this one: C order, native byte order.
 
     Args:
@@ -97,7 +99,7 @@ def room_for(array: np.ndarray[Any, Any], buffer: memoryview | mmap.mmap, offset
         TypeError: The buffer ends before the frame would.
     """
     dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
-    return np.ndarray(array.shape, dtype, buffer, offset)
+    return np.ndarray(array.shape, dtype, memoryview(buffer), offset)
 
 
 def copy_to(array: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
@@ -110,7 +112,7 @@ def copy_to(array: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
         np.copyto(target[..., channel], array[..., channel])
 
 
-def view(buffer: memoryview | mmap.mmap, offset: int, spec: FrameSpec) -> np.ndarray[Any, Any]:
+def view(buffer: Buffer, offset: int, spec: FrameSpec) -> np.ndarray[Any, Any]:
     """Look at a frame that `copy_into` left in a buffer, without copying it.
 
     Args:
@@ -125,7 +127,7 @@ def view(buffer: memoryview | mmap.mmap, offset: int, spec: FrameSpec) -> np.nda
         TypeError: The buffer ends before the frame does.
     """
     shape = (spec.height, spec.width) if spec.channels == 1 else (spec.height, spec.width, spec.channels)
-    pixels: np.ndarray[Any, Any] = np.ndarray(shape, spec.dtype, buffer, offset)
+    pixels: np.ndarray[Any, Any] = np.ndarray(shape, spec.dtype, memoryview(buffer), offset)
     pixels.flags.writeable = False
     return pixels
 
@@ -147,8 +149,8 @@ def check_quality(quality: object) -> int:
     raise InvalidValueError(f"quality is {quality!r}; give an int from 1 to 100")
 
 
-def check_suffix(name: str) -> str:
-    """Tell from a file's name which image format it is to have.
+def image_format_of(name: str) -> str:
+    """Return the image format that a file's name asks for.
 
     Args:
         name: A file name or path that ends in ``.jpg``, ``.jpeg`` or ``.png``, in any case.
@@ -203,15 +205,15 @@ def _check_pillow_mode(source: Any) -> None:
 
 
 @lru_cache(maxsize=SPEC_CACHE_SIZE)
-def _spec(shape: tuple[int, ...], dtype: np.dtype[Any], suffix: str) -> FrameSpec:
+def _spec(shape: tuple[int, ...], dtype: np.dtype[Any], image_format: str) -> FrameSpec:
     if dtype.char not in _TYPE_CODES:
         raise InvalidTypeError(f"frames are bool, integer or float arrays, not {_described(shape, dtype)}")
     _check_shape(shape, dtype)
-    if suffix not in LARGEST_SIDE:
-        raise InvalidValueError(f"image format is {suffix!r}; supported are {', '.join(LARGEST_SIDE)}")
-    if max(shape[:2]) > LARGEST_SIDE[suffix]:
+    if image_format not in LARGEST_SIDE:
+        raise InvalidValueError(f"image format is {image_format!r}; supported are {', '.join(LARGEST_SIDE)}")
+    if max(shape[:2]) > LARGEST_SIDE[image_format]:
         raise InvalidValueError(
-            f"a {suffix} image has sides of at most {LARGEST_SIDE[suffix]} pixels, not {_described(shape, dtype)}"
+            f"a {image_format} image has sides of at most {LARGEST_SIDE[image_format]} pixels, not {_described(shape, dtype)}"
         )
     height, width = shape[:2]
     channels = shape[2] if len(shape) == 3 else 1

@@ -80,7 +80,7 @@ def _iterated(frames: object) -> Iterable[object]:
 
 def _checked(frame: object, index: int) -> _Pixels:
     try:
-        return check_frame(frame, suffix="png")[0]
+        return check_frame(frame, image_format="png")[0]
     except (InvalidValueError, InvalidTypeError) as error:
         raise type(error)(f"frame {index}: {error}") from error
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
 from ml_dash.ipc import spill_file
-from ml_dash.media.frames import FORMAT_OF_SUFFIX, check_suffix
+from ml_dash.ipc.frame_format import FrameFormat, check_image
+from ml_dash.media.frames import FORMAT_OF_SUFFIX, image_format_of
 from ml_dash.query import download
 from ml_dash.query.file_about import ABOUT, About, check_about, check_keywords
 from ml_dash.query.files import FolderReader, Record, Records, Which
@@ -26,7 +27,6 @@ from ml_dash.storage.names import check_file_path
 from ml_dash.streams import file_formats
 from ml_dash.streams.attribute_errors import Hinted, OfRun
 from ml_dash.streams.owner import Owner
-from ml_dash.streams.pixels import FrameKind, kind_of, publish_frame
 
 LONGEST_PLAIN_NAME = 200
 """Characters of an image's name that need no check against the limits of the file system."""
@@ -65,7 +65,7 @@ class Folder(Hinted, FolderReader):
         super().__init__(owner, folder, **options)
         self._owner = owner
         self._path = f"/{self._folder}"
-        self._kind: FrameKind | None = None
+        self._frame_format: FrameFormat | None = None
 
     def __repr__(self) -> str:
         return f"<files {self._folder!r} of {self._owner.prefix!r}>"
@@ -280,23 +280,28 @@ class Folder(Hinted, FolderReader):
         if misplaced or to is _NO_NAME:
             name = misplaced[0] if misplaced and isinstance(misplaced[0], (str, os.PathLike)) else "name.png"
             raise InvalidTypeError(f"save_image: the name is given by keyword: write to={os.fspath(name)!r}")
-        suffix = FORMAT_OF_SUFFIX.get(to[-4:]) if type(to) is str else None
+        image_format = FORMAT_OF_SUFFIX.get(to[-4:]) if type(to) is str else None
         # Each frame has a new name, so no cache helps: most names pass these few tests and skip the patterns.
-        if suffix is not None and to[:-4].isidentifier() and to.isascii() and len(to) <= LONGEST_PLAIN_NAME:
+        if image_format is not None and to[:-4].isidentifier() and to.isascii() and len(to) <= LONGEST_PLAIN_NAME:
             folder, filename = self._path, to
         else:
             folder, filename = self._split(to)
-            suffix = check_suffix(filename)
-        kind, pixels = self._kind, image
-        if kind is None or not kind.has(image, suffix, quality):
-            pixels, kind = kind_of(image, suffix, quality)
-            self._kind = kind
-        record = {"id": file_id(when), "path": folder, "filename": filename, "contentType": _CONTENT_TYPES[suffix]}
+            image_format = image_format_of(filename)
+        frame_format, pixels = self._frame_format, image
+        if frame_format is None or not frame_format.matches(image, image_format, quality):
+            pixels, frame_format = check_image(image, image_format, quality)
+            self._frame_format = frame_format
+        record = {
+            "id": file_id(when),
+            "path": folder,
+            "filename": filename,
+            "contentType": _CONTENT_TYPES[image_format],
+        }
         entry = record
         if about or self._options:
             check_keywords(self.save_image, about)
             entry = {**record, **self._details(about)}
-        published = publish_frame(self._owner, _IMAGE, to_json(entry), b"{", pixels, kind, when, started)
+        published = self._owner.channel.publish_frame(_IMAGE, to_json(entry), b"{", pixels, frame_format, when, started)
         record["status"] = "queued" if published else "dropped"
         return record
 

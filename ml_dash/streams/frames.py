@@ -7,6 +7,7 @@ import time
 from typing import Any, ClassVar
 
 from ml_dash.errors import InvalidNameError, InvalidValueError
+from ml_dash.ipc.frame_format import FrameFormat, check_image
 from ml_dash.query.frames import FrameReader, FramesReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import to_plain
@@ -15,7 +16,6 @@ from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
 from ml_dash.streams.attribute_errors import Hinted, OfRun, check_time_name
 from ml_dash.streams.owner import Owner, to_timestamp
-from ml_dash.streams.pixels import FrameKind, kind_of, publish_frame
 
 _FRAME = int(Kind.FRAME)
 _OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame", "writer", "writer_seq"))
@@ -31,7 +31,7 @@ class FrameStream(Hinted, FrameReader):
         super().__init__(owner, topic)
         self._owner = owner
         self._key = topic.encode()
-        self._kind: FrameKind | None = None
+        self._frame_format: FrameFormat | None = None
         self._numbers: dict[str, itertools.count[int]] = {}
 
     def append(
@@ -54,21 +54,21 @@ class FrameStream(Hinted, FrameReader):
         """
         started = time.perf_counter_ns()
         when = time.time()
-        suffix = _FORMATS.get(str(format))
-        if suffix is None:
+        image_format = _FORMATS.get(str(format))
+        if image_format is None:
             raise InvalidValueError(f"{self._what}: format={format!r} is not known; use 'jpeg' or 'png'")
-        kind, pixels = self._kind, frame
-        if kind is None or not kind.has(frame, suffix, quality):
-            pixels, kind = kind_of(frame, suffix, quality)
-            self._kind = kind
+        frame_format, pixels = self._frame_format, frame
+        if frame_format is None or not frame_format.matches(frame, image_format, quality):
+            pixels, frame_format = check_image(frame, image_format, quality)
+            self._frame_format = frame_format
         about: dict[str, Any] = {
             "timestamp": when if _ts is None else to_timestamp(_ts, self._what),
-            "shape": kind.shape,
+            "shape": frame_format.shape,
             **(self._checked(fields, timed=_ts is not None) if fields else {}),
             "seq": self._next_number(),  # last, so that a wrong call takes no number
         }
         start = to_json(about)[:-1] + b","
-        publish_frame(self._owner, _FRAME, self._key, start, pixels, kind, when, started)
+        self._owner.channel.publish_frame(_FRAME, self._key, start, pixels, frame_format, when, started)
         return self
 
     def forget_number(self) -> None:

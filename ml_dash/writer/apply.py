@@ -158,7 +158,7 @@ class Applier:
         spec = FrameSpec(place["h"], place["w"], place["c"], place["dtype"], place["nbytes"])
         raw = os.path.join(self._run, place["raw"]) if "raw" in place else ""
         target = self._image_path(record) if record.kind == Kind.IMAGE else ""
-        return EncodeJob(spec, place.get("offset", -1), raw, place["suffix"], place["quality"], target)
+        return EncodeJob(spec, place.get("offset", -1), raw, place["format"], place["quality"], target)
 
     def _image_path(self, record: Record) -> str:
         entry = parse(record.key)

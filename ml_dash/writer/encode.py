@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml_dash.media.frames import FrameSpec, view
 from ml_dash.storage.disk import Disk
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
 
 
 @dataclass(slots=True)
@@ -22,7 +24,7 @@ class EncodeJob:
         spec: what lies in shared memory.
         offset: where, in bytes; or -1 if the pixels are in the file ``raw``.
         raw: absolute path of a file with the pixels, C-contiguous, for frames larger than the ring.
-        suffix: ``jpeg`` or ``png``.
+        image_format: ``jpeg`` or ``png``.
         quality: 1 to 100, for JPEG.
         target: absolute path of the file to write, or empty to keep the encoded bytes in ``encoded``.
     """
@@ -30,7 +32,7 @@ class EncodeJob:
     spec: FrameSpec
     offset: int
     raw: str
-    suffix: str
+    image_format: str
     quality: int
     target: str
     done: bool = False
@@ -59,7 +61,7 @@ class EncoderPool:
         self,
         count: int,
         burst: int,
-        memory: mmap.mmap,
+        memory: Buffer,
         disk: Disk,
         wake: Callable[[], None],
         training_waits: Callable[[], bool],
@@ -143,7 +145,7 @@ class EncoderPool:
 
 
 def _encode(job: EncodeJob, pixels: Any) -> bytes:
-    if job.suffix == "png":
+    if job.image_format == "png":
         from ml_dash.media.png import encode_png
 
         return encode_png(pixels)

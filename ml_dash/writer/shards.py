@@ -45,13 +45,13 @@ class FrameShards:
         """Append one encoded frame and its index line to the batch."""
         folder = layout.frames_folder(topic)
         shard, offset = self._current.get(topic) or self._open(folder)
-        extension = "png" if job.suffix == "png" else "jpg"
+        extension = "png" if job.image_format == "png" else "jpg"
         member = tar_member(f"{frame['seq']:09d}.{extension}", len(job.encoded), when)
         padding = bytes(-job.size % _BLOCK)
         batch.starts.setdefault(f"{folder}/{shard}", offset)
         batch.add(f"{folder}/{shard}", member + bytes(job.encoded) + padding)
         line = {name: value for name, value in frame.items() if name != "frame"}  # where it lay in shared memory
-        line |= {"shard": shard, "offset": offset + len(member), "size": job.size, "format": job.suffix}
+        line |= {"shard": shard, "offset": offset + len(member), "size": job.size, "format": job.image_format}
         batch.add(layout.data(folder, self._writer_id), to_json(line) + b"\n")
         offset += len(member) + job.size + len(padding)
         if offset >= SHARD_BYTES:

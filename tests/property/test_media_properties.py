@@ -46,7 +46,7 @@ def decoded(data):
 
 @given(frames(), st.integers(0, 17))
 def test_a_frame_crosses_a_buffer_unchanged(array, offset):
-    pixels, spec = check_frame(array, suffix="png")
+    pixels, spec = check_frame(array, image_format="png")
     buffer = mmap.mmap(-1, offset + spec.nbytes)
     copy_into(pixels, buffer, offset)
     result = view(buffer, offset, spec)

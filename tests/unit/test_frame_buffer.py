@@ -56,12 +56,12 @@ class Rig:
         self.bells += 1
 
     def take(self, nbytes):
-        """A place, published as a frame's would be; None if there is no room."""
-        place = self.ring.take(nbytes)
-        if place is not None:
+        """A slot whose frame is published; None if there is no room."""
+        slot = self.ring.take(nbytes)
+        if slot is not None:
             self.published += ALIGNMENT
-            place.publish(self.published)
-        return place
+            slot.free_at = self.published
+        return slot
 
     def apply(self, records):
         """The writer has written out that many more records."""
@@ -75,7 +75,7 @@ def rig():
     made.ring.close()
 
 
-def test_places_are_aligned_and_follow_each_other(rig):
+def test_slots_are_aligned_and_adjacent(rig):
     first, second = rig.take(100), rig.take(ALIGNMENT)
 
     assert FRAMES_OFFSET == first.offset
@@ -97,11 +97,11 @@ def test_a_writer_that_keeps_up_keeps_using_the_same_memory(rig):
 PIECE = MIB // 8
 
 
-def with_free_places():
+def with_free_slots():
     """A ring all of whose memory lies free in eight pieces."""
     rig = Rig(MIB)
-    for place in [rig.ring.take(PIECE) for _ in range(8)]:
-        rig.ring.abandon(place)
+    for slot in [rig.ring.take(PIECE) for _ in range(8)]:
+        rig.ring.abandon(slot)
     return rig
 
 
@@ -110,21 +110,21 @@ def test_a_signal_handler_inside_a_take_never_gets_the_same_memory():
     rigs, nested = [], []
 
     def take_twice():
-        rigs.append(with_free_places())
+        rigs.append(with_free_slots())
         nested.clear()
         taken = [rigs[-1].ring.take(PIECE), rigs[-1].ring.take(PIECE)]
         rigs[-1].ring.close()
-        return [place for place in [*taken, *nested] if place is not None]
+        return [slot for slot in [*taken, *nested] if slot is not None]
 
     def handler():
         if rigs:
             nested.append(rigs[-1].ring.take(MIB // 2))
 
     count = 0
-    for places in at_each_call_inside(take_twice, handler):
-        spans = sorted((place.offset, place.offset + place.size) for place in places)
+    for slots in at_each_call_inside(take_twice, handler):
+        spans = sorted((slot.offset, slot.offset + slot.size) for slot in slots)
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
-        count += len(places) == 3
+        count += len(slots) == 3
     assert count > 10
 
 
@@ -133,20 +133,20 @@ class HandlerError(BaseException):
 
 
 def test_a_signal_handler_that_raises_inside_a_take_leaves_nothing_behind():
-    """A place that nobody ends would keep all later ones from being released."""
+    """A slot that nobody ends would keep all later ones from being released."""
     interrupted = []
 
     def raise_there():
         raise HandlerError
 
     def take_and_give_back():
-        rig, place = with_free_places(), None
+        rig, slot = with_free_slots(), None
         try:
-            place = rig.ring.take(PIECE)
+            slot = rig.ring.take(PIECE)
         except HandlerError:
             interrupted.append(True)
-        if place is not None:
-            rig.ring.abandon(place)
+        if slot is not None:
+            rig.ring.abandon(slot)
         waiting = rig.ring.waiting
         rig.ring.close()
         return waiting
@@ -188,7 +188,7 @@ def test_the_policy_block_waits_until_the_writer_moves():
     rig.ring.close()
 
     assert [] == before
-    assert [FRAMES_OFFSET] == [place.offset for place in taken]
+    assert [FRAMES_OFFSET] == [slot.offset for slot in taken]
 
 
 def test_the_policy_block_gives_up_when_it_may_not_wait():
@@ -200,14 +200,14 @@ def test_the_policy_block_gives_up_when_it_may_not_wait():
     assert 1 == len(rig.waits)
 
 
-def test_an_abandoned_place_is_free_at_once(rig):
+def test_an_abandoned_slot_is_free_at_once(rig):
     rig.ring.abandon(rig.ring.take(MIB))
 
     assert 0 == rig.ring.waiting
     assert FRAMES_OFFSET == rig.take(MIB).offset
 
 
-def test_a_place_that_is_not_published_yet_is_never_given_again(rig):
+def test_a_slot_that_is_not_published_yet_is_never_given_again(rig):
     slow = rig.ring.take(8 * MIB)
     rig.apply(1000)
 
@@ -218,10 +218,10 @@ def test_a_place_that_is_not_published_yet_is_never_given_again(rig):
 def test_memory_is_reserved_before_it_is_given(rig):
     assert rig.ring.fits(1)
     for _ in range(4):
-        place = rig.take(4 * MIB)
+        slot = rig.take(4 * MIB)
         reserved = max(offset + length for offset, length in rig.slab.reserved)
 
-        assert place.offset + 4 * MIB <= reserved
+        assert slot.offset + 4 * MIB <= reserved
 
 
 def test_a_small_machine_makes_a_small_ring():
@@ -231,7 +231,7 @@ def test_a_small_machine_makes_a_small_ring():
     taken = [rig.take(4 * MIB) for _ in range(9)]
     rig.ring.close()
 
-    assert [0, 4, 8, 12] == [(place.offset - FRAMES_OFFSET) // MIB for place in taken if place]
+    assert [0, 4, 8, 12] == [(slot.offset - FRAMES_OFFSET) // MIB for slot in taken if slot]
     assert not rig.ring.fits(CHUNK + 1)
 
 
@@ -249,7 +249,7 @@ def test_a_machine_without_any_memory_takes_no_frame():
     rig.ring.close()
 
 
-def test_a_take_inside_a_take_gets_a_place_of_its_own():
+def test_a_take_inside_a_take_gets_a_slot_of_its_own():
     """A signal handler that saves a frame runs wherever a call of C code has returned."""
     for n in itertools.count():
         rig = Rig()
@@ -273,25 +273,25 @@ def test_a_take_inside_a_take_gets_a_place_of_its_own():
         rig.ring.close()
         if not inner:
             break
-        spans = sorted((place.offset, place.offset + place.size) for place in (outer_first, outer, inner[0]))
+        spans = sorted((slot.offset, slot.offset + slot.size) for slot in (outer_first, outer, inner[0]))
 
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
     assert n > 5
 
 
-def test_threads_never_share_a_place():
+def test_threads_never_share_a_slot():
     rig = Rig()
-    places = [[] for _ in range(8)]
+    slots = [[] for _ in range(8)]
     threads = [
         threading.Thread(target=lambda mine=mine: mine.extend(rig.ring.take(1000) for _ in range(200)))
-        for mine in places
+        for mine in slots
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     rig.ring.close()
-    spans = sorted((place.offset, place.offset + place.size) for mine in places for place in mine)
+    spans = sorted((slot.offset, slot.offset + slot.size) for mine in slots for slot in mine)
 
     assert 1600 == len(spans)
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
@@ -309,7 +309,7 @@ STEPS = st.lists(
 
 @settings(max_examples=100)
 @given(STEPS, st.sampled_from([4 * MIB, 5 * MIB + 4096, 3 * MIB]))
-def test_places_of_frames_that_wait_never_overlap(steps, size):
+def test_slots_of_frames_that_wait_never_overlap(steps, size):
     """Whatever is taken, given back and written out in whatever order."""
     rig = Rig(size)
     try:
@@ -320,19 +320,19 @@ def test_places_of_frames_that_wait_never_overlap(steps, size):
                 rig.apply(records)
                 del live[:records]
                 continue
-            place = rig.ring.take(amount)
-            if place is None:
+            slot = rig.ring.take(amount)
+            if slot is None:
                 assert live or amount > size // 2
                 continue
-            start, end = place.offset, place.offset + place.size
+            start, end = slot.offset, slot.offset + slot.size
             assert FRAMES_OFFSET <= start < end <= FRAMES_OFFSET + size
-            assert amount <= place.size < amount + ALIGNMENT
+            assert amount <= slot.size < amount + ALIGNMENT
             assert all(end <= other_start or other_end <= start for other_start, other_end in live)
             if step == "abandon":
-                rig.ring.abandon(place)
+                rig.ring.abandon(slot)
             else:
                 rig.published += ALIGNMENT
-                place.publish(rig.published)
+                slot.free_at = rig.published
                 live.append((start, end))
         assert bool(live) == bool(rig.ring.waiting)
     finally:

@@ -10,7 +10,7 @@ import pytest
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.media.convert import dimensions, to_eight_bit, to_png_pixels
-from ml_dash.media.frames import FrameSpec, check_frame, check_quality, check_suffix, copy_into, view
+from ml_dash.media.frames import FrameSpec, check_frame, check_quality, copy_into, image_format_of, view
 
 ALL_DTYPES = ["?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "g"]
 
@@ -21,7 +21,7 @@ def numbered(*shape, dtype="uint8"):
 
 def copied(array):
     """The frame after its way through a buffer, at an odd offset."""
-    pixels, spec = check_frame(array, suffix="png")
+    pixels, spec = check_frame(array, image_format="png")
     buffer = mmap.mmap(-1, spec.nbytes + 3)
     copy_into(pixels, buffer, 3)
     return view(buffer, 3, spec)
@@ -63,28 +63,28 @@ class TestCheckFrame:
     )
     def test_every_shape_of_a_frame_is_accepted(self, shape, channels):
         array = numbered(*shape)
-        pixels, spec = check_frame(array, suffix="jpeg")
+        pixels, spec = check_frame(array, image_format="jpeg")
         assert array is pixels
         assert FrameSpec(shape[0], shape[1], channels, "uint8", array.nbytes) == spec
 
     @pytest.mark.parametrize("code", ALL_DTYPES)
     def test_every_bool_integer_and_float_type_is_accepted(self, code):
         array = np.zeros((2, 3, 3), code)
-        _, spec = check_frame(array, suffix="png")
+        _, spec = check_frame(array, image_format="png")
         assert array.dtype == np.dtype(spec.dtype)
         assert array.nbytes == spec.nbytes
 
     def test_a_byte_order_is_no_part_of_the_type_name(self):
-        assert "uint16" == check_frame(np.zeros((2, 2), ">u2"), suffix="png")[1].dtype
+        assert "uint16" == check_frame(np.zeros((2, 2), ">u2"), image_format="png")[1].dtype
 
     def test_a_view_is_not_copied(self):
         array = numbered(4, 6, 3)[::-1, 1:]
-        assert array is check_frame(array, suffix="png")[0]
+        assert array is check_frame(array, image_format="png")[0]
 
     @pytest.mark.parametrize("channels", [1, 3, 4])
     def test_channels_first_is_refused_with_the_remedy(self, channels):
         with pytest.raises(InvalidValueError, match=r"looks like CxHxW: pass array.transpose\(1, 2, 0\)"):
-            check_frame(np.zeros((channels, 20, 30)), suffix="png")
+            check_frame(np.zeros((channels, 20, 30)), image_format="png")
 
     @pytest.mark.parametrize(
         ("shape", "message"),
@@ -100,22 +100,22 @@ class TestCheckFrame:
     )
     def test_other_shapes_are_refused_by_shape_and_dtype(self, shape, message):
         with pytest.raises(InvalidValueError, match=message) as refusal:
-            check_frame(np.zeros(shape, np.float32), suffix="png")
+            check_frame(np.zeros(shape, np.float32), image_format="png")
         assert f"shape {shape} and dtype float32" in str(refusal.value)
 
     @pytest.mark.parametrize("dtype", ["complex64", object, "U3", "S3", "M8[s]", "V3"])
     def test_types_that_are_no_pixels_are_refused_by_shape_and_dtype(self, dtype):
         with pytest.raises(InvalidTypeError, match=r"shape \(2, 2\) and dtype"):
-            check_frame(np.empty((2, 2), dtype), suffix="png")
+            check_frame(np.empty((2, 2), dtype), image_format="png")
 
     @pytest.mark.parametrize("thing", [None, 7, "frame.png", b"\x00", [[1, 2], [3, 4]], ((1, 2), (3, 4)), {"a": 1}])
     def test_what_is_no_array_is_refused_by_type(self, thing):
         with pytest.raises(InvalidTypeError, match=f"not {type(thing).__name__}"):
-            check_frame(thing, suffix="png")
+            check_frame(thing, image_format="png")
 
     def test_a_tensor_is_detached_and_moved_to_the_cpu(self):
         tensor = FakeTensor(numbered(2, 3))
-        pixels, _ = check_frame(tensor, suffix="png")
+        pixels, _ = check_frame(tensor, image_format="png")
         assert tensor.array is pixels
         assert ["detach", "cpu", "numpy"] == tensor.calls
 
@@ -125,36 +125,36 @@ class TestCheckFrame:
                 raise RuntimeError("use .get()")
 
         with pytest.raises(InvalidTypeError, match=r"OnTheDevice gave no array: use \.get\(\)"):
-            check_frame(OnTheDevice(), suffix="png")
+            check_frame(OnTheDevice(), image_format="png")
 
     def test_an_ndarray_subclass_becomes_a_plain_array_without_a_copy(self):
         array = np.ma.masked_array(numbered(3, 4))
-        pixels, _ = check_frame(array, suffix="png")
+        pixels, _ = check_frame(array, image_format="png")
         assert np.ndarray is type(pixels)
         assert np.shares_memory(array.data, pixels)
 
     @pytest.mark.parametrize(("mode", "shape"), [("RGB", (2, 3, 3)), ("RGBA", (2, 3, 4)), ("L", (2, 3))])
     def test_a_pillow_image_is_accepted(self, mode, shape):
         array = numbered(*shape)
-        np.testing.assert_array_equal(array, check_frame(FakePicture(array, mode), suffix="png")[0])
+        np.testing.assert_array_equal(array, check_frame(FakePicture(array, mode), image_format="png")[0])
 
     @pytest.mark.parametrize(("mode", "shape"), [("P", (2, 3)), ("CMYK", (2, 3, 4)), ("HSV", (2, 3, 3))])
     def test_a_pillow_image_whose_values_are_not_colours_is_refused_with_the_remedy(self, mode, shape):
         with pytest.raises(InvalidValueError, match=rf"mode '{mode}'.*convert\('RGB'\)"):
-            check_frame(FakePicture(numbered(*shape), mode), suffix="png")
+            check_frame(FakePicture(numbered(*shape), mode), image_format="png")
 
     def test_a_side_that_jpeg_cannot_hold_is_fine_for_png_only(self):
         array = np.broadcast_to(np.uint8(0), (65_501, 2))
-        assert 65_501 == check_frame(array, suffix="png")[1].height
+        assert 65_501 == check_frame(array, image_format="png")[1].height
         with pytest.raises(InvalidValueError, match="at most 65500 pixels"):
-            check_frame(array, suffix="jpeg")
+            check_frame(array, image_format="jpeg")
 
     def test_an_unknown_format_is_refused(self):
         with pytest.raises(InvalidValueError, match="'gif'; supported are jpeg, png"):
-            check_frame(np.zeros((3, 3)), suffix="gif")
+            check_frame(np.zeros((3, 3)), image_format="gif")
 
     def test_a_spec_cannot_be_changed(self):
-        _, spec = check_frame(numbered(2, 2), suffix="png")
+        _, spec = check_frame(numbered(2, 2), image_format="png")
         with pytest.raises(AttributeError):
             spec.height = 3
 
@@ -162,7 +162,7 @@ class TestCheckFrame:
         specs = []
 
         def check(height):
-            specs.extend(check_frame(np.zeros((height, 2)), suffix="png")[1].height == height for _ in range(200))
+            specs.extend(check_frame(np.zeros((height, 2)), image_format="png")[1].height == height for _ in range(200))
 
         threads = [threading.Thread(target=check, args=(height,)) for height in range(1, 5)]
         for thread in threads:
@@ -247,16 +247,16 @@ class TestNamesAndQuality:
         [("a.jpg", "jpeg"), ("a/b.JPEG", "jpeg"), ("a.b.PnG", "png"), (".png", "png"), ("a.png.jpg", "jpeg")],
     )
     def test_a_suffix_in_any_case_names_the_format(self, name, expected):
-        assert expected == check_suffix(name)
+        assert expected == image_format_of(name)
 
     @pytest.mark.parametrize("name", ["a", "a.gif", "png", "a.png/b", "", "a.jpg "])
     def test_other_names_are_refused_with_what_is_supported(self, name):
         with pytest.raises(InvalidValueError, match=r"\.jpg, \.jpeg, \.png"):
-            check_suffix(name)
+            image_format_of(name)
 
     def test_a_name_that_is_no_str_is_refused(self):
         with pytest.raises(InvalidTypeError, match="bytes"):
-            check_suffix(b"a.png")
+            image_format_of(b"a.png")
 
     @pytest.mark.parametrize("quality", [1, 95, 100, np.int64(50)])
     def test_a_quality_in_range_comes_back_as_an_int(self, quality):
