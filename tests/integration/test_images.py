@@ -10,7 +10,7 @@ import pytest
 
 from ml_dash import BufferConfig, Experiment
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError
-from ml_dash.streams.pixels import MOST_PLAIN_BYTES
+from ml_dash.ipc.frame_format import LARGEST_BYTE_COPY
 
 PREFIX = "alice/walker/run-1"
 
@@ -221,7 +221,7 @@ def test_a_large_frame_is_copied_without_holding_other_threads_up(exp, stored):
     exp.files.save_image(large, to="large.png")
     exp.files.save_image(large, to="again.png")
 
-    assert MOST_PLAIN_BYTES < large.nbytes
+    assert LARGEST_BYTE_COPY < large.nbytes
     for pixels in stored():
         np.testing.assert_array_equal(large, pixels)
 
