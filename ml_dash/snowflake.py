@@ -12,6 +12,8 @@ import os
 import threading
 import time
 
+from ml_dash import _fork
+
 EPOCH_MS = 1_704_067_200_000
 """2024-01-01T00:00:00Z in Unix milliseconds."""
 
@@ -107,8 +109,7 @@ class _Ids:
         cls.runs, cls.files = cls.runs.in_child(), cls.files.in_child()
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_Ids.renew)
+_fork.call_in_child(_Ids.renew)
 
 
 def generate_snowflake_id() -> int:

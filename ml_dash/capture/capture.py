@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ml_dash import _fork
 from ml_dash.capture import console
 from ml_dash.capture.redirect import NAMES, Tap
 from ml_dash.capture.relay_client import RelayLink
@@ -24,7 +25,6 @@ from ml_dash.capture.stream_tee import StreamTee
 from ml_dash.capture.terminal_text import BEGIN as MARK_BEGIN
 from ml_dash.capture.terminal_text import END as MARK_END
 from ml_dash.capture.terminal_text import LineFolder
-from ml_dash.ipc import fork
 
 NAP_S = 0.005
 """Between two reads: output comes in groups, and each wake-up takes the interpreter from training for a moment."""
@@ -79,7 +79,7 @@ class Capture:
         self._start_thread(warn)
         self._buffer_lines()
         console.set_mark(self._mark)
-        fork.register(self)
+        _fork.register(self)
 
     def join(self, sink: Sink) -> None:
         """Give ``sink`` every line that is printed from now on."""
@@ -240,7 +240,7 @@ class Capture:
             self._link.close()
         for tap in self._taps:
             tap.close()
-        fork.unregister(self)
+        _fork.unregister(self)
 
     def _place_tees(self) -> list[StreamTee]:
         """Stand in for the streams of Python that do not end in a captured descriptor."""

@@ -6,11 +6,11 @@ Descriptors 1 and 2 are replaced for the process, so that C libraries and subpro
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from ml_dash import _fork
 from ml_dash.capture.capture import Capture, Sink
 from ml_dash.capture.redirect import NAMES
 
@@ -112,5 +112,4 @@ def _after_fork_in_child() -> None:
     _now, _lock = None, threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+_fork.call_in_child(_after_fork_in_child)

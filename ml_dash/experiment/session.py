@@ -6,11 +6,11 @@ import os
 import threading
 from typing import Any
 
+from ml_dash import _fork
 from ml_dash._paths import current_folder
 from ml_dash.capture import console
 from ml_dash.experiment.channels import Detached, NotOpen, Opening, open_channel
 from ml_dash.experiment.lifecycle import CloseHooks, ExperimentRun
-from ml_dash.ipc import fork
 from ml_dash.ipc.channel import Channel
 from ml_dash.provenance.process import observe
 from ml_dash.settings import BufferConfig
@@ -151,7 +151,7 @@ class Session:
             opening, self._config, self._warn_once, always_shard=attach
         )
         self._set_open()
-        fork.register(self)
+        _fork.register(self)
 
     def _attach(self) -> Channel:
         with self._lock:
@@ -170,7 +170,7 @@ class Session:
 
                 lifecycle.stop(self._streams["logs"], failed=status == "FAILED")
             self._set_closed()
-            fork.unregister(self)
+            _fork.unregister(self)
             self._hooks.disarm()
             channel = self.channel
             self.channel = NotOpen(self._how_to_go_on(), channel)  # type: ignore[assignment]  # stands in for a channel and raises

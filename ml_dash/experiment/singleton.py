@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from ml_dash import _fork
 from ml_dash.experiment.experiment import Experiment
 
 ASKED_BY_TOOLS = ("__", "_ipython_", "_repr_", "_pytest")
@@ -59,5 +59,4 @@ class Singleton(Experiment):
         cls._making = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=Singleton._after_fork_in_child)
+_fork.call_in_child(Singleton._after_fork_in_child)

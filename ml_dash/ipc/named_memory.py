@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from multiprocessing import resource_tracker, shared_memory
 
+from ml_dash import _fork
+
 
 def create(size: int) -> int:
     """The descriptor of ``size`` bytes of shared memory, which has no name any more.
@@ -39,8 +41,7 @@ class _Patch:
             shared_memory.resource_tracker = tracker  # type: ignore[attr-defined]  # the module's own import
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Patch.renew)
+_fork.call_in_child(_Patch.renew)
 
 
 @contextlib.contextmanager

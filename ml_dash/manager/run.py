@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from ml_dash import _fork
 from ml_dash.errors import ExperimentError, StorageError
 from ml_dash.experiment.experiment import Experiment
 from ml_dash.experiment.lifecycle import CloseHooks, _is_clean_exit, describe
-from ml_dash.ipc import fork
 from ml_dash.managed.history import History
 from ml_dash.managed.points import record, to_point, unshared, update_values
 from ml_dash.managed.store import RunFiles
@@ -257,7 +257,7 @@ class MLRun(Described):
         self._is_attached = True
         self._saver.start()
         self._hooks.arm()
-        fork.register(self)
+        _fork.register(self)
 
     def _start(self) -> None:
         """A run is open as soon as it is made; part of what ``CloseHooks`` asks for."""
@@ -271,7 +271,7 @@ class MLRun(Described):
                 return
             self._finished = True
             self._hooks.disarm()
-            fork.unregister(self)
+            _fork.unregister(self)
         if self._link is not None:
             self._link.end(exit_code=0 if status == "COMPLETED" else 1)
         self._saver.stop()

@@ -20,11 +20,11 @@ counter) tell them apart. An entry that is a folder, as for a sweep, is its own 
 
 from __future__ import annotations
 
-import os
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from ml_dash import _fork
 from ml_dash.errors import ExperimentError, InvalidTypeError
 from ml_dash.run.fields import DERIVED, FIELDS, NUMBERED, SETTINGS, SETTLED, Values, checked, parse_prefix
 from ml_dash.run.script import find_entry, find_project_root
@@ -92,8 +92,7 @@ class _Shared:
 
 
 _shared = _Shared()
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_shared.after_fork)
+_fork.call_in_child(_shared.after_fork)
 
 
 class _Namespace(type):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from ml_dash import _fork
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError
 from ml_dash.query.tracks import TrackReader, TracksReader
 from ml_dash.records.record import Kind
@@ -167,5 +167,4 @@ def _after_fork_in_child() -> None:
     TimedTrack._giving = threading.RLock()  # another thread of the parent may have held the old one
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+_fork.call_in_child(_after_fork_in_child)
