@@ -1,12 +1,13 @@
-"""The runs that ``ls`` lists: read from their experiment.json alone, so that ten thousand take less than a second."""
+"""The runs of a tree as rows of facts, each read when it is first asked for: listing reads experiment.json alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
+from ml_dash.catalog.filter import STATISTICS
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import metric_reading, reading, scan
 from ml_dash.storage.documents import to_seconds
@@ -16,37 +17,56 @@ from ml_dash.storage.liveness import is_live, open_seconds
 LAST_BYTES = 64 * 1024
 """End of a journal in which the last value of a metric is looked for: hundreds of points."""
 
-_MOMENTS = ("created_at", "started_at", "ended_at")
-
 
 class Row:
-    """One run.
+    """One run. It is what a condition asks (``catalog.matching.Facts``); a file that cannot be read gives no facts.
 
     Attributes:
         folder: absolute path of the run's directory.
-        prefix: its place below the root.
-        document: its experiment.json, empty if that cannot be read.
+        prefix: its path below the root, with slashes.
     """
-
-    __slots__ = ("__dict__", "document", "folder", "prefix")
 
     def __init__(self, folder: str, prefix: str) -> None:
         self.folder = folder
         self.prefix = prefix
-        self.document = _as_far_as_readable(reading.read_experiment, folder)
+        self._last_values: dict[str | None, dict[str, Any]] = {}
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """experiment.json; empty if it cannot be read."""
+        return _if_readable(reading.read_experiment, self.folder)
 
     @property
     def status(self) -> str:
         """In lower case; empty where the run keeps none."""
-        found = self.document.get("status")
-        return found.lower() if isinstance(found, str) else ""
+        status = self.document.get("status")
+        return status.lower() if isinstance(status, str) else ""
 
     @cached_property
     def is_live(self) -> bool:
-        """Whether somebody writes it now."""
-        if self.status != "running":
-            return False
-        return is_live(self.document)
+        """Whether a process writes it now."""
+        return self.status == "running" and is_live(self.document)
+
+    @property
+    def project(self) -> str | None:
+        """As it was given, else the second segment of the prefix."""
+        segments = self.prefix.split("/")
+        return _text(self.document.get("project")) or (segments[1] if len(segments) > 1 else None)
+
+    @property
+    def host(self) -> str | None:
+        """Name of the machine."""
+        return _text(self.document.get("host"))
+
+    @property
+    def tags(self) -> list[str]:
+        """Its tags."""
+        return _texts(self.document.get("tags"))
+
+    @property
+    def bindrs(self) -> list[str]:
+        """Its bindrs."""
+        return _texts(self.document.get("bindrs"))
 
     @cached_property
     def created(self) -> float | None:
@@ -54,10 +74,14 @@ class Row:
         return to_seconds(self.document.get("created_at"))
 
     @property
-    def tags(self) -> list[str]:
-        """Words to find it by."""
-        found = self.document.get("tags")
-        return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
+    def started(self) -> float | None:
+        """When it was last opened."""
+        return to_seconds(self.document.get("started_at"))
+
+    @property
+    def ended(self) -> float | None:
+        """When it ended."""
+        return to_seconds(self.document.get("ended_at"))
 
     @cached_property
     def duration(self) -> float | None:
@@ -67,15 +91,48 @@ class Row:
     @cached_property
     def params(self) -> dict[str, Any]:
         """The parameters by dotted name."""
-        return _as_far_as_readable(reading.read_parameters, self.folder)
+        return _if_readable(reading.read_parameters, self.folder)
 
     def last(self, metric: str, field: str) -> Any:
-        """The newest value of a metric, None if there is none near its end."""
-        return _as_far_as_readable(lambda folder: last_values(folder, metric or None), self.folder).get(field)
+        """The newest value of a metric's field, None if there is none near the end of its journals.
+
+        Args:
+            metric: the metric's name, empty for the unnamed one.
+            field: the field's name, dotted where it is nested.
+        """
+        name = metric or None
+        if name not in self._last_values:
+            self._last_values[name] = _if_readable(lambda folder: last_values(folder, name), self.folder)
+        return self._last_values[name].get(field)
+
+    def metric(self, name: str) -> Any:
+        """The value of ``metric/field``, or of ``metric/field.min`` (``.max``, ``.mean``); None if there is none.
+
+        The unnamed metric has only ``field``. A field that is itself called ``loss.min`` comes first.
+        """
+        metric, _, field = name.rpartition("/")
+        value = self.last(metric, field)
+        if value is not None:
+            return value
+        fields = self._field_stats(metric or None, is_needed=field.endswith(STATISTICS))
+        if field in fields:  # logged long ago
+            return fields[field]["last"]
+        base, _, statistic = field.rpartition(".")
+        return fields.get(base, {}).get(statistic) if field.endswith(STATISTICS) else None
+
+    def _field_stats(self, metric: str | None, *, is_needed: bool) -> dict[str, Any]:
+        """Statistics of each field; where only last values are wanted, none if the ends of the journals show them all."""
+        from ml_dash.query.metric_stats import field_stats
+
+        journals = _if_readable(lambda folder: metric_reading.metric_shards(folder, metric), self.folder, [])
+        if not is_needed and all(os.path.getsize(path) <= LAST_BYTES for path in journals if os.path.exists(path)):
+            return {}
+        fields: dict[str, Any] = _if_readable(field_stats, journals).get("fields", {})
+        return fields
 
     def summary(self) -> dict[str, Any]:
-        """What ``ls --json`` says of a run."""
-        names = ("status", "status_reason", *_MOMENTS, "host", "pid")
+        """Facts for ``ls --json``."""
+        names = ("status", "status_reason", "created_at", "started_at", "ended_at", "host", "pid")
         return {
             "run": self.prefix,
             "folder": self.folder,
@@ -87,39 +144,51 @@ class Row:
         }
 
 
-def _as_far_as_readable(read: Callable[[str], dict[str, Any]], folder: str) -> dict[str, Any]:
-    """What is read of a run; nothing where a file cannot be read or holds what nobody has thought of."""
+def _if_readable(read: Callable[[Any], Any], source: Any, otherwise: Any = None) -> Any:
+    """What ``read`` gives; an empty dict, or ``otherwise``, if a file is damaged: the other runs are listed all the same."""
     try:
-        return read(folder)
-    except Exception:  # noqa: BLE001 - the other runs are listed all the same, and verify says what is wrong
-        return {}
+        return read(source)
+    except Exception:  # noqa: BLE001 - of a file that may hold anything; verify says what is wrong
+        return {} if otherwise is None else otherwise
 
 
-def read_rows(root: str, unreadable: list[scan.Unreadable] | None = None) -> list[Row]:
-    """Every run below a folder, in the order of their prefixes.
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def find_rows(root: str, unreadable: list[scan.Unreadable] | None = None) -> Iterator[Row]:
+    """Every run below a folder in the order of their prefixes; nothing of them is read yet.
 
     Args:
         root: its absolute path.
         unreadable: takes each folder that cannot be listed.
     """
     start = len(root.rstrip(os.sep)) + 1
-    with without_collector():
+    for folder in scan.find_runs(root, unreadable):
         # Cut off rather than made relative: that takes as long as reading the document does.
-        return [
-            Row(folder, folder[start:].replace(os.sep, "/") or os.path.basename(root))
-            for folder in scan.find_runs(root, unreadable)
-        ]
+        yield Row(folder, folder[start:].replace(os.sep, "/") or os.path.basename(root))
+
+
+def read_rows(root: str, unreadable: list[scan.Unreadable] | None = None) -> list[Row]:
+    """The rows of ``find_rows`` with their documents, read without pauses of the garbage collector."""
+    with without_collector():
+        rows = list(find_rows(root, unreadable))
+        for row in rows:
+            row.document  # noqa: B018 - read now
+        return rows
 
 
 def last_values(run: str, metric: str | None) -> dict[str, Any]:
     """The newest value of each field of a metric, as far as it stands in the last points of its journals."""
     points = [point for path in metric_reading.metric_shards(run, metric) for point in _last_points(path)]
-    found: dict[str, Any] = {}
-    for point in sorted(
-        points, key=metric_reading.point_time
-    ):  # of one journal they keep their order where times are equal
-        found |= flatten(point["data"])
-    return found
+    values: dict[str, Any] = {}
+    for point in sorted(points, key=metric_reading.point_time):  # stable: of one journal they keep their order
+        values |= flatten(point["data"])
+    return values
 
 
 def _last_points(path: str) -> list[dict[str, Any]]:

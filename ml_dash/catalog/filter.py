@@ -1,0 +1,514 @@
+"""Conditions on runs: ``lr < 1e-3 and status = failed and tags has ppo``. The grammar: text -> syntax tree -> text. Pure.
+
+Grammar::
+
+    condition  = and-part { "or" and-part }
+    and-part   = not-part { "and" not-part }
+    not-part   = "not" not-part | "(" condition ")" | term
+    term       = name sign value              sign: = == != < <= > >= ~ !~ has since until
+               | name ["not"] "in" "(" value { "," value } ")"
+               | "has" "(" name ")" | name "is" ["not"] "missing"
+               | prefix or glob
+
+Words that stand for operators may have any case. ``str(tree)`` is text that ``parse`` reads as the same tree.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+from ml_dash.errors import InvalidTypeError, InvalidValueError
+from ml_dash.storage.names import closest
+
+MAX_LENGTH = 10_000
+"""Characters of a condition."""
+
+MAX_DEPTH = 50
+"""Parentheses and ``not`` within each other: enough for any hand-written text, and far from Python's stack limit."""
+
+MAX_TERMS = 1_000
+"""Comparisons, and values in lists, of one condition: each costs about a microsecond for each run."""
+
+STATUSES = ("running", "completed", "failed", "cancelled", "live", "none")
+"""What ``status`` is compared with: ``live`` is a running one with a recent heartbeat, ``none`` a run without a status."""
+
+TEXT, LIST, TIME, SPAN, STATUS = "text", "list", "time", "span", "status"
+FIELDS = {
+    "prefix": TEXT,
+    "run": TEXT,
+    "name": TEXT,
+    "project": TEXT,
+    "owner": TEXT,
+    "host": TEXT,
+    "status": STATUS,
+    "tags": LIST,
+    "bindrs": LIST,
+    "created": TIME,
+    "started": TIME,
+    "ended": TIME,
+    "duration": SPAN,
+}
+"""The names that every run has, and the kind of their values. Any other name is a parameter or a metric."""
+
+PARAMETER, METRIC = "params.", "metrics."
+"""Put before a name, they say that it is a parameter's or a metric's, whatever else has that name."""
+
+STATISTICS = (".min", ".max", ".mean")
+"""Follow the name of a metric's field; the name alone is its last value."""
+
+_ORDER = frozenset({"<", "<=", ">", ">="})
+_EQUAL = frozenset({"=", "!=", "in", "not in"})
+_CONTAINS = frozenset({"~", "!~"})
+NEGATED = {"!=": "=", "not in": "in", "!~": "~"}
+_SIGNS_OF = {
+    TEXT: _EQUAL | _CONTAINS | _ORDER,
+    STATUS: _EQUAL | _CONTAINS,
+    LIST: _EQUAL | _CONTAINS | {"has"},
+    TIME: _EQUAL | _ORDER,
+    SPAN: _EQUAL | _ORDER,
+    None: _EQUAL | _CONTAINS | _ORDER | {"has"},
+}
+_OPERATOR_WORDS = frozenset({"in", "not", "has", "is", "since", "until"})
+_RESERVED = frozenset({"and", "or", "not"})
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<sign>==|!=|<=|>=|!~|=|<|>|~)
+      | (?P<mark>[(),])
+      | (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
+      | (?P<name>`(?:[^`]|``)*`)
+      | (?P<word>(?:[^\s()=<>!~,"'`]|!(?![=~]))+)
+      | (?P<end>\Z)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
+_SPAN_TEXT = re.compile(r"(\d+(?:\.\d+)?) *(s|min|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+_SIGNS = ("=", "!=", "<", "<=", ">", ">=", "~", "!~", "in", "not in", "has")
+_SHOWN = 120
+"""Characters of a condition that an error repeats."""
+
+_LONGEST_S = 1e15
+"""A duration beyond this is no duration, and would not be a finite float."""
+
+TIMES = "90min, 12h, 2d or 1w for so long ago, or a date such as 2026-03-01"
+
+
+# ----------------------------------------------------------------------------------------------------- the syntax tree
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What a name is compared with.
+
+    Attributes:
+        text: the text, without quotes.
+        is_quoted: whether it is text for certain; else it may be a number, ``true``, ``false`` or ``null`` too.
+    """
+
+    text: str
+    is_quoted: bool = False
+
+    def __str__(self) -> str:
+        return self.text if not self.is_quoted and _is_word(self.text) else _quoted(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """``lr < 1e-3``.
+
+    Attributes:
+        name: a field's, a parameter's or a metric's.
+        sign: ``= != < <= > >= ~ !~ has``, ``in`` or ``not in``.
+        values: one; for ``in`` and ``not in`` one or more.
+    """
+
+    name: str
+    sign: str
+    values: tuple[Value, ...]
+
+    def __str__(self) -> str:
+        values = ", ".join(map(str, self.values))
+        return f"{_shown(self.name)} {self.sign} {f'({values})' if self.sign.endswith('in') else values}"
+
+
+@dataclass(frozen=True, slots=True)
+class Has:
+    """``has(lr)``: the run has a value of that name, whatever it is."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"has({_shown(self.name)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """``alice/*``: a glob over the prefix; without a wildcard the run of that prefix and every run below it."""
+
+    pattern: str
+
+    def __str__(self) -> str:
+        return self.pattern if _is_word(self.pattern) else _quoted(self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """A parameter's value that a function of the caller's accepts. It has no text form that can be parsed."""
+
+    parameter: str
+    accepts: Callable[[Any], bool]
+
+    def __str__(self) -> str:
+        return f"{self.accepts!r}({_shown(PARAMETER + self.parameter)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The opposite of a condition."""
+
+    part: Condition
+
+    def __str__(self) -> str:
+        return f"not ({self.part})" if isinstance(self.part, (And, Or)) else f"not {self.part}"
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All parts are met; without any it is every run. Make it with ``all_of``."""
+
+    parts: tuple[Condition, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(f"({part})" if isinstance(part, Or) else str(part) for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    """At least one part is met."""
+
+    parts: tuple[Condition, ...]
+
+    def __str__(self) -> str:
+        return " or ".join(map(str, self.parts))
+
+
+Condition = Comparison | Has | Prefix | Predicate | Not | And | Or
+
+
+def all_of(conditions: Sequence[Condition]) -> Condition:
+    """One condition that is met where all of these are."""
+    parts = [part for one in conditions for part in (one.parts if isinstance(one, And) else (one,))]
+    return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def comparisons(condition: Condition) -> Iterator[Comparison]:
+    """Every comparison in a condition."""
+    if isinstance(condition, Comparison):
+        yield condition
+    elif isinstance(condition, Not):
+        yield from comparisons(condition.part)
+    elif isinstance(condition, (And, Or)):
+        for part in condition.parts:
+            yield from comparisons(part)
+
+
+def _is_word(text: str) -> bool:
+    found = _TOKEN.match(text)
+    is_one = found is not None and found["word"] == text
+    return is_one and text[0] not in "!&|" and text.lower() not in _RESERVED
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _shown(name: str) -> str:
+    return name if _is_word(name) and _NUMBER.fullmatch(name) is None else "`" + name.replace("`", "``") + "`"
+
+
+# ----------------------------------------------------------------------------------------------------- text to tree
+
+
+def parse(text: str) -> Condition:
+    """Read a condition; a blank text is met by every run.
+
+    Raises:
+        InvalidTypeError: it is no text.
+        InvalidValueError: it is no condition, or beyond a limit; the message says what is wrong, where, and what to
+            write.
+    """
+    if not isinstance(text, str):
+        raise InvalidTypeError(f"where={text!r:.80} must be text, such as 'lr < 1e-3 and status = failed'")
+    if len(text) > MAX_LENGTH:
+        raise InvalidValueError(f"a condition has at most {MAX_LENGTH:,} characters, this one has {len(text):,}")
+    return _Parser(text).condition()
+
+
+def is_condition(text: str) -> bool:
+    """Whether a text is meant as a condition, rather than as one folder, prefix or glob."""
+    try:
+        return not isinstance(parse(text), Prefix) and bool(text.strip())
+    except InvalidValueError:
+        return not set("=<>~").isdisjoint(text)
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    start: int
+
+
+class _Parser:
+    """One pass over a text; one method for each rule of the grammar."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = self._split()
+        self._next = 0
+        self._terms = 0
+
+    def condition(self) -> Condition:
+        if self._peek().kind == "end":
+            return And(())
+        found = self._or(0)
+        token = self._peek()
+        if token.kind != "end":
+            self._refuse_rest(token)
+        return found
+
+    def _or(self, depth: int) -> Condition:
+        parts = [self._and(depth)]
+        while self._takes_word("or"):
+            parts.append(self._and(depth))
+        flat = [part for one in parts for part in (one.parts if isinstance(one, Or) else (one,))]
+        return flat[0] if len(flat) == 1 else Or(tuple(flat))
+
+    def _and(self, depth: int) -> Condition:
+        parts = [self._not(depth)]
+        while self._takes_word("and"):
+            parts.append(self._not(depth))
+        return all_of(parts)
+
+    def _not(self, depth: int) -> Condition:
+        token = self._peek()
+        if depth > MAX_DEPTH:
+            self._fail(token, f"parentheses and 'not' nest deeper than {MAX_DEPTH} levels", "write a flatter condition")
+        if self._takes_word("not"):
+            return Not(self._not(depth + 1))
+        if not self._takes_mark("("):
+            return self._term()
+        found = self._or(depth + 1)
+        if not self._takes_mark(")"):
+            if self._peek().kind != "end":
+                self._refuse_rest(self._peek())
+            self._fail(token, "this parenthesis is not closed", "write ) behind what belongs together")
+        return found
+
+    def _term(self) -> Condition:
+        token = self._take()
+        self._count_term(token)
+        following = self._peek()
+        if token.kind == "word" and token.text.lower() == "has" and following == ("mark", "(", following.start):
+            self._take()
+            name = self._name(self._take())
+            if not self._takes_mark(")"):
+                self._fail(self._peek(), "has() takes one name", "write has(lr)")
+            return Has(name)
+        is_operator = following.kind == "sign" or (
+            following.kind == "word" and following.text.lower() in _OPERATOR_WORDS
+        )
+        if is_operator:
+            return self._comparison(token)
+        if token.kind not in ("word", "text") or (token.kind == "word" and not _is_word(token.text)):
+            self._refuse_term(token)
+        return Prefix(_plain(token))
+
+    def _comparison(self, token: _Token) -> Condition:
+        name = self._name(token)
+        at = self._take()
+        word = at.text.lower()
+        if word == "is":
+            is_there = self._takes_word("not")
+            if not self._takes_word("missing"):
+                self._fail(self._peek(), "'is' goes with 'missing'", f"write {name} is missing, or {name} = null")
+            return Has(name) if is_there else Not(Has(name))
+        if word == "not" and not self._takes_word("in"):
+            self._fail(at, f"'not' stands behind {name!r}", f"write {name} not in (a, b), or 'not' before {name!r}")
+        sign = {"==": "=", "since": ">=", "until": "<=", "not": "not in"}.get(word, word)
+        self._check_sign(name, sign, at)
+        values = self._list(name, at) if sign.endswith("in") else (self._value(name, at),)
+        if name in ("prefix", "run") and sign in _EQUAL:
+            globs = tuple(Prefix(value.text) for value in values)
+            found: Condition = globs[0] if len(globs) == 1 else Or(globs)
+            return Not(found) if sign in NEGATED else found
+        return Comparison(name, sign, values)
+
+    def _check_sign(self, name: str, sign: str, at: _Token) -> None:
+        kind = FIELDS.get(name)
+        if sign in _SIGNS_OF[kind] and (kind == TIME or at.text.lower() not in ("since", "until")):
+            return
+        if kind is None:
+            times = ", ".join(field for field, kind in FIELDS.items() if kind == TIME)
+            self._fail(at, f"{at.text!r} is for times", f"compare {times}, or write {name} >= ...")
+        known = [known for known in _SIGNS if known in _SIGNS_OF[kind]]
+        self._fail(at, f"{name!r} cannot be compared with {at.text!r}", f"it takes {' '.join(known)}")
+
+    def _list(self, name: str, at: _Token) -> tuple[Value, ...]:
+        if not self._takes_mark("("):
+            self._fail(self._peek(), "a list of values is missing", f"write {name} in (a, b)")
+        values = [self._value(name, at)]
+        while self._takes_mark(","):
+            self._count_term(self._peek())
+            values.append(self._value(name, at))
+        if not self._takes_mark(")"):
+            self._fail(self._peek(), "the list is not closed", "put commas between values and ) behind the last")
+        return tuple(values)
+
+    def _value(self, name: str, at: _Token) -> Value:
+        token = self._take()
+        advice = "write a number, a word, or text in quotes"
+        if token.kind == "end":
+            self._fail(token, f"a value is missing behind {at.text!r}", advice)
+        if token.kind not in ("word", "text") or token.text.lower() in _RESERVED:
+            self._fail(token, f"{token.text!r} is no value", advice)
+        value = Value(_plain(token), token.kind == "text")
+        kind = FIELDS.get(name)
+        if kind == STATUS and at.text not in _CONTAINS and value.text.lower() not in STATUSES:
+            near = closest(value.text, STATUSES)
+            known = f"did you mean {near!r}?" if near else f"use one of {', '.join(STATUSES)}"
+            self._fail(token, f"{value.text!r} is no status", known)
+        if kind == TIME and time_of(value.text) is None:
+            self._fail(token, f"{value.text!r} is no time", f"write {TIMES}")
+        if kind == SPAN and seconds_of(value.text) is None:
+            self._fail(token, f"{value.text!r} is no duration", "write seconds, or 90min, 12h, 2d or 1w")
+        return value
+
+    def _name(self, token: _Token) -> str:
+        if token.kind == "name":
+            return token.text[1:-1].replace("``", "`")
+        if token.kind == "word" and _is_word(token.text) and _NUMBER.fullmatch(token.text) is None:
+            return token.text
+        if token.kind == "end":
+            self._fail(token, "a name is missing", "write one, such as lr")
+        advice = "write the name first, as in lr > 0.5, and an odd name in backticks"
+        return self._fail(token, f"{token.text!r} is no name", advice)
+
+    def _refuse_term(self, token: _Token) -> NoReturn:
+        if token.kind == "end":
+            self._fail(token, "a condition is missing at the end", "write one, such as lr < 0.1")
+        if token.kind == "name":
+            self._fail(
+                token, f"{token.text} is not compared with anything", f"write {token.text} = 1, or has({token.text})"
+            )
+        if token.text.lower() in ("and", "or"):
+            self._fail(token, f"{token.text!r} has nothing on its left", "write a condition before it")
+        if token.text[0] in "!&|":
+            self._refuse_symbol(token)
+        self._fail(token, f"{token.text!r} is where a condition should begin", "write one, such as lr < 0.1")
+
+    def _refuse_symbol(self, token: _Token) -> NoReturn:
+        self._fail(token, f"{token.text!r:.20} is no operator", "write 'and', 'or' and 'not'")
+
+    def _refuse_rest(self, token: _Token) -> NoReturn:
+        if token.text == ")":
+            self._fail(token, "this parenthesis was not opened", "leave it out, or write ( before")
+        if token.text[0] in "!&|":
+            self._refuse_symbol(token)
+        self._fail(
+            token,
+            f"{token.text!r} does not go on from what is before it",
+            "put 'and' or 'or' between conditions, text with blanks in quotes, a name with blanks in backticks",
+        )
+
+    def _split(self) -> list[_Token]:
+        tokens: list[_Token] = []
+        place = 0
+        while not tokens or tokens[-1].kind != "end":
+            found = _TOKEN.match(self._text, place)
+            if found is None or found.lastgroup is None:
+                rest = self._text[place:]
+                quote = _Token("", "", place + len(rest) - len(rest.lstrip()))
+                self._fail(quote, f"the quote {self._text[quote.start]} is not closed", "write it behind the text too")
+            kind = found.lastgroup
+            tokens.append(_Token(kind, found[kind], found.start(kind)))
+            place = found.end()
+        return tokens
+
+    def _peek(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _take(self) -> _Token:
+        token = self._tokens[self._next]
+        self._next += token.kind != "end"
+        return token
+
+    def _takes_word(self, word: str) -> bool:
+        is_next = self._peek().kind == "word" and self._peek().text.lower() == word
+        self._next += is_next
+        return is_next
+
+    def _takes_mark(self, mark: str) -> bool:
+        is_next = self._peek().kind == "mark" and self._peek().text == mark
+        self._next += is_next
+        return is_next
+
+    def _count_term(self, token: _Token) -> None:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            self._fail(token, f"there are more than {MAX_TERMS:,} comparisons and values", "write a shorter condition")
+
+    def _fail(self, token: _Token, problem: str, advice: str) -> NoReturn:
+        shown = self._text if len(self._text) <= _SHOWN else f"{self._text[:_SHOWN]}..."
+        where = "at the end" if token.kind == "end" else f"at character {token.start + 1}"
+        raise InvalidValueError(f"condition {shown!r}, {where}: {problem}; {advice}")
+
+
+def _plain(token: _Token) -> str:
+    """The text of a token without quotes."""
+    if token.kind == "word":
+        return token.text
+    return _ESCAPE.sub(lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), token.text[1:-1])
+
+
+def number_of(text: str) -> int | float | None:
+    """The number that a word is, NaN and the infinities included; None if it is none."""
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:  # a float, or more digits than Python reads
+        return float(text)
+
+
+def time_of(text: str, now: float | None = None) -> float | None:
+    """Seconds since 1970 of ISO text (local time without a zone), or of a span before now such as ``2d``; else None."""
+    text = text.strip()
+    seconds = _span(text.removeprefix("-"))
+    if seconds is not None:
+        return (time.time() if now is None else now) - seconds
+    try:
+        return datetime.datetime.fromisoformat(text).astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def seconds_of(text: str) -> float | None:
+    """A length of time: seconds, or a number with a unit."""
+    number = number_of(text)
+    if number is None:
+        return _span(text)
+    return float(number) if abs(number) < _LONGEST_S else None
+
+
+def _span(text: str) -> float | None:
+    found = _SPAN_TEXT.fullmatch(text)
+    return float(found[1]) * _SECONDS[found[2]] if found else None
