@@ -231,8 +231,13 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _is_bare_name(text: str) -> bool:
+    """Whether a name needs no backticks: a word, and no number but ``nan`` and ``inf``."""
+    return _is_word(text) and (_NUMBER.fullmatch(text) is None or text.isalpha())
+
+
 def _shown(name: str) -> str:
-    return name if _is_word(name) and _NUMBER.fullmatch(name) is None else "`" + name.replace("`", "``") + "`"
+    return name if _is_bare_name(name) else "`" + name.replace("`", "``") + "`"
 
 
 # ----------------------------------------------------------------------------------------------------- text to tree
@@ -395,7 +400,7 @@ class _Parser:
     def _name(self, token: _Token) -> str:
         if token.kind == "name":
             return token.text[1:-1].replace("``", "`")
-        if token.kind == "word" and _is_word(token.text) and _NUMBER.fullmatch(token.text) is None:
+        if token.kind == "word" and _is_bare_name(token.text):
             return token.text
         if token.kind == "end":
             self._fail(token, "a name is missing", "write one, such as lr")
@@ -496,7 +501,7 @@ def time_of(text: str, now: float | None = None) -> float | None:
     if seconds is not None:
         return (time.time() if now is None else now) - seconds
     try:
-        return datetime.datetime.fromisoformat(text).astimezone().timestamp()
+        return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
 

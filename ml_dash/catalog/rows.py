@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ml_dash.catalog.filter import STATISTICS
+from ml_dash.query.params import without_filled
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import metric_reading, reading, scan
 from ml_dash.storage.documents import to_seconds
@@ -34,7 +35,8 @@ class Row:
     @cached_property
     def document(self) -> dict[str, Any]:
         """experiment.json; empty if it cannot be read."""
-        return _if_readable(reading.read_experiment, self.folder)
+        document: dict[str, Any] = _if_readable(reading.read_experiment, self.folder)
+        return document
 
     @property
     def status(self) -> str:
@@ -91,7 +93,7 @@ class Row:
     @cached_property
     def params(self) -> dict[str, Any]:
         """The parameters by dotted name."""
-        return _if_readable(reading.read_parameters, self.folder)
+        return without_filled(_if_readable(reading.read_parameters, self.folder))
 
     def last(self, metric: str, field: str) -> Any:
         """The newest value of a metric's field, None if there is none near the end of its journals.
@@ -122,7 +124,7 @@ class Row:
 
     def _field_stats(self, metric: str | None, *, is_needed: bool) -> dict[str, Any]:
         """Statistics of each field; where only last values are wanted, none if the ends of the journals show them all."""
-        from ml_dash.query.metric_stats import field_stats
+        from ml_dash.query.metric_stats import field_stats  # loads what reads columnar copies, which ls has no need of
 
         journals = _if_readable(lambda folder: metric_reading.metric_shards(folder, metric), self.folder, [])
         if not is_needed and all(os.path.getsize(path) <= LAST_BYTES for path in journals if os.path.exists(path)):

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import datetime
-import fnmatch
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from ml_dash.catalog.filter import (
+    STATUSES,
+    Comparison,
+    Condition,
+    Predicate,
+    Prefix,
+    Value,
+    all_of,
+    is_condition,
+    parse,
+    time_of,
+)
+from ml_dash.catalog.matching import matcher
+from ml_dash.catalog.rows import Row, find_rows
+from ml_dash.catalog.suggestions import unknown_name
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query.metrics import canonical_name
 from ml_dash.query.run import RunReader
 from ml_dash.query.tables import metric_table
 from ml_dash.query.validation import check_columns, check_there
 from ml_dash.storage import range_reading, scan
+from ml_dash.storage.file_index import without_collector
 from ml_dash.storage.names import closest
 
-_WILDCARDS = frozenset("*?[")
-Condition = Callable[[RunReader], bool]
+RUN = "run"
+"""The column that says which run a row is of."""
+
+STATES = tuple(status.upper() for status in STATUSES)
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_LONGEST_S = 60e9
+"""Seconds before and after 1970 that a date can hold: about 1900 years."""
 
 
 def runs(
     dash_root: str | os.PathLike[str] = ".dash",
-    match: str | None = None,
+    where: str | None = None,
     *,
+    match: str | None = None,
     tags: str | Sequence[str] | None = None,
     status: str | Sequence[str] | None = None,
     params: Mapping[str, Any] | None = None,
@@ -33,36 +55,113 @@ def runs(
 ) -> Runs:
     """The runs below a folder that meet every condition, in the order of their prefixes.
 
+    ``runs("lr < 1e-3 and status = failed")`` is short for ``runs(".dash", "lr < 1e-3 and status = failed")``: where the
+    first argument is no folder and reads as a condition, it is one.
+
     A folder that cannot be read is left out; a ``UserWarning`` names it.
 
     Args:
         dash_root: folder of all runs.
+        where: a condition, such as ``lr < 1e-3 and (status = failed or tags has ppo)``, or a prefix or glob as for
+            ``match``; see "Compare runs" in the documentation. Text that is, as a glob, the prefix of a run is a glob.
         match: a glob over the prefix, such as ``alice/*/seed-?`` (a ``*`` also stands for slashes); without a wildcard
             the run of that prefix and every run below it.
         tags: words that a run must all have.
-        status: one status or several, in any case; ``NONE`` for runs that keep none.
+        status: one status or several, in any case; ``NONE`` for runs that keep none, ``LIVE`` for those that are being
+            written now.
         params: values by dotted name, each to be equal or a function that says whether it fits.
-        since: only runs created then or later: a datetime, ISO text, or seconds since 1970. Without a time zone it is
-            local time.
+        since: only runs created then or later: a datetime, ISO text, a span such as ``2d`` for so long ago, or seconds
+            since 1970. Without a time zone it is local time.
         until: only runs created then or earlier.
 
     Raises:
         InvalidTypeError: an argument has the wrong type.
-        InvalidValueError: a time cannot be read, or there is no such status.
+        InvalidValueError: a condition or a time cannot be read, there is no such status, or ``where`` names a parameter
+            or metric that no run has.
         MissingFileError: there is no such folder.
     """
     if not isinstance(dash_root, (str, os.PathLike)):
         raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
-    root = os.path.abspath(os.fspath(dash_root))
-    conditions = _conditions(tags, status, params, since, until)
+    folder: str | os.PathLike[str] = dash_root
+    if where is None and isinstance(dash_root, str) and not os.path.isdir(dash_root) and is_condition(dash_root):
+        folder, where = ".dash", dash_root
+    condition = _keywords(match, tags, status, params, since, until)
+    parsed = None if where is None else parse(where)
+    root = os.path.abspath(os.fspath(folder))
     if not os.path.isdir(root):
-        raise MissingFileError(f"there is no folder {root!r}; name the dash_root= of the experiments")
+        what = "" if folder is dash_root else f" to look for {where!r:.80} in"
+        raise MissingFileError(f"there is no folder {root!r}{what}; name the dash_root= of the experiments")
     unreadable: list[scan.Unreadable] = []
-    found = (RunReader(folder, scan.prefix_of(folder, root)) for folder in scan.find_runs(root, unreadable))
-    chosen = [run for run in found if _matches(run.prefix, match) and all(fits(run) for fits in conditions)]
+    with without_collector():
+        rows = list(find_rows(root, unreadable))
+        if where is not None and parsed is not None:
+            condition = all_of([_prefix_or(parsed, where, rows), condition])
+        chosen = list(filter(matcher(condition), rows))
+    if not chosen and parsed is not None and (unknown := unknown_name(parsed, rows)):
+        raise InvalidValueError(f"where={where!r:.120}: {unknown}")
     if unreadable:
         warnings.warn(f"{root!r}: {scan.left_out(unreadable, root)}", stacklevel=2)
-    return Runs(root, chosen)
+    return Runs(root, [RunReader(row.folder, row.prefix) for row in chosen])
+
+
+def _prefix_or(condition: Condition, text: str, rows: Sequence[Row]) -> Condition:
+    """The text as a glob if it fits a run: ``alice/lr=0.1/*`` may be both."""
+    is_below = matcher(Prefix(text))
+    return Prefix(text) if any(map(is_below, rows)) else condition
+
+
+def _keywords(match: object, tags: object, status: object, params: object, since: object, until: object) -> Condition:
+    """The keyword arguments as one condition."""
+    parts: list[Condition] = []
+    if match is not None:
+        if not isinstance(match, str):
+            raise InvalidTypeError(f"match={match!r:.80} must be text, such as 'alice/*'")
+        parts.append(Prefix(match))
+    if tags is not None:
+        parts += [Comparison("tags", "has", (Value(tag, is_quoted=True),)) for tag in _texts("tags", tags)]
+    if status is not None:
+        parts.append(Comparison("status", "in", tuple(Value(_state(text)) for text in _texts("status", status))))
+    if params is not None:
+        if not isinstance(params, Mapping):
+            raise InvalidTypeError(f"params={params!r:.80} must be a dict of names and values")
+        parts += [Predicate(name, _acceptor(value)) for name, value in params.items()]
+    for name, sign, given in (("since", ">=", since), ("until", "<=", until)):
+        if given is not None:
+            parts.append(Comparison("created", sign, (Value(_time_text(name, given), is_quoted=True),)))
+    return all_of(parts)
+
+
+def _acceptor(value: Any) -> Callable[[Any], bool]:
+    return (lambda found: bool(value(found))) if callable(value) else (lambda found: bool(found == value))
+
+
+def _state(text: str) -> str:
+    if text.upper() in STATES:
+        return text.upper()
+    near = closest(text, STATES)
+    advice = f"did you mean {near!r}?" if near else f"use one of {', '.join(STATES)}"
+    raise InvalidValueError(f"status={text!r:.80} is no status of a run; {advice}")
+
+
+def _texts(name: str, given: object) -> list[str]:
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise InvalidTypeError(f"{name}={given!r:.80} must be text or a list of texts")
+    return list(texts)
+
+
+def _time_text(name: str, given: object) -> str:
+    """A time as text that ``time_of`` reads."""
+    if isinstance(given, datetime.datetime):
+        return (given if given.tzinfo is not None else given.astimezone()).isoformat()
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and abs(given) < _LONGEST_S:
+        return (_EPOCH + datetime.timedelta(seconds=given)).isoformat()
+    if isinstance(given, str) and time_of(given) is not None:
+        return given
+    raise InvalidValueError(
+        f"{name}={given!r:.80} is no time; pass a datetime, ISO text such as '2026-03-01' or '2d' for so long ago, or "
+        "seconds since 1970"
+    )
 
 
 class Runs(Sequence[RunReader]):
@@ -72,9 +171,9 @@ class Runs(Sequence[RunReader]):
         root: absolute path of the tree.
     """
 
-    def __init__(self, root: str, found: Sequence[RunReader]) -> None:
+    def __init__(self, root: str, readers: Sequence[RunReader]) -> None:
         self.root = root
-        self._runs = list(found)
+        self._runs = list(readers)
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -97,7 +196,7 @@ class Runs(Sequence[RunReader]):
         return [run.prefix for run in self._runs]
 
     def dataframe(self) -> Any:
-        """The runs as a ``pandas.DataFrame``, one row each: what is known of it, its parameters, its metrics.
+        """The runs as a ``pandas.DataFrame``, one row each: its facts, parameters and metrics.
 
         Runs that did not change since the last time, in whatever process, are not read again. A run that is damaged or
         gone has no row.
@@ -132,19 +231,17 @@ class Runs(Sequence[RunReader]):
             InvalidValueError: no run has a value of that name in this metric.
         """
         name = canonical_name(name)
-        wanted = check_columns(list(fields), "runs") or None
-        tables = [_with_prefix(metric_table(run.folder, name, None, None, wanted), run.prefix) for run in self._runs]
+        columns = check_columns(list(fields), "runs") or None
+        tables = [_with_prefix(metric_table(run.folder, name, None, None, columns), run.prefix) for run in self._runs]
         tables = [table for table in tables if len(table)]
         if not tables:
-            return _empty()
-        found = range_reading.concat(tables, "_ts")
-        if missing := [field for field in fields if field not in found.schema.names]:
+            import pyarrow as pa
+
+            return pa.schema({RUN: pa.string(), "_index": pa.int64(), "_ts": pa.float64()}).empty_table()
+        table = range_reading.concat(tables, "_ts")
+        if missing := [field for field in fields if field not in table.schema.names]:
             check_there(missing, self.metric(name).schema.names, f"metric {name!r} of these runs")
-        return found
-
-
-RUN = "run"
-"""The column that says which run a row is of."""
+        return table
 
 
 def _with_prefix(table: Any, prefix: str) -> Any:
@@ -153,92 +250,3 @@ def _with_prefix(table: Any, prefix: str) -> Any:
     names = [f"data.{name}" if name == RUN else name for name in table.schema.names]
     prefixes = pa.array([prefix]).take(pa.array([0] * len(table), pa.int64()))
     return table.rename_columns(names).add_column(0, RUN, prefixes)
-
-
-def _empty() -> Any:
-    import pyarrow as pa
-
-    return pa.schema({RUN: pa.string(), "_index": pa.int64(), "_ts": pa.float64()}).empty_table()
-
-
-def _matches(prefix: str, match: str | None) -> bool:
-    if match is None:
-        return True
-    if not isinstance(match, str):
-        raise InvalidTypeError(f"match={match!r:.80} must be text, such as 'alice/*'")
-    if _WILDCARDS.isdisjoint(match):
-        wanted = match.strip("/")
-        return not wanted or prefix == wanted or prefix.startswith(f"{wanted}/")
-    return fnmatch.fnmatchcase(prefix, match)
-
-
-def _conditions(tags: object, status: object, params: object, since: object, until: object) -> list[Condition]:
-    conditions: list[Condition] = []
-    if tags is not None:
-        wanted = set(_texts("tags", tags))
-        conditions.append(lambda run: wanted <= set(run.tags))
-    if status is not None:
-        states = {_state(text) for text in _texts("status", status)}
-        conditions.append(lambda run: str(run.status).upper() in states)
-    if params is not None:
-        conditions.append(_params_condition(params))
-    if since is not None:
-        first = _moment("since", since)
-        conditions.append(lambda run: (run.created_at or first - _MOMENT) >= first)
-    if until is not None:
-        last = _moment("until", until)
-        conditions.append(lambda run: (run.created_at or last + _MOMENT) <= last)
-    return conditions
-
-
-_MOMENT = datetime.timedelta(microseconds=1)
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-_LONGEST_S = 60e9
-"""Seconds before and after 1970 that a date can hold: about 1900 years."""
-
-STATES = ("RUNNING", "COMPLETED", "FAILED", "CANCELLED", "NONE")
-
-
-def _params_condition(params: object) -> Condition:
-    if not isinstance(params, Mapping):
-        raise InvalidTypeError(f"params={params!r:.80} must be a dict of names and values")
-    wanted = dict(params)
-
-    def fits(run: RunReader) -> bool:
-        found = run.params.get()
-        return all(name in found and _fits(found[name], value) for name, value in wanted.items())
-
-    return fits
-
-
-def _fits(found: Any, wanted: Any) -> bool:
-    return bool(wanted(found)) if callable(wanted) else bool(found == wanted)
-
-
-def _state(text: str) -> str:
-    if text.upper() in STATES:
-        return text.upper()
-    near = closest(text, STATES)
-    advice = f"did you mean {near!r}?" if near else f"use one of {', '.join(STATES)}"
-    raise InvalidValueError(f"status={text!r:.80} is no status of a run; {advice}")
-
-
-def _texts(what: str, given: object) -> list[str]:
-    texts = [given] if isinstance(given, str) else given
-    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
-        raise InvalidTypeError(f"{what}={given!r:.80} must be text or a list of texts")
-    return list(texts)
-
-
-def _moment(what: str, given: object) -> datetime.datetime:
-    if isinstance(given, datetime.datetime):
-        return given if given.tzinfo is not None else given.astimezone()
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        given = _EPOCH + datetime.timedelta(seconds=given) if abs(given) < _LONGEST_S else "beyond the year 9999"
-    try:
-        moment = given if isinstance(given, datetime.datetime) else datetime.datetime.fromisoformat(str(given))
-    except ValueError:
-        raise InvalidValueError(
-            f"{what}={given!r:.80} is no time; pass a datetime, ISO text such as '2026-03-01', or seconds since 1970"
-        ) from None
-    return moment if moment.tzinfo is not None else moment.astimezone()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ml_dash.catalog.walk import Found
 from ml_dash.managed import history, toml_reader
 from ml_dash.managed.cells import add_flat, in_utc, text_or_none
 from ml_dash.query.metric_stats import field_stats
+from ml_dash.query.params import without_filled
 from ml_dash.records.values import decode, flatten, parse
 from ml_dash.storage import layout, legacy
 from ml_dash.storage.documents import parameters_in, to_datetime
@@ -86,19 +87,10 @@ def _experiment_row(folder: str, found: Found) -> Row:
         "f:tags": _tags(document.get("tags")),
     }
     if layout.PARAMETERS in found.files:
-        add_flat(row, _parameters(_read_json(folder, layout.PARAMETERS, decode)), PARAMETER)
+        add_flat(row, without_filled(flatten(parameters_in(_read_json(folder, layout.PARAMETERS, decode)))), PARAMETER)
     for name, journals in _metrics(folder, found.files).items():
         row |= _metric_cells(journals, METRIC if name == layout.UNNAMED_METRIC else f"{METRIC}{name}/")
     return row
-
-
-def _parameters(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat, and without the ``{}`` of a dict that was empty when it was set and got values later."""
-    flat = flatten(parameters_in(document))
-    if {} not in flat.values():
-        return flat
-    parents = {key[:end] for key in flat for end, letter in enumerate(key) if letter == "."}
-    return {key: value for key, value in flat.items() if value != {} or key not in parents}
 
 
 def _metrics(folder: str, files: list[str]) -> dict[str, list[str]]:

@@ -14,15 +14,25 @@ from ml_dash.cli.exits import CommandError, print_message
 from ml_dash.cli.output import write, write_json_lines
 
 if TYPE_CHECKING:
+    from ml_dash.catalog.filter import Condition
     from ml_dash.catalog.rows import Row
 
 STATUSES = ("running", "completed", "failed", "cancelled", "live", "none")
+"""As in ``catalog.filter``, which is not loaded to show a help text."""
+
 SORTS = ("created", "name", "status", "duration")
 
 
 @click.command()
 @click.argument("place", type=click.Path(), required=False, metavar="[PLACE]")
 @root_option
+@click.option(
+    "-w",
+    "--where",
+    metavar="CONDITION",
+    help="Only runs that meet it: 'lr < 1e-3 and (status = failed or tags has ppo)', 'created > 2d', "
+    "'train/loss.min < 0.1', 'model.name ~ resnet', 'status in (failed, cancelled)', 'not has(lr)'.",
+)
 @click.option(
     "--match", metavar="GLOB", help="Only prefixes that match, or the runs below one: 'alice/*/seed-?', alice/walker."
 )
@@ -69,6 +79,7 @@ SORTS = ("created", "name", "status", "duration")
 def ls(
     place: str | None,
     root: str,
+    where: str | None,
     match: str | None,
     tags: tuple[str, ...],
     statuses: tuple[str, ...],
@@ -83,20 +94,18 @@ def ls(
 ) -> None:
     """List the runs below PLACE, the newest last: a folder of runs, or a prefix or a glob below --root.
 
-    Without PLACE it is all of --root.
+    Without PLACE it is all of --root. PLACE may also be a condition as for --where.
 
     On a terminal, parameters that differ between the runs are shown as far as there is room. With --json there is one
     object on each line. The exit status is 1 if there is no run.
     """
-    from ml_dash.cli import filters
+    from ml_dash.cli.filters import options_condition
 
-    wanted = filters.conditions(match, tags, statuses, params, since, until)
-    root, everything = _below(place, root)
-    rows = [row for row in everything if all(fits(row) for fits in wanted)]
+    options = options_condition(where, match, tags, statuses, params, since, until)
+    root, everything, condition = _find(place, root, options)
+    rows = _meeting(condition, everything)
     if not rows:
-        from ml_dash.cli.suggestions import no_run_fits
-
-        raise CommandError(no_run_fits(everything, tags, params) if everything else nothing_in(root))
+        raise CommandError(_why_none(condition, everything) if everything else nothing_in(root))
     rows.sort(key=_ORDERS[sort])
     rows = rows[-limit:] if limit else rows
     if reverse:
@@ -114,23 +123,42 @@ def ls(
         write(listing(rows, names, len(everything)))
 
 
-def _below(place: str | None, root: str) -> tuple[str, list[Row]]:
-    """The folder that is looked at, and the runs of the place that is meant."""
-    from ml_dash.cli.filters import by_prefix
-
+def _find(place: str | None, root: str, options: Condition) -> tuple[str, list[Row], Condition]:
+    """The folder of runs, the runs in it or below a prefix in it, and what they must meet."""
     is_given = click.get_current_context().get_parameter_source("root") is not ParameterSource.DEFAULT
-    if place is None:
-        return root, _read(root)
-    if not os.path.isdir(root) or (os.path.isdir(place) and not is_given):
-        folder = root if is_given else place
-        return folder, _read(folder)
-    everything, is_below = _read(root), by_prefix(place)
-    rows = [row for row in everything if is_below(row)]
-    if everything and not rows:
-        from ml_dash.cli.suggestions import not_below
+    if place is None or (os.path.isdir(place) and not is_given):
+        folder = root if place is None else place
+        return folder, _read(folder), options
+    from ml_dash.catalog.filter import Prefix, all_of, is_condition, parse
 
-        raise not_below(place, root, everything)
-    return root, rows
+    if not os.path.isdir(root) and not is_given and not is_condition(place):
+        return place, _read(place), options  # says that there is no such folder
+    everything = _read(root)
+    rows = _meeting(Prefix(place), everything)
+    if rows or not everything:
+        return root, rows, options
+    if is_condition(place):
+        return root, everything, all_of([parse(place), options])
+    from ml_dash.cli.suggestions import not_below
+
+    raise not_below(place, root, everything)
+
+
+def _meeting(condition: Condition, rows: list[Row]) -> list[Row]:
+    from ml_dash.catalog.filter import And
+    from ml_dash.catalog.matching import matcher
+    from ml_dash.storage.file_index import without_collector
+
+    if condition == And(()):
+        return rows
+    with without_collector():
+        return list(filter(matcher(condition), rows))
+
+
+def _why_none(condition: Condition, rows: list[Row]) -> str:
+    from ml_dash.catalog.suggestions import unknown_name, unknown_tag
+
+    return unknown_tag(condition, rows) or unknown_name(condition, rows) or f"none of {len(rows):,} runs fits"
 
 
 def _read(folder: str) -> list[Row]:

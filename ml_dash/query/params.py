@@ -27,12 +27,12 @@ class ParamsReader:
             flatten: True for dotted keys, False for nested dicts.
         """
         self._source.flush()
-        flat = _without_filled(reading.read_parameters(self._source.folder))
+        flat = without_filled(reading.read_parameters(self._source.folder))
         return flat if flatten else unflatten(flat)
 
 
-def _without_filled(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the ``{}`` of dicts that were empty when they were set and got values later."""
+def without_filled(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the ``{}`` of a dict that was empty when it was set and got values later."""
     if {} not in flat.values():
         return dict(flat)
     parents = {key[:end] for key in flat for end, letter in enumerate(key) if letter == "."}

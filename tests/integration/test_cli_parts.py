@@ -6,15 +6,18 @@ import datetime
 import itertools
 import math
 import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_dash.catalog.rows import Row, last_values, read_rows
-from ml_dash.cli import filters, formatting
+from ml_dash.catalog.matching import matcher
+from ml_dash.catalog.rows import last_values, read_rows
+from ml_dash.cli import formatting
 from ml_dash.cli.exits import WrongCallError
+from ml_dash.cli.filters import options_condition, parameter_condition
 from ml_dash.cli.formatting import clip, display_width
 from ml_dash.cli.screen import Section, fit, metric_lines, time_lines
 from ml_dash.cli.table import Column, table
@@ -204,7 +207,9 @@ def test_curves_come_before_what_was_logged_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_parameter_is_compared_as_what_it_is(found: Any, sign: str, wanted: str, expected: bool) -> None:
-    assert expected == filters.fits(found, sign, wanted)
+    fits = matcher(parameter_condition(f"x{sign}{wanted}"))
+
+    assert expected == fits(SimpleNamespace(params={"x": found}))
 
 
 def test_a_condition_on_a_parameter_that_a_run_does_not_have_is_not_met(tmp_path: Path) -> None:
@@ -213,32 +218,16 @@ def test_a_condition_on_a_parameter_that_a_run_does_not_have_is_not_met(tmp_path
     [row] = read_rows(str(tmp_path))
 
     def fits(*params: str) -> bool:
-        return all(one(row) for one in filters.conditions(None, (), (), params, None, None))
+        return matcher(options_condition(None, None, (), (), params, None, None))(row)
 
     assert fits("a.b>=2", "a.b != 3")
     assert not fits("missing!=3")
-    assert isinstance(row, Row)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("5m", 300), ("5 min", 300), ("1.5h", 5400), ("1w", 604_800)]
-)
-def test_a_time_span_counts_from_now(text: str, seconds: float) -> None:
-    before = datetime.datetime.now(datetime.UTC).timestamp()
-
-    moment = filters.moment("--since", text)
-
-    assert before <= moment + seconds <= datetime.datetime.now(datetime.UTC).timestamp()
-
-
-def test_a_date_with_a_zone_is_that_moment() -> None:
-    assert NOW.timestamp() == filters.moment("--since", "2026-03-01T14:00:00+02:00")
 
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "5 years", "2026-13-01"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(WrongCallError, match="is no time"):
-        filters.moment("--until", text)
+        options_condition(None, None, (), (), (), None, text)
 
 
 def test_rows_are_those_that_the_readers_find(tmp_path: Path) -> None:

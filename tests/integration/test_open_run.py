@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 
 import numpy as np
 import pytest
@@ -157,6 +158,60 @@ class TestRuns:
     def test_a_wrong_filter_is_refused(self, tree, filters, error):
         with pytest.raises(error):
             ml_dash.runs(tree, **filters)
+
+    @pytest.mark.parametrize(
+        ("where", "expected"),
+        [
+            ("alice/*", ["seed-1", "seed-2"]),
+            ("bob/reacher/only", ["only", "again"]),
+            ("", ["seed-1", "seed-2", "only", "again"]),
+            ("lr = 0.1 and tags has ppo", ["seed-1"]),
+            ("status in (failed, cancelled) or not has(lr)", ["seed-2", "again"]),
+            ("model.layers > 4", ["seed-2"]),
+            ("train/loss.max >= 0 and alice", ["seed-1", "seed-2"]),
+            ("created > 1h and ended is not missing", ["seed-1", "seed-2", "only", "again"]),
+            ("created < 1h", []),
+        ],
+    )
+    def test_runs_are_filtered_by_a_condition(self, tree, where, expected):
+        assert expected == [run.name for run in ml_dash.runs(tree, where)]
+        assert expected == [run.name for run in ml_dash.runs(tree, where=where)]
+
+    def test_a_condition_and_keywords_must_all_be_met(self, tree):
+        found = ml_dash.runs(tree, "lr >= 0.1", tags="ppo", match="alice/*", since="1h", status="completed")
+
+        assert ["seed-1"] == [run.name for run in found]
+
+    def test_a_condition_alone_is_about_the_usual_root(self, tree, monkeypatch):
+        (tree.parent / "elsewhere").mkdir()
+        monkeypatch.chdir(tree.parent / "elsewhere")
+        with pytest.raises(MissingFileError, match=r"no folder '.*\.dash' to look for 'lr = 0.1' in"):
+            ml_dash.runs("lr = 0.1")
+        (tree.parent / "elsewhere/.dash").symlink_to(tree)
+
+        assert ["seed-1", "only"] == [run.name for run in ml_dash.runs("lr = 0.1")]
+
+    def test_a_condition_that_is_also_the_prefix_of_a_run_is_the_prefix(self, tmp_path):
+        record(tmp_path, "a/lr=0.1/x", lr=3)
+        record(tmp_path, "a/b/y", lr=0.1)
+
+        assert ["a/lr=0.1/x"] == ml_dash.runs(tmp_path, "a/lr=0.1/*").prefixes()
+        assert ["a/b/y"] == ml_dash.runs(tmp_path, "lr=0.1").prefixes()
+
+    @pytest.mark.parametrize(
+        ("where", "error", "said"),
+        [
+            ("lr <", InvalidValueError, "a value is missing"),
+            ("lrr < 3", InvalidValueError, "no run has a parameter or a metric 'lrr'; did you mean 'lr'?"),
+            ("stauts = failed", InvalidValueError, "did you mean 'status'?"),
+            ("train/los < 3", InvalidValueError, "did you mean 'train/loss'?"),
+            ("params.lrr < 3", InvalidValueError, "no run has a parameter 'lrr'; did you mean 'lr'?"),
+            (3, InvalidTypeError, "must be text"),
+        ],
+    )
+    def test_a_condition_that_cannot_be_right_is_refused(self, tree, where, error, said):
+        with pytest.raises(error, match=re.escape(said)):
+            ml_dash.runs(tree, where)
 
     def test_a_metric_of_all_runs_is_one_table(self, tree):
         table = ml_dash.runs(tree, "alice/*").metric("train", "loss", "step")
