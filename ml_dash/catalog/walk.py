@@ -10,6 +10,7 @@ import os
 import time
 from typing import NamedTuple
 
+from ml_dash._file_systems import file_system_of
 from ml_dash.storage import layout, legacy, scan
 from ml_dash.storage.scan import OWN_FOLDERS
 
@@ -161,11 +162,6 @@ def _names_in(path: str) -> tuple[list[str], list[str]]:
 def _steady_device(path: str) -> int | None:
     """The number of the file system that holds ``path``; None unless it is one of ``STEADY_FILE_SYSTEMS``."""
     try:
-        device = os.stat(path).st_dev
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            lines = [line.split() for line in file]
+        return os.stat(path).st_dev if file_system_of(path) in STEADY_FILE_SYSTEMS else None
     except OSError:
         return None
-    number = f"{os.major(device)}:{os.minor(device)}"
-    kinds = {line[line.index("-") + 1] for line in lines if len(line) > 6 and line[2] == number and "-" in line}
-    return device if kinds and kinds <= STEADY_FILE_SYSTEMS else None

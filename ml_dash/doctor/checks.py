@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ml_dash._file_systems import file_system_of, is_network
 from ml_dash.ipc import slab as slabs
 from ml_dash.ipc.control import FRAMES_OFFSET
 from ml_dash.settings import BufferConfig
@@ -31,26 +32,6 @@ LITTLE_FREE = 2 * 1024 * 1024 * 1024
 
 MIB = 1024 * 1024
 
-NETWORK = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "lustre",
-        "beegfs",
-        "gpfs",
-        "cifs",
-        "smb3",
-        "ceph",
-        "glusterfs",
-        "9p",
-        "wekafs",
-        "afs",
-        "pvfs2",
-        "orangefs",
-        "panfs",
-        "virtiofs",
-    ]
-)
 IN_MEMORY = frozenset(("tmpfs", "ramfs"))
 
 REQUIRED = {
@@ -159,7 +140,7 @@ def check_shared_memory(config: BufferConfig) -> Check:
 
 def check_disk(folder: str) -> Check:
     """The disk that runs are recorded to: its kind, and what is free."""
-    kind = slabs.file_system_of(folder)
+    kind = file_system_of(folder)
     usage = shutil.disk_usage(folder)
     inodes = os.statvfs(folder)
     facts = {"folder": folder, "file_system": kind, "size": usage.total, "free": usage.free}
@@ -174,7 +155,7 @@ def check_disk(folder: str) -> Check:
 def _judge_disk(kind: str, free: int) -> tuple[str, str]:
     if free < LEAST_FREE:
         return FAILED, "; it is full"
-    if kind in NETWORK or kind.startswith("fuse"):
+    if is_network(kind):
         return WARNING, "; over a network: record frames with exp.frames(...), and read many runs from a local copy"
     if kind in IN_MEMORY:
         return WARNING, "; it is memory: what is recorded is gone after a restart"
@@ -186,13 +167,13 @@ def _judge_disk(kind: str, free: int) -> tuple[str, str]:
 def check_temporary() -> Check:
     """The folder for temporary files, which ought to be local."""
     folder = os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir()
-    kind = slabs.file_system_of(folder)
+    kind = file_system_of(folder)
     facts: dict[str, Any] = {"folder": folder, "file_system": kind}
     try:
         facts["free"] = shutil.disk_usage(folder).free
     except OSError as error:
         return Check("temporary files", WARNING, f"{folder}: {error.strerror}; set TMPDIR to a folder", facts)
-    is_local = kind not in NETWORK and not kind.startswith("fuse")
+    is_local = not is_network(kind)
     advice = "" if is_local else "; over a network: set TMPDIR to a local disk"
     text = f"{kind or 'unknown file system'}, {_mib(facts['free'])} free in {folder}{advice}"
     return Check("temporary files", OK if is_local else WARNING, text, facts)

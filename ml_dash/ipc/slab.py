@@ -18,15 +18,13 @@ import sys
 import threading
 from collections.abc import Callable
 
+from ml_dash._file_systems import file_system_of, is_network
 from ml_dash.ipc.control import FRAMES_OFFSET
 
 HEADROOM = 8 * 1024 * 1024
 """Bytes of /dev/shm left for others (DataLoader workers pass tensors through it)."""
 
 _MADV_POPULATE_WRITE = 23
-_NETWORK_FILE_SYSTEMS = frozenset(
-    ("nfs", "nfs4", "lustre", "beegfs", "gpfs", "cifs", "smb3", "ceph", "glusterfs", "9p", "fuse.sshfs", "wekafs")
-)
 
 
 class NoSharedMemoryError(Exception):
@@ -159,27 +157,11 @@ def _from_file(size: int) -> int:
     import tempfile  # only where there is neither /dev/shm nor memfd
 
     for folder in (os.environ.get("SLURM_TMPDIR"), tempfile.gettempdir()):
-        if folder and os.path.isdir(folder) and file_system_of(folder) not in _NETWORK_FILE_SYSTEMS:
+        if folder and os.path.isdir(folder) and not is_network(file_system_of(folder)):
             with tempfile.TemporaryFile(dir=folder) as file:
                 os.ftruncate(file.fileno(), size)
                 return os.dup(file.fileno())
     raise OSError(errno.ENOENT, "no folder on a local disk")
-
-
-def file_system_of(folder: str | os.PathLike[str]) -> str:
-    """The type of the file system that holds ``folder`` (``ext4``, ``nfs``), or an empty string if unknown."""
-    try:
-        with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-            rows = [line.split()[1:3] for line in mounts]
-    except OSError:
-        return ""
-    path = os.path.realpath(folder)
-    best = max((row for row in rows if _holds(row[0], path)), key=lambda row: len(row[0]), default=None)
-    return best[1] if best else ""
-
-
-def _holds(mount_point: str, path: str) -> bool:
-    return mount_point in ("/", path) or path.startswith(mount_point + "/")
 
 
 _libc_handle: list[ctypes.CDLL] = []

@@ -174,10 +174,3 @@ def test_closing_twice_is_fine_and_a_live_view_keeps_its_memory():
     assert bytes(10) == bytes(view)
     view.release()
     slab.close()
-
-
-@needs_linux
-def test_the_file_system_of_a_folder():
-    assert "tmpfs" == slabs.file_system_of("/dev/shm")
-    assert "proc" == slabs.file_system_of("/proc/self")
-    assert slabs.file_system_of(os.path.curdir)
