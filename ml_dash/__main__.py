@@ -1,4 +1,4 @@
-"""``python -m ml_dash`` is ``ml-dash``."""
+"""``python -m ml_dash``: the same program as ``ml-dash``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The command line ``ml-dash``: the only place that prints."""
+"""The command line ``ml-dash``: a module for each command, and the modules that they share."""

@@ -16,33 +16,30 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 @json_option
-def completion(shell: str | None, as_json: bool) -> None:
-    """Print the script that completes commands, options and runs in SHELL: bash, zsh or fish.
+@click.pass_context
+def completion(ctx: click.Context, shell: str | None, as_json: bool) -> None:
+    """Print the script with which SHELL completes commands, options and runs.
 
-    Without SHELL it is the one of the variable SHELL. Put one of these into the shell's start file:
+    SHELL is bash, zsh or fish; by default the shell that the environment variable SHELL names. Add one of these lines
+    to the shell's start file:
 
     \b
       eval "$(ml-dash completion bash)"        # ~/.bashrc
       eval "$(ml-dash completion zsh)"         # ~/.zshrc
       ml-dash completion fish | source         # ~/.config/fish/config.fish
-    """  # noqa: D301 - click's mark before lines that it must not wrap
+    """  # noqa: D301 - click's mark for lines that it must not wrap
     name = shell or os.path.basename(os.environ.get("SHELL", ""))
     if name not in SHELLS:
         raise WrongCallError(f"which shell? the variable SHELL names {name or 'none'}; say bash, zsh or fish")
-    script = _script(name)
+
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(name)
+    assert kind is not None, "click has all of SHELLS"
+    complete = kind(ctx.find_root().command, {}, "ml-dash", "_ML_DASH_COMPLETE")
+    # Not complete.source(): that starts a bash to ask for its version.
+    script = complete.source_template % complete.source_vars()
     if as_json:
         write_json({"shell": name, "script": script})
     else:
         write([script])
-
-
-def _script(shell: str) -> str:
-    from click.shell_completion import get_completion_class
-
-    from ml_dash.cli.main import cli
-
-    kind = get_completion_class(shell)
-    assert kind is not None, "click has all of SHELLS"
-    complete = kind(cli, {}, "ml-dash", "_ML_DASH_COMPLETE")
-    # Not complete.source(): that starts a bash to ask for its version.
-    return str(complete.source_template % complete.source_vars())

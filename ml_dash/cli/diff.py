@@ -8,127 +8,118 @@ from typing import Any
 import click
 
 from ml_dash.cli import formatting, output
-from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
+from ml_dash.cli.arguments import find_run, json_option, root_option, run_argument
 from ml_dash.cli.output import paint
 from ml_dash.cli.table import Cell, Column, table
 
 SHOWN_LINES = 30
-"""Lines of one kind of difference on a terminal: most of a screen. The rest is counted."""
+"""Lines of one section on a terminal: most of a screen. A line counts the rest."""
 
 INDENT = "  "
+
+_MARK_STYLES = {"~": "yellow", "+": "green", "-": "red"}
+_SIDE_STYLES = {"a": "red", "b": "green"}
 
 
 @click.command()
 @run_argument("first", "A")
 @run_argument("second", "B")
 @root_option
-@click.option("--all", "everything", is_flag=True, help="Every line, and metrics that ended with the same value.")
+@click.option("--all", "everything", is_flag=True, help="Show every line, and metrics that ended with equal values.")
 @json_option
 def diff(first: str, second: str, root: str, everything: bool, as_json: bool) -> None:
     """Show how the runs A and B differ: parameters, environment, code, and the last values of their metrics.
 
-    The exit status is 0 whether they differ or not; --json says which in "equal".
+    The exit status is 0 whether they differ or not; with --json, "equal" says whether they do.
     """
     from ml_dash.query.differences import differences
 
-    found = differences(pick(first, root), pick(second, root))
+    difference = differences(find_run(first, root), find_run(second, root))
     if as_json:
-        output.write_json(found)
+        output.write_json(difference)
     else:
-        output.write(_screen(found, everything=everything))
+        output.write(_screen(difference, everything=everything))
 
 
-def _screen(found: dict[str, Any], *, everything: bool) -> list[str]:
+def _screen(difference: dict[str, Any], *, everything: bool) -> list[str]:
     width = output.width()
-    names: list[list[Cell]] = [
-        [("A", "red"), formatting.clean(found["a"])],
-        [("B", "green"), formatting.clean(found["b"])],
-    ]
+    names: list[list[Cell]] = [[(side.upper(), style), difference[side]] for side, style in _SIDE_STYLES.items()]
     lines = table([Column(), Column(least=20, keep_end=True, style="bold")], names, width)
-    for title, key in (("Parameters", "params"), ("Environment", "environment"), ("Packages", "packages")):
-        lines += _section(title, _changes(found[key], width), everything=everything)
-    lines += _section("Code", _code(found["code"], width), everything=everything)
-    lines += _section(
-        "Metrics (last values)", _metrics(found["metrics"], width, everything=everything), everything=everything
-    )
-    if found["equal"]:
-        same = "the same parameters, environment and code"
-        lines += [paint(line, "dim") for line in formatting.wrap(same, width)]
+    sections = {
+        "Parameters": _changes(difference["params"], width),
+        "Environment": _changes(difference["environment"], width),
+        "Packages": _changes(difference["packages"], width),
+        "Code": _code(difference["code"], width),
+        "Metrics (last values)": _metrics(difference["metrics"], width, everything=everything),
+    }
+    limit = None if everything or not output.is_terminal() else SHOWN_LINES
+    for title, content in sections.items():
+        if content:
+            lines += [paint(title, "bold"), *content[:limit]]
+        if limit is not None and len(content) > limit:
+            lines.append(INDENT + paint(f"... and {len(content) - limit:,} more; see --all", "dim"))
+    if difference["equal"]:
+        text = "the same parameters, environment and code"
+        lines += [paint(line, "dim") for line in formatting.wrap(text, width)]
     return lines
 
 
-def _section(title: str, lines: list[str], *, everything: bool) -> list[str]:
-    if not lines:
-        return []
-    is_whole = everything or not output.is_terminal()
-    left_out = 0 if is_whole else max(0, len(lines) - SHOWN_LINES)
-    shown = lines[: len(lines) - left_out]
-    more = [INDENT + paint(f"... and {left_out:,} more; see --all", "dim")] if left_out else []
-    return [paint(title, "bold"), *shown, *more]
-
-
-def _changes(found: dict[str, Any], width: int | None) -> list[str]:
-    rows = [_row("~", name, pair["a"], pair["b"]) for name, pair in found["changed"].items()]
-    rows += [_row("-", name, value, None) for name, value in found["removed"].items()]
-    rows += [_row("+", name, None, value) for name, value in found["added"].items()]
+def _changes(changes: dict[str, Any], width: int | None) -> list[str]:
+    rows = [_row("~", name, pair["a"], pair["b"]) for name, pair in changes["changed"].items()]
+    rows += [_row("-", name, value, None) for name, value in changes["removed"].items()]
+    rows += [_row("+", name, None, value) for name, value in changes["added"].items()]
     return _aligned(rows, width)
 
 
-def _metrics(found: dict[str, Any], width: int | None, *, everything: bool) -> list[str]:
+def _metrics(metrics: dict[str, Any], width: int | None, *, everything: bool) -> list[str]:
     from ml_dash.query.differences import same
 
     rows = []
-    for name, pair in found.items():
+    for name, pair in metrics.items():
         mark = "-" if "b" not in pair else "+" if "a" not in pair else "~"
         first, second = pair.get("a"), pair.get("b")
         if everything or mark != "~" or not same(first, second):
-            rows.append(_row(mark, name, first, second, _change(first, second)))
+            rows.append(_row(mark, name, first, second, _percent(first, second)))
     return _aligned(rows, width)
 
 
 def _aligned(rows: list[list[Cell]], width: int | None) -> list[str]:
     columns = [Column(), Column(least=16), Column(least=12), Column(), Column(least=12)]
-    columns.append(Column(style="dim", shown_from=50))
-    return table(columns, rows, width, INDENT)
-
-
-_MARKS = {"~": "yellow", "+": "green", "-": "red"}
+    return table([*columns, Column(style="dim", shown_from=50)], rows, width, INDENT)
 
 
 def _row(mark: str, name: str, first: Any, second: Any, note: str = "") -> list[Cell]:
-    arrow = ("->", "dim") if mark == "~" else ""
-    sides: list[Cell] = [
-        "" if mark == "+" else (_text(first), "red"),
-        arrow,
-        "" if mark == "-" else (_text(second), "green"),
+    text_of = formatting.short_value if output.is_terminal() else formatting.value_text
+    return [
+        (mark, _MARK_STYLES[mark]),
+        name,
+        ("" if mark == "+" else text_of(first), _SIDE_STYLES["a"]),
+        ("->" if mark == "~" else "", "dim"),
+        ("" if mark == "-" else text_of(second), _SIDE_STYLES["b"]),
+        note,
     ]
-    return [(mark, _MARKS[mark]), formatting.clean(name), *sides, note]
 
 
-def _text(value: Any) -> str:
-    return formatting.short_value(value) if output.is_terminal() else formatting.value_text(value)
-
-
-def _change(first: Any, second: Any) -> str:
-    """How much larger or smaller the second number is."""
+def _percent(first: Any, second: Any) -> str:
+    """Return by how many percent the second number is larger; empty if that means nothing."""
     if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in (first, second)) or not first:
         return ""
-    share = (second - first) / abs(first) * 100
-    return f"{share:+.1f} %" if abs(share) < 1e4 else ""
+    percent = (second - first) / abs(first) * 100
+    return f"{percent:+.1f} %" if abs(percent) < 1e4 else ""
 
 
-def _code(found: dict[str, Any], width: int | None) -> list[str]:
-    if not found["changed"]:
+def _code(code: dict[str, Any], width: int | None) -> list[str]:
+    if not code["changed"]:
         return []
-    rows: list[list[Cell]] = [
-        [(name.upper(), style), _commit(found[name])] for name, style in (("a", "red"), ("b", "green"))
-    ]
+    rows: list[list[Cell]] = [[(side.upper(), style), _commit(code[side])] for side, style in _SIDE_STYLES.items()]
     lines = table([Column(), Column(least=20)], rows, width, INDENT)
-    about = {"a": "changes that only A had:", "b": "changes that only B had:", "both": "how their changes differ:"}
-    if found["diff"]:
-        lines.append(INDENT + paint(about[found["diff_of"]], "dim"))
-    cleaned = [formatting.clean(line) for line in found["diff"]]
-    return lines + [INDENT + _painted(formatting.clip(line, width and width - len(INDENT))) for line in cleaned]
+    headings = {"a": "changes that only A had:", "b": "changes that only B had:", "both": "how their changes differ:"}
+    if code["diff"]:
+        lines.append(INDENT + paint(headings[code["diff_of"]], "dim"))
+    for line in code["diff"]:
+        style = "bold" if line.startswith(("+++", "---")) else {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+        lines.append(INDENT + paint(formatting.clip(formatting.clean(line), width and width - len(INDENT)), style))
+    return lines
 
 
 def _commit(side: dict[str, Any] | None) -> str:
@@ -136,9 +127,4 @@ def _commit(side: dict[str, Any] | None) -> str:
         return "no commit recorded"
     branch = f" on {side['branch']}" if side["branch"] else ""
     changed = {True: ", with changes that were not committed", False: ", clean"}.get(side["dirty"], "")
-    return formatting.clean(f"{side['commit']}{branch}{changed}")
-
-
-def _painted(line: str) -> str:
-    style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-    return paint(line, "bold" if line.startswith(("+++", "---")) else style)
+    return f"{side['commit']}{branch}{changed}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import os
 import re
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from ml_dash.settings import BufferConfig
 
 ANSWER_S = 5.0
-"""How long the writer of the trial run may take to answer: it starts within half a second on an idle machine."""
+"""Time that the writer of the trial run has to answer; on an idle machine it starts within half a second."""
 
 LARGEST_SIDE = 8192
-"""Pixels of a side of the frames that are tried: a larger one would take longer than a person waits."""
+"""Most pixels of a side of the trial frames: larger ones would take too long."""
 
 _SIZE = re.compile(r"(\d{1,5})[xX](\d{1,5})")
 _STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "failed": "bold red"}
@@ -41,19 +42,20 @@ _STATE_WIDTH, _NAME_WIDTH = 7, 15
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Frames per second that training makes.",
+    help="Frames per second that training records.",
 )
-@click.option("--size", default="640x480", show_default=True, metavar="WxH", help="Their size in pixels.")
+@click.option("--size", default="640x480", show_default=True, metavar="WxH", help="Size of these frames in pixels.")
 @json_option
 def doctor(root: str, fps: float, size: str, as_json: bool) -> None:
     """Check whether this machine can record to ROOT, and fast enough. It takes about two seconds.
 
-    Looks at packages, shared memory, the disk and its locks, the keyring and OpenGL, records a trial run, and measures
-    how many frames a second are copied, encoded and written. What it makes is removed again; nothing is connected to.
+    It looks at packages, shared memory, the disk and its locks, the keyring and OpenGL, records a trial run, and
+    measures how many frames per second are copied, encoded and written. It removes everything that it made, and makes
+    no network connections.
 
-    The exit status is 1 if a check failed; a warning is something that works, but could be better.
+    The exit status is 1 if a check failed. A warning is about something that works, but could work better.
     """
-    width, height = _size(size)
+    width, height = _parse_size(size)
     checks = []
     for check in _checks(os.path.abspath(root), fps, width, height):
         checks.append(check)
@@ -61,8 +63,13 @@ def doctor(root: str, fps: float, size: str, as_json: bool) -> None:
             output.write(_lines(check))
     failed = [check.name for check in checks if check.state == "failed"]
     if as_json:
-        found = [{"name": c.name, "state": c.state, "text": c.text, "facts": c.facts} for c in checks]
-        output.write_json({"ok": not failed, "root": os.path.abspath(root), "checks": found})
+        output.write_json(
+            {
+                "ok": not failed,
+                "root": os.path.abspath(root),
+                "checks": [dataclasses.asdict(check) for check in checks],
+            }
+        )
     elif not failed:
         output.write([paint(f"ready to record to {formatting.clean(os.path.abspath(root))}", "bold")])
     else:
@@ -71,7 +78,7 @@ def doctor(root: str, fps: float, size: str, as_json: bool) -> None:
         raise click.exceptions.Exit(NOT_FOUND)
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     parts = _SIZE.fullmatch(text.strip())
     width, height = (int(parts[1]), int(parts[2])) if parts else (0, 0)
     if not (1 <= width <= LARGEST_SIDE and 1 <= height <= LARGEST_SIDE):
@@ -87,7 +94,9 @@ def _checks(root: str, fps: float, width: int, height: int) -> Iterator[Check]:
     config, check = _settings()
     yield check
     yield checks.check_shared_memory(config)
-    folder = _existing(root)
+    folder = root  # or the nearest folder above it that exists
+    while not os.path.isdir(folder) and os.path.dirname(folder) != folder:
+        folder = os.path.dirname(folder)
     yield checks.check_disk(folder)
     yield checks.check_temporary()
     yield checks.check_keyring()
@@ -103,71 +112,58 @@ def _checks(root: str, fps: float, width: int, height: int) -> Iterator[Check]:
 
 
 def _settings() -> tuple[BufferConfig, Check]:
-    """The settings that ML_DASH_ variables give, and whether they can be read."""
+    """Return the settings from ML_DASH_ variables, and the check of these."""
     from ml_dash.doctor.checks import FAILED, OK, Check
     from ml_dash.errors import ConfigurationError
     from ml_dash.settings import BufferConfig
 
-    set_here = sorted(name for name in os.environ if name.startswith("ML_DASH_"))
+    variables = sorted(name for name in os.environ if name.startswith("ML_DASH_"))
     try:
         config = BufferConfig.from_env()
     except ConfigurationError as error:
-        return BufferConfig(), Check("settings", FAILED, str(error), {"variables": set_here})
-    text = ", ".join(set_here) if set_here else "no ML_DASH_ variable is set"
-    return config, Check("settings", OK, text, {"variables": set_here})
-
-
-def _existing(root: str) -> str:
-    """The root, or the nearest folder above it that is there."""
-    while not os.path.isdir(root) and os.path.dirname(root) != root:
-        root = os.path.dirname(root)
-    return root
+        return BufferConfig(), Check("settings", FAILED, str(error), {"variables": variables})
+    text = ", ".join(variables) if variables else "no ML_DASH_ variable is set"
+    return config, Check("settings", OK, text, {"variables": variables})
 
 
 def _trial(folder: str) -> Check:
-    """Record a run of one point, with a writer process as training has it."""
+    """Record a run with one point in a temporary folder, through a writer process as in training."""
     from ml_dash.doctor.checks import FAILED, Check
 
-    place = tempfile.mkdtemp(prefix=".ml-dash-doctor-", dir=folder)
+    temporary = tempfile.mkdtemp(prefix=".ml-dash-doctor-", dir=folder)
     try:
-        return _timed_run(place)
-    except Exception as error:  # noqa: BLE001 - whatever stands in the way is what this is to find out
+        return _timed_run(temporary)
+    except Exception as error:  # noqa: BLE001 - any error is a finding of this check
         return Check("trial run", FAILED, f"could not be recorded: {type(error).__name__}: {error}")
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _timed_run(place: str) -> Check:
+def _timed_run(root: str) -> Check:
     from ml_dash.doctor.checks import FAILED, OK, WARNING, Check
     from ml_dash.experiment.experiment import Experiment
     from ml_dash.query.run import open_run
 
-    moments = [time.perf_counter()]
-    trial = Experiment("doctor/trial/run", dash_root=place, echo=False, capture_output=False, record_environment=False)
-    with _quiet(), trial.run as experiment:
-        moments.append(time.perf_counter())
+    times = [time.perf_counter()]
+    trial = Experiment("doctor/trial/run", dash_root=root, echo=False, capture_output=False, record_environment=False)
+    # The run's own progress messages would stand between the lines of this command.
+    with open(os.devnull, "w", encoding="utf-8") as null, contextlib.redirect_stderr(null), trial.run as experiment:
+        times.append(time.perf_counter())
         experiment.metrics("trial").log(value=1.0)
         has_answered = experiment.flush(timeout=ANSWER_S)
-        moments.append(time.perf_counter())
+        times.append(time.perf_counter())
         health = experiment.health()
-    moments.append(time.perf_counter())
-    opened, answered, ended = ((end - start) * 1e3 for start, end in itertools.pairwise(moments))
+    times.append(time.perf_counter())
+    opened, answered, ended = ((end - start) * 1e3 for start, end in itertools.pairwise(times))
     facts = {"open_ms": opened, "answer_ms": answered, "end_ms": ended, "memory": health["shared_memory"]}
     facts = {name: round(value, 1) if isinstance(value, float) else value for name, value in facts.items()}
-    points = len(open_run("doctor/trial/run", place).metrics("trial").read()["data"])
+    points = len(open_run("doctor/trial/run", root).metrics("trial").read()["data"])
     if not has_answered or points != 1:
         return Check("trial run", FAILED, f"the writer did not answer in {ANSWER_S:g} s: {health['last_error']}", facts)
     text = f"opened in {opened:.0f} ms, writer answered in {answered:.0f} ms, closed in {ended:.0f} ms"
     if health["writer_on_thread"]:
         return Check("trial run", WARNING, f"{text}; on a thread, since no process could be started", facts)
     return Check("trial run", OK, text, facts)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Have what the run says of its own progress go to nobody: this command says it."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-        yield
 
 
 def _lines(check: Check) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command ``ml-dash``: which commands there are, without loading any of them."""
+"""The command ``ml-dash``: the list of its commands, each of which is loaded when it is called."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rm": ("ml_dash.cli.rm:rm", "Remove runs."),
     "doctor": ("ml_dash.cli.doctor:doctor", "Check this machine: memory, disk, locks, packages, speed."),
     "version": ("ml_dash.cli.version:version", "Print the version."),
-    "completion": ("ml_dash.cli.completion:completion", "Print the script that completes commands in a shell."),
+    "completion": ("ml_dash.cli.completion:completion", "Print the completion script for a shell."),
 }
-"""Every command: ``module:function``, and its line in ``ml-dash --help``. Loading them all for that would take longer
-than a person likes to wait."""
+"""Each command as ``module:function`` and its line in ``ml-dash --help``, which would take too long if it loaded them."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are loaded when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The names in the order in which they are shown."""
+        """Return the names in the order of ``--help``."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - the same
-        """Load a command; None if there is none of that name."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Load a command; None if no command has this name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, function = COMMANDS[cmd_name][0].partition(":")
@@ -48,10 +47,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that is called.
+        """Return the command that is called.
 
         Raises:
-            click.UsageError: there is no such command; the text names the closest one.
+            click.UsageError: there is no such command; the message names the closest one.
         """
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from ml_dash.storage.names import closest
@@ -60,15 +59,15 @@ class LazyGroup(click.Group):
             ctx.fail(f"no command {args[0]!r}; " + (f"did you mean {near!r}?" if near else "see ml-dash --help"))
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - the same
-        """The list of commands, from the table."""
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Write the list of commands without loading them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Read the arguments; --help and --version are printed here."""
+        """Parse the arguments; click prints ``--help`` and ``--version`` here."""
         with errors_as_exit_status():
             return super().make_context(info_name, args, parent, **extra)
 
@@ -82,17 +81,17 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Look at what ml_dash recorded.
+    """Look at runs that ml_dash recorded, check, export and remove them.
 
-    A RUN is its folder, its prefix below the root (alice/walker/seed-1), or the end of a prefix that only one run has
-    (seed-1). Nothing is ever sent anywhere.
+    RUN is the folder of a run, its prefix below the root (alice/walker/seed-1), or the end of a prefix that only one
+    run has (seed-1). No command sends anything over the network.
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
 def main() -> NoReturn:
-    """Run the command line, and exit with its status."""
+    """Run ``ml-dash`` and exit with its status."""
     if not prepare_streams():
         sys.exit(NOT_FOUND)
     sys.exit(cli.main(prog_name="ml-dash"))

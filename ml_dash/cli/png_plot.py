@@ -1,8 +1,9 @@
-"""A curve as a PNG picture, drawn with OpenCV. Pure."""
+"""Curves as PNG pictures, drawn with OpenCV. Pure."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
@@ -13,30 +14,30 @@ if TYPE_CHECKING:
 
 SMALLEST = 160
 LARGEST = 8192
-"""Pixels of a side: below the labels cover the curve, above a picture takes gigabytes to draw."""
+"""Least and most pixels of a side: in a smaller picture the labels cover the curve, a larger one takes gigabytes."""
 
 SCALE = 2
-"""How many times larger it is drawn than it is: made smaller again, lines and letters are smooth."""
+"""Factor by which a picture is drawn larger and then reduced, so that lines and letters are smooth."""
 
 INK, GREY, LIGHT, CURVE, FILL = (40, 40, 40), (110, 110, 110), (230, 230, 230), (180, 110, 30), (235, 210, 175)
-"""Colours as OpenCV has them: blue, green, red."""
+"""Colours in OpenCV's order: blue, green, red."""
 
 LETTERS_LOST = "?"
-"""Stands for a letter that OpenCV's font does not have."""
+"""Replacement for letters that OpenCV's font does not have."""
 
 _FONT_SCALE = 0.45
 
 
 def draw(x: Floats, y: Floats, width: int, height: int, *, title: str, x_label: str) -> bytes:
-    """A picture of a curve with axes, ticks and labels.
+    """Draw a curve with axes, ticks and labels.
 
     Args:
-        x: where the points lie; points where one of both is not finite are left out.
-        y: their values.
+        x: the positions of the points; points are left out where ``x`` or ``y`` is not finite.
+        y: the values of the points.
         width: pixels, 160 to 8192.
-        height: the same.
-        title: above the curve.
-        x_label: below the horizontal axis.
+        height: pixels, 160 to 8192.
+        title: the text above the curve.
+        x_label: the text below the horizontal axis.
 
     Returns:
         The bytes of a PNG file.
@@ -64,7 +65,7 @@ def draw(x: Floats, y: Floats, width: int, height: int, *, title: str, x_label: 
 
 
 class _Picture:
-    """A canvas on which places are given in the pixels of the finished picture."""
+    """A canvas with the coordinates of the finished picture."""
 
     def __init__(self, canvas: Any) -> None:
         self.canvas = canvas
@@ -72,7 +73,7 @@ class _Picture:
     def line(
         self, start: tuple[float, float], end: tuple[float, float], colour: tuple[int, int, int], weight: int = 1
     ) -> None:
-        """A straight line."""
+        """Draw a straight line."""
         import cv2
 
         cv2.line(self.canvas, _scaled(start), _scaled(end), colour, weight * SCALE, cv2.LINE_AA)
@@ -80,17 +81,17 @@ class _Picture:
     def text(
         self, text: str, x: float, y: float, *, align: float, colour: tuple[int, int, int] = GREY, scale: float = 1.0
     ) -> None:
-        """Text whose middle is at the height ``y``; of its width the part ``align`` is left of ``x``."""
+        """Draw a text centred vertically on ``y``; the part ``align`` (0 to 1) of its width is left of ``x``."""
         import cv2
 
         shown, size = plain(text), _FONT_SCALE * scale * SCALE
         (wide, tall), _ = cv2.getTextSize(shown, cv2.FONT_HERSHEY_SIMPLEX, size, SCALE)
-        place = (round(x * SCALE - wide * align), round(y * SCALE + tall / 2))
-        cv2.putText(self.canvas, shown, place, cv2.FONT_HERSHEY_SIMPLEX, size, colour, SCALE, cv2.LINE_AA)
+        corner = (round(x * SCALE - wide * align), round(y * SCALE + tall / 2))
+        cv2.putText(self.canvas, shown, corner, cv2.FONT_HERSHEY_SIMPLEX, size, colour, SCALE, cv2.LINE_AA)
 
 
 def plain(text: str) -> str:
-    """Text in the letters that OpenCV's font has: accents are dropped, others are a question mark."""
+    """Return a text in the letters of OpenCV's font: without accents, and with a question mark for any other letter."""
     parts = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
     return "".join(
         letter if " " <= letter <= "~" else LETTERS_LOST for letter in parts if not unicodedata.combining(letter)
@@ -103,29 +104,31 @@ def _draw_curve(picture: _Picture, x: Floats, y: Floats, width: int, height: int
     left = 18 + 9 * max((len(label) for _, label in upright), default=1)
     right, top, bottom = width - 24, 34, height - 48
     (low_x, high_x), (low_y, high_y) = limits(x), limits(y)
-    room = (high_y - low_y) * 0.03  # the curve does not touch the frame
-    low_y, high_y = low_y - room, high_y + room
+    margin = (high_y - low_y) * 0.03  # keeps the curve off the frame
+    low_y, high_y = low_y - margin, high_y + margin
 
-    def place(at_x: float, at_y: float) -> tuple[float, float]:
+    def pixel(at_x: float, at_y: float) -> tuple[float, float]:
         share_x, share_y = (at_x - low_x) / (high_x - low_x), (at_y - low_y) / (high_y - low_y)
         return left + share_x * (right - left), bottom - share_y * (bottom - top)
 
     for tick, label in upright:
-        _, at = place(low_x, tick)
+        _, at = pixel(low_x, tick)
         picture.line((left, at), (right, at), LIGHT)
         picture.text(label, left - 8, at, align=1.0)
     for tick, label in across:
-        at, _ = place(tick, low_y)
+        at, _ = pixel(tick, low_y)
         picture.line((at, top), (at, bottom), LIGHT)
         picture.text(label, at, bottom + 14, align=0.5)
     picture.text(x_label, (left + right) / 2, bottom + 34, align=0.5)
-    _draw_points(picture, x, y, place, right - left)
+    _draw_points(picture, x, y, pixel, right - left)
     picture.line((left, top), (left, bottom), GREY)
     picture.line((left, bottom), (right, bottom), GREY)
 
 
-def _draw_points(picture: _Picture, x: Floats, y: Floats, place: Any, columns: int) -> None:
-    """Each point, or where there are more points than pixels the range of each column and a line of their means."""
+def _draw_points(
+    picture: _Picture, x: Floats, y: Floats, pixel: Callable[[float, float], tuple[float, float]], columns: int
+) -> None:
+    """Draw a line through the points; through the means and with the ranges of columns if there are more points."""
     import cv2
     import numpy as np
 
@@ -133,10 +136,10 @@ def _draw_points(picture: _Picture, x: Floats, y: Floats, place: Any, columns: i
         low, high = limits(x)
         column, least, greatest = ranges(x, y, columns)
         at = low + (column + 0.5) * (high - low) / columns
-        for where, bottom, top in zip(at, least, greatest, strict=True):
-            picture.line(place(where, bottom), place(where, top), FILL)
+        for column_x, bottom, top in zip(at, least, greatest, strict=True):
+            picture.line(pixel(column_x, bottom), pixel(column_x, top), FILL)
         x, y = at, means(x, y, columns)
-    corners = np.array([_scaled(place(*point)) for point in zip(x, y, strict=True)], np.int32)
+    corners = np.array([_scaled(pixel(*point)) for point in zip(x, y, strict=True)], np.int32)
     cv2.polylines(picture.canvas, [corners.reshape(-1, 1, 2)], False, CURVE, 2 * SCALE, cv2.LINE_AA)
     if len(x) <= columns // 12:
         for corner in corners:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
 
 from ml_dash.cli import arguments, formatting, output
-from ml_dash.cli.arguments import json_option, pick, root_option
+from ml_dash.cli.arguments import find_run, json_option, root_option
 from ml_dash.cli.exits import NOT_FOUND, CommandError, WrongCallError
 from ml_dash.cli.table import Cell, Column, table
 
@@ -19,28 +18,29 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=arguments._complete)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=arguments.complete_run)
 @root_option
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True, help="Remove a run that somebody writes, too.")
-@click.option("--recursive", is_flag=True, help="Remove the runs below it, too; without this they stay.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--force", is_flag=True, help="Also remove a run that is being written.")
+@click.option("--recursive", is_flag=True, help="Also remove the runs below RUN; without this they stay.")
 @json_option
 def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool, as_json: bool) -> None:
-    """Remove every RUN with all that it recorded, after showing what would go and asking.
+    """Remove each RUN with everything it recorded, after a list of what will go and a question.
 
-    Only folders of runs are removed, and then those above them that are empty. Links are removed, and never followed.
-    Nothing is removed if one of the runs cannot be. Where nobody can be asked, --yes is needed.
+    Only folders of runs are removed, and folders above them that are empty afterwards. Links are removed, and never
+    followed. If one of the runs cannot be removed, none is. Without a terminal to ask on, --yes is needed.
     """
     from ml_dash.catalog.removal import remove
 
     removals = _plan(runs, root, recursive)
-    _refuse_live(removals, force)
+    live = next((removal for removal in removals if removal.live), None)
+    if live is not None and not force:
+        raise CommandError(f"{live.prefix} is live ({live.live}); nothing was removed; --force removes it")
     if not yes:
-        _ask(removals)
-    top = os.path.abspath(root)
+        _confirm(removals)
     for removal in removals:
-        if os.path.isdir(removal.folder):  # else somebody else has just removed it
-            remove(removal, top)
+        if os.path.isdir(removal.folder):  # otherwise another process has just removed it
+            remove(removal, os.path.abspath(root))
     if as_json:
         output.write_json_lines(removal.as_json() | {"removed": True} for removal in removals)
     else:
@@ -50,29 +50,22 @@ def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool
 def _plan(runs: tuple[str, ...], root: str, recursive: bool) -> list[Removal]:
     from ml_dash.catalog.removal import plan_removal
 
-    found = {run.folder: run for run in (pick(name, root) for name in runs)}
-    if recursive:  # a run that is named goes with a named one above it, and counts there
-        found = {folder: run for folder, run in found.items() if not _is_below(folder, found)}
-    top = os.path.abspath(root)
-    return [plan_removal(run.folder, run.prefix, top, recursive=recursive) for run in found.values()]
-
-
-def _is_below(folder: str, others: Iterable[str]) -> bool:
-    return any(folder.startswith(other.rstrip(os.sep) + os.sep) for other in others if other != folder)
+    readers = {reader.folder: reader for reader in (find_run(name, root) for name in runs)}
+    removals = []
+    for folder, reader in readers.items():
+        # With --recursive, a run below another one of them is counted and removed with that one.
+        is_below = any(folder.startswith(other.rstrip(os.sep) + os.sep) for other in readers if other != folder)
+        if not (recursive and is_below):
+            removals.append(plan_removal(folder, reader.prefix, os.path.abspath(root), recursive=recursive))
+    return removals
 
 
 def _count(removals: list[Removal]) -> str:
-    """How many runs go, those below included."""
+    """Return how many runs will go, including the runs below them."""
     return formatting.plural(sum(1 + len(removal.kept) * removal.recursive for removal in removals), "run")
 
 
-def _refuse_live(removals: list[Removal], force: bool) -> None:
-    live = [removal for removal in removals if removal.live]
-    if live and not force:
-        raise CommandError(f"{live[0].prefix} is live ({live[0].live}); nothing was removed; --force removes it")
-
-
-def _ask(removals: list[Removal]) -> None:
+def _confirm(removals: list[Removal]) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise WrongCallError(f"nobody can be asked whether to remove {_count(removals)}; give --yes")
     for line in _lines(removals):
@@ -87,7 +80,7 @@ def _lines(removals: list[Removal]) -> list[str]:
     columns += [Column("size", right=True), Column("", least=8)]
     rows: list[list[Cell]] = [
         [
-            formatting.clean(removal.prefix),
+            removal.prefix,
             ("live" if removal.live else (removal.status or "-").lower(), "bold red" if removal.live else ""),
             f"{removal.files:,}",
             formatting.size(removal.size),

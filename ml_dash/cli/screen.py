@@ -90,9 +90,9 @@ def fit(sections: Sequence[Section], height: int | None) -> list[int]:
         return limits
     room = height - 1 - sum(bool(section.title) for section in sections)
     for order in sorted({section.cut_order for section in sections} - {0}):
-        group = [place for place, section in enumerate(sections) if section.cut_order == order]
+        group = [index for index, section in enumerate(sections) if section.cut_order == order]
         while sum(limits) > room:
-            longest = max(group, key=lambda place: limits[place] - sections[place].least)
+            longest = max(group, key=lambda index: limits[index] - sections[index].least)
             least = sections[longest].least
             if limits[longest] <= least:
                 break
@@ -136,7 +136,7 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
 
 def head(about: dict[str, Any], width: int | None) -> list[Section]:
     """Return the first lines: which run it is, how it ended, when and where it ran, with which command and code."""
-    heading: list[list[Cell]] = [[formatting.clean(about["run"]), _status(about)]]
+    heading: list[list[Cell]] = [[about["run"], _status(about)]]
     lines = table([Column(least=10, keep_end=True, style="bold"), Column(least=24)], heading, width)
     if about["status_reason"]:
         reason = formatting.clean_lines(str(about["status_reason"]))[:3]
@@ -145,7 +145,7 @@ def head(about: dict[str, Any], width: int | None) -> list[Section]:
     environment = about["environment"]
     facts = [
         ("readme", _first_line(about["readme"])),
-        ("tags", ", ".join(map(formatting.clean, about["tags"]))),
+        ("tags", ", ".join(about["tags"])),
         ("times", first_time),
         *(("", line) for line in more_times),
         ("process", _process(about)),
@@ -193,8 +193,8 @@ def time_lines(about: dict[str, Any], width: int | None) -> list[str]:
             parts.append(f"{word} {clock if date == last_date and width is not None else f'{date} {clock}'}".rstrip())
     room = None if width is None else width - len(INDENT + "process" + GAP)  # beside the longest name of a fact
     lines = [""]
-    for place, part in enumerate(parts):
-        text = part + "," * (place < len(parts) - 1)
+    for index, part in enumerate(parts):
+        text = part + "," * (index < len(parts) - 1)
         if room is not None and lines[-1] and len(f"{lines[-1]} {text}") > room:
             lines.append(text)
         else:
@@ -204,7 +204,7 @@ def time_lines(about: dict[str, Any], width: int | None) -> list[str]:
 
 def _process(about: dict[str, Any]) -> str:
     user, host = about["environment"].get("user"), about["host"]
-    return formatting.clean(f"{f'{user}@{host}' if user else host}, pid {about['pid']}") if host else ""
+    return f"{f'{user}@{host}' if user else host}, pid {about['pid']}" if host else ""
 
 
 def _command(environment: dict[str, Any]) -> str:
@@ -212,7 +212,7 @@ def _command(environment: dict[str, Any]) -> str:
     if not isinstance(words, list) or not words:
         return ""
     short = [os.path.basename(str(words[0])), *map(str, words[1:])]
-    return formatting.clean(" ".join(short) + (f"  (in {environment['cwd']})" if environment["cwd"] else ""))
+    return " ".join(short) + (f"  (in {environment['cwd']})" if environment["cwd"] else "")
 
 
 def _code(code: dict[str, Any] | None) -> str:
@@ -221,7 +221,7 @@ def _code(code: dict[str, Any] | None) -> str:
     dirty = code.get("dirty")
     changes = ", with changes" if dirty else ", clean" if dirty is False else ""
     branch = f" on {code['branch']}" if code.get("branch") else ""
-    return formatting.clean(f"{str(code['commit'])[:12]}{branch}{changes}")
+    return f"{str(code['commit'])[:12]}{branch}{changes}"
 
 
 def _system(environment: dict[str, Any]) -> str:
@@ -230,7 +230,7 @@ def _system(environment: dict[str, Any]) -> str:
     cards = gpus.get("cards") if isinstance(gpus, dict) else None
     names = [card.get("name") for card in cards or [] if isinstance(card, dict)]
     parts += [f"{count} x {name}" for name, count in Counter(name for name in names if name).items()]
-    return formatting.clean(", ".join(str(part) for part in parts if part))
+    return ", ".join(str(part) for part in parts if part)
 
 
 # --- what it recorded
@@ -294,7 +294,7 @@ def _curve(series: Series, newest: Any, width: int | None) -> list[Cell]:
     if not isinstance(newest, (int, float)) or isinstance(newest, bool):
         newest = float(present[-1]) if len(present) else math.nan
     return [
-        (formatting.clean(series.label), "cyan"),
+        (series.label, "cyan"),
         formatting.number(newest),
         sparkline(series.values, letters, unicode=output.has_unicode()),
         " .. ".join(limits),
@@ -306,7 +306,7 @@ def _rows_without_curves(metric: str | None, newest: dict[str, Any]) -> list[lis
     from ml_dash.cli.series import label_of
 
     return [
-        [(formatting.clean(label_of(metric, name)), "cyan"), formatting.number(value), "", "too long to draw here", ""]
+        [(label_of(metric, name), "cyan"), formatting.number(value), "", "too long to draw here", ""]
         for name, value in newest.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "_ts"
     ]
@@ -317,7 +317,7 @@ def stream_lines(streams: list[dict[str, Any]], width: int | None) -> list[str]:
     rows: list[list[Cell]] = [
         [
             (stream["kind"], "dim"),
-            (formatting.clean(stream["name"] or ("None" if stream["kind"] == "metric" else "")), "cyan"),
+            (stream["name"] or ("None" if stream["kind"] == "metric" else ""), "cyan"),
             formatting.plural(stream["count"], _STREAM_UNITS[stream["kind"]]),
             formatting.size(stream["bytes"]),
         ]
@@ -332,7 +332,7 @@ def _files(files: dict[str, Any], width: int | None) -> Section:
     total = f"{formatting.plural(files['count'], 'file')}, {formatting.size(files['bytes'])}"
     note = total + (", the newest:" if files["count"] > len(files["newest"]) else "")
     rows: list[list[Cell]] = [
-        [(formatting.clean(file["path"]), "cyan"), formatting.size(whole(file["bytes"])), _age(file["saved_at"])]
+        [(file["path"], "cyan"), formatting.size(whole(file["bytes"])), _age(file["saved_at"])]
         for file in files["newest"]
     ]
     return Section(

@@ -1,4 +1,4 @@
-"""The numbers of a run's metrics, as the commands draw and list them."""
+"""The numeric fields of a run's metrics, as ``plot`` and ``show`` draw them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 COUNTERS = frozenset({"step", "steps", "global_step", "_step", "epoch", "iteration", "frame", "frames"})
-"""Fields that say where a point belongs. They are an axis, and no curve unless somebody asks for one."""
+"""Fields that give the position of a point. They are an axis, and drawn as a curve only if a person names them."""
 
 READ_BYTES = 128 << 20
-"""Journals of a run that ``show`` reads for curves, together: beyond that only the last values are told."""
+"""Bytes of a run's journals that ``show`` reads for curves; of the metrics beyond it shows the last values alone."""
 
-_OURS = frozenset({"_index", "_ts", "_createdAt"})
+_OWN_COLUMNS = frozenset({"_index", "_createdAt"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Series:
     """One field of a metric.
 
     Attributes:
-        metric: the metric's name, None for the unnamed one.
+        metric: the metric's name; None for the unnamed one.
         field: the field's name.
-        values: one for each point, NaN where it has none.
-        table: every numeric column of the metric, ``_ts`` among them.
+        values: float64, one for each point; NaN where the point has no value.
+        table: every numeric column of the metric, including ``_ts``.
     """
 
     metric: str | None
@@ -43,14 +43,14 @@ class Series:
 
     @property
     def label(self) -> str:
-        """``train/loss``; only the field for the unnamed metric."""
+        """Metric and field: ``train/loss``."""
         return label_of(self.metric, self.field)
 
     def x(self, axis: str | None) -> tuple[Floats, str]:
-        """Where the points lie, and what that is called.
+        """Return the horizontal positions of the points and the label of that axis.
 
         Args:
-            axis: ``time``, ``index``, or a field; None for the field that counts steps, or the index.
+            axis: ``time``, ``index``, or a field; default the field that counts steps, or else the index.
 
         Raises:
             WrongCallError: there is no such field.
@@ -62,97 +62,97 @@ class Series:
         if axis == "step" and axis not in self.table:
             axis = counter or axis
         if axis == "time" and "time" not in self.table:
-            return _since_first(self.table["_ts"])
+            return _elapsed(self.table["_ts"])
         if axis in self.table:
             return self.table[axis], axis
         if axis == "index":
             return np.arange(len(self.values), dtype=np.float64), "index"
-        raise WrongCallError(f"--x {axis!r}: {self.label} has no such field; {_named(self.table)}, time or index")
+        raise WrongCallError(f"--x {axis!r}: {self.label} has no such field; {_fields_of(self.table)}, time or index")
 
 
 def label_of(metric: str | None, field: str) -> str:
-    """``train/loss``; only the field for the unnamed metric."""
+    """Return metric and field as ``train/loss``, or the field alone for the unnamed metric."""
     return f"{metric}/{field}" if metric else field
 
 
 def numbers_of(run: RunReader, metric: str | None) -> dict[str, Floats]:
-    """The numeric columns of a metric, by name: ``_ts``, then the fields in the order of their first points."""
+    """Return the numeric columns of a metric by name: ``_ts``, then the fields in the order of their first points."""
     import numpy as np
 
     columns = run.metrics(metric).numpy()
     return {
         name: values.astype(np.float64, copy=False)
         for name, values in columns.items()
-        if name not in _OURS - {"_ts"} and values.ndim == 1 and np.issubdtype(values.dtype, np.number)
+        if name not in _OWN_COLUMNS and values.ndim == 1 and np.issubdtype(values.dtype, np.number)
     }
 
 
 def curves_of(run: RunReader, metric: str | None) -> list[Series]:
-    """Every field of a metric that is a curve; its counters if it has nothing else."""
+    """Return the fields of a metric without its counters, or the counters if there is nothing else."""
     table = numbers_of(run, metric)
+    return [Series(metric, name, table[name], table) for name in _curve_fields(table)]
+
+
+def _curve_fields(table: dict[str, Any]) -> list[str]:
     fields = [name for name in table if name != "_ts"]
-    shown = [name for name in fields if name not in COUNTERS] or fields
-    return [Series(metric, name, table[name], table) for name in shown]
+    return [name for name in fields if name not in COUNTERS] or fields
 
 
 def journal_bytes(run: RunReader, metric: str | None) -> int:
-    """Bytes of a metric's journals."""
+    """Return the size of a metric's journals."""
     from ml_dash.storage import metric_reading
 
     return sum(os.path.getsize(path) for path in metric_reading.metric_shards(run.folder, metric))
 
 
 def find_series(run: RunReader, name: str, field: str | None) -> Series:
-    """The field that a person means with METRIC, METRIC/FIELD, or a field of the unnamed metric.
+    """Return the series that a person names: METRIC, METRIC/FIELD, or a field of the unnamed metric.
+
+    Args:
+        run: the run.
+        name: the name; it is tried as a metric first, then as METRIC/FIELD, then as a field.
+        field: the field, if ``name`` is only the metric.
 
     Raises:
-        CommandError: there is none.
-        WrongCallError: the metric has several, and none was named.
+        CommandError: there is no such series.
+        WrongCallError: the metric has several fields, and none was named.
     """
+    prefix, slash, last = name.rpartition("/")
+    candidates: list[tuple[str, str | None]] = [(name, field)]
+    if field is None:
+        candidates += [*([(prefix, last)] if slash else []), ("", name)]
     metrics = run.metrics.list()
-    for metric, wanted in _readings(name, field):
+    for given, wanted in candidates:
+        metric = None if given in {"", "None"} else given
         if metric in metrics:
             table = numbers_of(run, metric)
-            found = wanted or _only_field(metric, table)
-            if found in table and found != "_ts":
-                return Series(metric, found, table[found], table)
+            chosen = wanted or _only_field(metric, table)
+            if chosen in table and chosen != "_ts":
+                return Series(metric, chosen, table[chosen], table)
             if metric is not None or field is not None:
-                raise CommandError(f"{metric or 'the unnamed metric'!s} has no numbers {found!r}; {_named(table)}")
+                raise CommandError(f"{metric or 'the unnamed metric'} has no numbers {chosen!r}; {_fields_of(table)}")
     known = ", ".join(metric or "None (unnamed)" for metric in metrics) or "none at all"
     raise CommandError(f"{run.prefix} has no metric {name!r}; its metrics: {known}")
 
 
-def _readings(name: str, field: str | None) -> list[tuple[str | None, str | None]]:
-    """What a name may mean, the likeliest first."""
-    metric, slash, last = name.rpartition("/")
-    whole: list[tuple[str | None, str | None]] = [(_canonical(name), field)]
-    if field is not None:
-        return whole
-    return [*whole, *([(_canonical(metric), last)] if slash else []), (None, name)]
-
-
-def _canonical(name: str) -> str | None:
-    return None if name in {"", "None"} else name
-
-
 def _only_field(metric: str | None, table: dict[str, Any]) -> str:
-    fields = [name for name in table if name != "_ts"]
-    curves = [name for name in fields if name not in COUNTERS] or fields
+    curves = _curve_fields(table)
     if len(curves) == 1:
         return curves[0]
-    what = repr(metric) if metric else "the unnamed metric"
+    subject = repr(metric) if metric else "the unnamed metric"
     if not curves:
-        raise CommandError(f"{what} has no numbers to draw")
+        raise CommandError(f"{subject} has no numbers to draw")
     raise WrongCallError(
-        f"{what} has several fields; say which one: {', '.join(f'{metric or None}/{one}' for one in curves)}"
+        f"{subject} has several fields; say which one: {', '.join(f'{metric or None}/{name}' for name in curves)}"
     )
 
 
-def _named(table: dict[str, Any]) -> str:
+def _fields_of(table: dict[str, Any]) -> str:
     return "it has " + (", ".join(name for name in table if name != "_ts") or "none")
 
 
-def _since_first(stamps: Floats) -> tuple[Floats, str]:
+def _elapsed(stamps: Floats) -> tuple[Floats, str]:
+    """Return the time since the first point, and its unit: the largest of which there are more than three."""
     import numpy as np
 
     if not len(stamps) or not np.isfinite(stamps).any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ml_dash.cli.formatting import clip, display_width
+from ml_dash.cli.formatting import clean, clip, display_width
 from ml_dash.cli.output import paint
 
 GAP = "  "
@@ -44,16 +44,16 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
     Args:
         columns: how they are shown. If even columns of four letters do not fit beside each other, the last ones are
             left out.
-        rows: as many cells as columns in each, without control characters.
+        rows: as many cells as columns in each; their text is cleaned here.
         width: terminal columns; None for no limit.
         indent: the beginning of each line.
     """
     if width is not None:
         count = max(1, (width - len(indent) + len(GAP)) // (NARROWEST_COLUMN + len(GAP)))
-        shown = [place for place, column in enumerate(columns) if column.shown_from <= width][:count]
-        columns = [columns[place] for place in shown]
-        rows = [[row[place] for place in shown] for row in rows]
-    texts = [[cell_text(cell) for cell in row] for row in rows]
+        shown = [index for index, column in enumerate(columns) if column.shown_from <= width][:count]
+        columns = [columns[index] for index in shown]
+        rows = [[row[index] for index in shown] for row in rows]
+    texts = [[clean(cell_text(cell)) for cell in row] for row in rows]
     titles = [column.title for column in columns]
     has_titles = any(titles)
     measured = [titles, *texts] if has_titles else texts
@@ -74,8 +74,8 @@ def cell_text(cell: Cell) -> str:
 def _fit(columns: Sequence[Column], needed: Sequence[int], room: int) -> list[int]:
     """Return widths that fit: columns with ``least`` are cut to it first, then below it, then all columns."""
     widths = [min(width, max(room, 0)) for width in needed]
-    flexible = [place for place, column in enumerate(columns) if column.least]
-    _cut(widths, room, {place: columns[place].least for place in flexible})
+    flexible = [index for index, column in enumerate(columns) if column.least]
+    _cut(widths, room, {index: columns[index].least for index in flexible})
     _cut(widths, room, dict.fromkeys(flexible, NARROWEST_COLUMN))
     _cut(widths, room, dict.fromkeys(range(len(columns)), NARROWEST_COLUMN))
     return widths
@@ -84,10 +84,10 @@ def _fit(columns: Sequence[Column], needed: Sequence[int], room: int) -> list[in
 def _cut(widths: list[int], room: int, least: dict[int, int]) -> None:
     """Make the widest of some columns narrower until all fit or each has its ``least`` width; changes ``widths``."""
     for _ in range(sum(widths) - room):
-        loose = [place for place, limit in least.items() if widths[place] > limit]
+        loose = [index for index, limit in least.items() if widths[index] > limit]
         if not loose:
             return
-        widths[max(loose, key=lambda place: widths[place])] -= 1
+        widths[max(loose, key=lambda index: widths[index])] -= 1
 
 
 def _line(
@@ -95,9 +95,9 @@ def _line(
 ) -> str:
     parts = []
     last = len(columns) - 1
-    for place, (column, text) in enumerate(zip(columns, texts, strict=True)):
-        cut = clip(text, widths[place], keep_end=column.keep_end)
-        space = " " * (widths[place] - display_width(cut))
-        painted = paint(cut, styles[place])
-        parts.append(space + painted if column.right else painted if place == last else painted + space)
+    for index, (column, text) in enumerate(zip(columns, texts, strict=True)):
+        cut = clip(text, widths[index], keep_end=column.keep_end)
+        space = " " * (widths[index] - display_width(cut))
+        painted = paint(cut, styles[index])
+        parts.append(space + painted if column.right else painted if index == last else painted + space)
     return (indent + GAP.join(parts)).rstrip()

@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ml_dash.cli import formatting, output
-from ml_dash.cli.arguments import json_option, pick, root_option, run_argument
+from ml_dash.cli.arguments import find_run, json_option, root_option, run_argument
 from ml_dash.cli.exits import CommandError, print_message
 
 if TYPE_CHECKING:
     from ml_dash.query.follow import Follower, Item
     from ml_dash.query.run import RunReader
 
-LINES = 10
-
 POLL_S = 0.25
-"""How often a run is looked at: a person sees no difference, and the files of a run are looked up in a millisecond."""
+"""Time between two looks at a run: a person sees no delay, and a look takes a millisecond."""
 
-POINTS_A_LOOK = 5
-"""Points of one metric that are printed for one look: the newest. Nobody reads a thousand lines a second."""
+POINTS_PER_LOOK = 5
+"""Points of one metric that are printed for one look, the newest: nobody reads a thousand lines a second."""
 
 
 @click.command()
@@ -33,9 +31,9 @@ POINTS_A_LOOK = 5
     "--lines",
     type=click.IntRange(min=0),
     metavar="N",
-    default=LINES,
+    default=10,
     show_default=True,
-    help="Log lines to begin with, and as many points of all metrics together.",
+    help="Number of log lines to begin with, and of points of all metrics together.",
 )
 @click.option("--logs", "only", flag_value="logs", help="Only the log.")
 @click.option("--metrics", "only", flag_value="metrics", help="Only the metrics.")
@@ -43,33 +41,34 @@ POINTS_A_LOOK = 5
     "-f/-F",
     "--follow/--no-follow",
     default=None,
-    help="Go on until the run ends, or stop at once. Without either: go on if this is a terminal and the run is live.",
+    help="Follow the run until it ends, or stop at once. Default: follow if this is a terminal and the run is live.",
 )
 @json_option
 def tail(run: str, root: str, lines: int, only: str | None, follow: bool | None, as_json: bool) -> None:
     """Show the newest log lines and metric points of RUN, and follow it until it ends.
 
-    On a terminal and while following, of a metric that is logged faster than one can read only the newest points are
-    printed; --json prints all. The exit status is 1 if a run that says it is running was not heard of for a minute.
+    While following, only the newest points of a metric that is logged faster than one can read are printed; --json
+    prints all of them. The exit status is 1 if the run says that it is running, but was not heard of for a minute.
     """
     from ml_dash.query.follow import Follower
 
-    found = pick(run, root)
-    follower = Follower(found.folder, logs=only != "metrics", metrics=only != "logs")
-    goes_on = follow if follow is not None else (output.is_terminal() and found.is_live)
+    reader = find_run(run, root)
+    follower = Follower(reader.folder, logs=only != "metrics", metrics=only != "logs")
+    is_following = follow if follow is not None else (output.is_terminal() and reader.is_live)
     _print(follower.last(lines), as_json)
-    if goes_on:
-        _follow(found, follower, as_json)
+    if is_following:
+        _follow(reader, follower, as_json)
     elif as_json:
-        output.write_json(_state(found))
+        output.write_json(_state(reader))
 
 
 def _follow(run: RunReader, follower: Follower, as_json: bool) -> None:
     while True:
-        is_over = not _is_going_on(run)  # asked before the last look, so that nothing is missed
+        # Asked before the last look, so that nothing is missed. A client that keeps no status never says that it ends.
+        has_ended = not run.is_live and run.status is not None
         items = follower.added()
         _print(items if as_json else _newest(items), as_json)
-        if is_over and not items:
+        if has_ended and not items:
             break
         if not items:
             time.sleep(POLL_S)
@@ -83,11 +82,6 @@ def _follow(run: RunReader, follower: Follower, as_json: bool) -> None:
         raise CommandError(
             f"nothing was heard of {run.prefix} since {run.document().get('heartbeat_at')}; it was probably killed"
         )
-
-
-def _is_going_on(run: RunReader) -> bool:
-    """Whether there may be more. A client that keeps no status never says that it is done."""
-    return run.is_live or run.status is None
 
 
 def _state(run: RunReader) -> dict[str, Any]:
@@ -108,13 +102,13 @@ def _print(items: list[Item], as_json: bool) -> None:
 
 
 def _newest(items: list[Item]) -> list[Item]:
-    """Without the points that nobody could read."""
+    """Leave out all but the newest points of each metric."""
     left = Counter(item.metric for item in items if item.stream == "metric")
     kept = []
     for item in items:
         if item.stream == "metric":
             left[item.metric] -= 1
-            if left[item.metric] >= POINTS_A_LOOK:
+            if left[item.metric] >= POINTS_PER_LOOK:
                 continue
         kept.append(item)
     return kept

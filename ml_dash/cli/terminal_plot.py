@@ -1,7 +1,6 @@
 """Curves drawn with letters: a line of bars, and a plot of braille dots with axes. Pure.
 
-Of a curve with more points than there are columns, each column shows the range of its points, so that a spike is
-seen however long the run was.
+If a curve has more points than the plot has columns, each column shows the range of its points: no spike is lost.
 """
 
 from __future__ import annotations
@@ -15,29 +14,29 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Floats = npt.NDArray[np.float64]
+    from ml_dash.query.downsample import Floats
 
 BARS = "▁▂▃▄▅▆▇█"
 ASCII_BARS = "_.-=+*#@"
 
 DOTS_ACROSS, DOTS_DOWN = 2, 4
-"""Dots of one braille letter."""
+"""Dots of one braille letter, horizontally and vertically."""
 
 _BRAILLE = 0x2800
 _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""The bit of a dot by its row and column within the letter."""
+"""The bit of each dot, by its row and column within the letter."""
 
 NARROWEST, LOWEST = 16, 3
-"""The least columns and lines of a plot: below that the labels leave no room for a curve."""
+"""Least columns and lines of a plot: in a smaller one the labels leave no room for a curve."""
 
 
 def sparkline(values: Floats, width: int, *, unicode: bool = True) -> str:
-    """A curve in one line of at most ``width`` letters, each the mean of its points; a space where there is none.
+    """Draw a curve as one line of bars, each the mean of its values; a space where no value is finite.
 
     Args:
-        values: any number of them; what is not finite is left out.
-        width: letters; fewer if there are fewer values.
-        unicode: whether to draw with bars, or with ASCII.
+        values: any number of values; those that are not finite are left out.
+        width: the number of letters; there are fewer if there are fewer values.
+        unicode: whether to draw with block letters instead of ASCII.
     """
     import numpy as np
 
@@ -53,12 +52,7 @@ def sparkline(values: Floats, width: int, *, unicode: bool = True) -> str:
     sums = np.bincount(column[finite], values[finite] / scale, width)
     counts = np.bincount(column[finite], minlength=width)
     means = np.divide(sums, counts, out=np.full(width, np.nan), where=counts > 0)
-    return _bars(means, BARS if unicode else ASCII_BARS)
-
-
-def _bars(means: Floats, letters: str) -> str:
-    import numpy as np
-
+    letters = BARS if unicode else ASCII_BARS
     low, high = float(np.nanmin(means)), float(np.nanmax(means))
     span = high - low
     top = len(letters) - 1
@@ -67,15 +61,15 @@ def _bars(means: Floats, letters: str) -> str:
 
 
 def plot(x: Floats, y: Floats, width: int, height: int, *, x_label: str = "", unicode: bool = True) -> list[str]:
-    """A curve as lines of text: values at the left, the horizontal axis below.
+    """Draw a curve as lines of text, with the labels of the values at the left and the horizontal axis below.
 
     Args:
-        x: where the points lie; points where one of both is not finite are left out.
-        y: their values.
-        width: columns of the whole, labels included; at least 16.
-        height: lines of the whole; at least 3 and two for the axis.
-        x_label: what the horizontal axis is.
-        unicode: whether to draw with braille dots, or with ASCII.
+        x: the positions of the points; points are left out where ``x`` or ``y`` is not finite.
+        y: the values of the points.
+        width: columns of the plot, including labels; at least 16.
+        height: lines of the plot, including two for the axis; at least 5.
+        x_label: the label of the horizontal axis.
+        unicode: whether to draw with braille letters instead of ASCII.
     """
     x, y = finite_points(x, y)
     if not len(x):
@@ -94,7 +88,7 @@ def plot(x: Floats, y: Floats, width: int, height: int, *, x_label: str = "", un
 
 
 def _dots(x: Floats, y: Floats, across: int, down: int) -> npt.NDArray[np.bool_]:
-    """The dots of the curve, neighbouring columns joined."""
+    """Return which dots the curve covers; neighbouring columns are joined."""
     import numpy as np
 
     grid = np.zeros((down, across), np.bool_)
@@ -103,16 +97,16 @@ def _dots(x: Floats, y: Floats, across: int, down: int) -> npt.NDArray[np.bool_]
     tops = np.round((high - greatest) / (high - low) * (down - 1)).astype(np.int64)
     bottoms = np.round((high - least) / (high - low) * (down - 1)).astype(np.int64)
     previous = -1
-    for place, (column, top, bottom) in enumerate(zip(columns.tolist(), tops.tolist(), bottoms.tolist(), strict=True)):
+    for index, (column, top, bottom) in enumerate(zip(columns.tolist(), tops.tolist(), bottoms.tolist(), strict=True)):
         grid[top : bottom + 1, column] = True
         if previous >= 0:
-            _join(grid, previous, (tops[place - 1], bottoms[place - 1]), column, (top, bottom))
+            _join(grid, previous, (tops[index - 1], bottoms[index - 1]), column, (top, bottom))
         previous = column
     return grid
 
 
 def _join(grid: Any, left: int, left_range: tuple[int, int], right: int, right_range: tuple[int, int]) -> None:
-    """A line from one column's nearest dot to the next column's."""
+    """Draw a line between the nearest dots of two columns."""
     start = int(min(max(right_range[0], left_range[0]), left_range[1]))
     end = int(min(max(left_range[0], right_range[0]), right_range[1]))
     steps = max(abs(end - start), right - left)
@@ -139,18 +133,18 @@ def _row(value: float, bounds: tuple[float, float], rows: int) -> int:
 
 
 def _below(x: Floats, columns: int, label: str, *, unicode: bool) -> tuple[str, str]:
-    """The horizontal axis with its ticks, and the line of their labels."""
+    """Return the horizontal axis with its ticks, and the line of their labels."""
     low, high = limits(x)
     axis = ["─" if unicode else "-"] * columns
     names = [" "] * columns
     free = 0
     room = columns - len(label) - 2 if label else columns
     for tick, text in labelled(ticks(low, high, max(2, columns // 14))):
-        place = min(columns - 1, int((tick - low) / (high - low) * columns))
-        start = max(0, min(place - len(text) // 2, columns - len(text)))
+        mark = min(columns - 1, int((tick - low) / (high - low) * columns))
+        start = max(0, min(mark - len(text) // 2, columns - len(text)))
         if start < free or start + len(text) > room:
             continue
-        axis[place] = "┬" if unicode else "+"
+        axis[mark] = "┬" if unicode else "+"
         names[start : start + len(text)] = text
         free = start + len(text) + 2
     if label and columns > len(label):

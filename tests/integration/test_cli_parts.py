@@ -105,6 +105,18 @@ def test_a_table_is_aligned_by_what_a_terminal_shows() -> None:
     assert ["NAME    N", "漢字    1", "é     100"] == lines
 
 
+def test_a_table_shows_control_characters_as_escapes() -> None:
+    assert ["failed\\x1b[2J  \\u202eb"] == table([Column(), Column()], [[("failed\x1b[2J", "red"), "\u202eb"]], None)
+
+
+def test_a_column_is_shown_from_the_width_of_a_terminal_on() -> None:
+    columns = [Column("NAME"), Column("SIZE", shown_from=50), Column("AGE")]
+
+    assert ["NAME  AGE", "a     2"] == table(columns, [["a", "1", "2"]], 49)
+    assert ["NAME  SIZE  AGE", "a     1     2"] == table(columns, [["a", "1", "2"]], 50)
+    assert ["NAME  SIZE  AGE", "a     1     2"] == table(columns, [["a", "1", "2"]], None)
+
+
 def test_a_table_cuts_its_widest_column_first_and_at_the_end_that_is_wanted() -> None:
     columns = [Column(least=5, keep_end=True), Column(least=5), Column()]
 
