@@ -16,7 +16,7 @@ from ml_dash.storage.compaction import point_row, track_row
 from ml_dash.storage.documents import read_raw_document
 from ml_dash.storage.journal import read_lines
 from ml_dash.storage.lines import shards
-from ml_dash.verify.documents import look_at
+from ml_dash.verify.documents import inspect_document, relative
 from ml_dash.verify.findings import (
     COPY,
     ERROR,
@@ -27,51 +27,62 @@ from ml_dash.verify.findings import (
     WARNING,
     Finding,
     Fix,
-    Numbers,
-    length,
-    told,
-    told_ranges,
+    NumberSet,
+    format_numbers,
+    format_ranges,
+    span_length,
 )
 
 Advance = Callable[[int], None]
 """Called with a number of bytes that were read."""
 
-
-LARGEST = 2**63
+NUMBER_LIMIT = 2**63
 """Numbers from here on were never given to a line: readers keep them in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """How the lines of a stream are told from broken ones.
+class JournalKind:
+    """The form of the lines of one kind of stream.
 
     Attributes:
-        row: a line as an object, or None if it cannot be read.
-        number: the key of the number that each line has; empty if there is none.
-        record: what a line is called.
+        parse: returns a line as an object, or None if it cannot be read.
+        number_key: the key of the number that each line has; empty if there is none.
+        noun: what the lines are called.
     """
 
-    row: Callable[[bytes], dict[str, Any] | None]
-    number: str
-    record: str
+    parse: Callable[[bytes], dict[str, Any] | None]
+    number_key: str
+    noun: str
 
 
 @dataclass(slots=True)
-class _Facts:
-    """What a journal holds."""
+class _Contents:
+    """Everything about the lines of a journal that a check needs.
+
+    Attributes:
+        lines: number of whole lines.
+        rows: number of lines that can be read.
+        broken: the other lines, from 0.
+        unfinished_bytes: bytes after the last newline.
+        numbers: the numbers of the lines.
+        next_number: the number that follows that of the last line.
+        out_of_range: lines, from 0, with a number that no writer gives.
+        first_time: least timestamp of a track.
+        last_time: greatest timestamp of a track.
+    """
 
     lines: int = 0
     rows: int = 0
     broken: list[int] = field(default_factory=list)
-    unfinished: int = 0
-    numbers: Numbers = field(default_factory=Numbers)
-    following: int = 0
-    wild: list[int] = field(default_factory=list)
-    first: float = math.inf
-    last: float = -math.inf
+    unfinished_bytes: int = 0
+    numbers: NumberSet = field(default_factory=NumberSet)
+    next_number: int = 0
+    out_of_range: list[int] = field(default_factory=list)
+    first_time: float = math.inf
+    last_time: float = -math.inf
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
+def _parse_object(line: bytes) -> dict[str, Any] | None:
     try:
         value = decode(line)
     except (ValueError, RecursionError):
@@ -79,202 +90,208 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _point(line: bytes) -> dict[str, Any] | None:
-    value = _object(line)
+def _parse_point(line: bytes) -> dict[str, Any] | None:
+    value = _parse_object(line)
     return value if point_row(value) is not None else None
 
 
-def _row(line: bytes) -> dict[str, Any] | None:
-    row = track_row(_object(line))
+def _parse_row(line: bytes) -> dict[str, Any] | None:
+    row = track_row(_parse_object(line))
     return row if row is not None and abs(row["timestamp"]) <= sys.float_info.max else None
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    value = _object(line)
+def _parse_file(line: bytes) -> dict[str, Any] | None:
+    value = _parse_object(line)
     return value if file_index.is_entry(value) else None
 
 
-LOGS = _Kind(_object, "sequenceNumber", "log lines")
-POINTS = _Kind(_point, "index", "points")
-ROWS = _Kind(_row, "", "rows")
-FRAMES = _Kind(frame_of, "seq", "frames")
-FILES = _Kind(_entry, "", "entries")
-HISTORY = _Kind(_object, "", "entries")
+LOGS = JournalKind(_parse_object, "sequenceNumber", "log lines")
+POINTS = JournalKind(_parse_point, "index", "points")
+ROWS = JournalKind(_parse_row, "", "rows")
+FRAMES = JournalKind(frame_of, "seq", "frames")
+FILES = JournalKind(_parse_file, "", "entries")
+HISTORY = JournalKind(_parse_object, "", "entries")
 
 
-def journals(run: str) -> Iterator[tuple[str, _Kind]]:
-    """Every journal of a run, relative to its folder, and its kind."""
+def list_journals(run: str) -> Iterator[tuple[str, JournalKind]]:
+    """Yield every journal of a run, relative to its folder, and its kind."""
     if os.path.exists(os.path.join(run, layout.ENVIRONMENT_HISTORY)):
         yield layout.ENVIRONMENT_HISTORY, HISTORY
-    for folder, stem, kind in (("logs", "logs", LOGS), ("files", "index", FILES)):
-        for path in _shards(os.path.join(run, folder), stem):
-            yield _relative(path, run), kind
+    for name, stem, kind in (("logs", "logs", LOGS), ("files", "index", FILES)):
+        for path in _readable_shards(os.path.join(run, name), stem):
+            yield relative(path, run), kind
     for top, kind in (("metrics", POINTS), ("tracks", ROWS), ("frames", FRAMES)):
-        for folder in _folders(os.path.join(run, top)):
-            for path in _shards(folder, "data"):
-                yield _relative(path, run), kind
+        for folder in _folders_below(os.path.join(run, top)):
+            for path in _readable_shards(folder, "data"):
+                yield relative(path, run), kind
 
 
-def _shards(folder: str, stem: str) -> list[str]:
+def _readable_shards(folder: str, stem: str) -> list[str]:
     try:
         return shards(folder, stem)
-    except OSError:  # a finding of its own, and no reason to pass over the other journals
+    except OSError:  # check_folders finds it, and the other journals are checked
         return []
 
 
-def check_journal(run: str, path: str, kind: _Kind, *, live: bool, lost: int, advance: Advance) -> Iterator[Finding]:
-    """What is wrong with one journal, its counts and its copy.
-
-    Args:
-        run: absolute path of the run's directory.
-        path: the journal, relative to it.
-        kind: of its lines.
-        live: whether it is being written.
-        lost: records and frames that the run itself counted as given up.
-        advance: told how much was read.
-    """
-    absolute = os.path.join(run, path)
-    facts = _scan(absolute, kind, advance)
-    if facts.unfinished and not live:
-        size = "1 byte" if facts.unfinished == 1 else f"{facts.unfinished:,} bytes"
-        problem = f"ends in {size} of a line that was never finished"
-        yield Finding(WARNING, path, problem, "cuts them off", Fix(REWRITE, path))
-    if facts.broken:
-        numbers = told((number + 1 for number in facts.broken), "line", "lines")
-        fix = Fix(REWRITE, path, frozenset(facts.broken))
-        what = "it" if len(facts.broken) == 1 else "them"
-        yield Finding(ERROR, path, f"{numbers} cannot be read", f"takes {what} out", fix)
-    if kind.number:
-        yield from _check_numbers(run, path, kind, facts, lost)
-    folder, name = os.path.split(path)
-    if kind in (POINTS, ROWS):
-        if name == "data.jsonl" and not live:
-            yield from _check_counts(run, f"{folder}/{layout.METADATA}", kind, facts)
-        if not facts.unfinished and not facts.broken:
-            yield from _check_copy(run, path, kind, advance)
-
-
-def check_lone_copies(run: str) -> Iterator[Finding]:
-    """Columnar copies whose journal is gone: what is in them is nowhere else."""
-    for top in ("metrics", "tracks"):
-        for folder in _folders(os.path.join(run, top)):
-            for name in sorted(os.listdir(folder)):
-                if not (name.startswith("data.") and name.endswith(layout.COPY_SUFFIX)):
-                    continue
-                journal = name.removesuffix(layout.COPY_SUFFIX) + ".jsonl"
-                if not os.path.exists(os.path.join(folder, journal)):
-                    path = _relative(os.path.join(folder, name), run)
-                    yield Finding(ERROR, path, f"its journal {journal} is gone; the copy is all that there is")
-
-
-def _scan(path: str, kind: _Kind, advance: Advance) -> _Facts:
-    facts = _Facts()
-    whole = told_of = 0
-    for line in read_lines(path):
-        whole += len(line) + 1
-        row = kind.row(line)
-        if row is None:
-            facts.broken.append(facts.lines)
-        else:
-            _take(facts, row, kind)
-        facts.lines += 1
-        if not facts.lines % 1024:
-            advance(whole - told_of)
-            told_of = whole
-    facts.unfinished = max(0, os.path.getsize(path) - whole)
-    advance(whole + facts.unfinished - told_of)
-    return facts
-
-
-def _take(facts: _Facts, row: dict[str, Any], kind: _Kind) -> None:
-    facts.rows += 1
-    if kind.number:
-        number = row.get(kind.number)
-        if type(number) is int and number >= LARGEST:
-            facts.wild.append(facts.lines)
-        elif type(number) is int and number >= 0:
-            facts.numbers.add(number)
-            facts.following = number + 1
-    elif kind is ROWS:
-        time = float(row["timestamp"])
-        facts.first, facts.last = min(facts.first, time), max(facts.last, time)
-
-
-def _check_numbers(run: str, path: str, kind: _Kind, facts: _Facts, lost: int) -> Iterator[Finding]:
-    # A second writer of a frame stream begins after all frames that it finds, and then so does the first.
-    alone = kind is not FRAMES or len(shards(os.path.join(run, os.path.dirname(path)), "data")) == 1
-    twice, missing = facts.numbers.examine(0 if alone else None)
-    # The published client numbers some lines twice after a crash, and says that their order is what counts.
-    is_ours = "status" in (read_raw_document(os.path.join(run, layout.EXPERIMENT)) or {})
-    if twice:
-        numbers = told_ranges(twice, f"the {kind.number}", f"the {kind.number}s")
-        why = "" if is_ours else ", as its client leaves it after a crash"
-        yield Finding(
-            WARNING if is_ours else NOTE, path, f"{numbers} came up twice{why}; the order of the lines counts"
-        )
-    if facts.wild:
-        lines = told((line + 1 for line in facts.wild), "line", "lines")
-        what = "has" if len(facts.wild) == 1 else "have"
-        yield Finding(
-            WARNING, path, f"{lines} {what} no {kind.number} that a writer gives; the order of the lines counts"
-        )
-    count = sum(map(length, missing))
-    if count and alone:
-        numbers = told_ranges(missing, f"the {kind.number}", f"the {kind.number}s")
-        known = kind is FRAMES and count <= lost
-        why = "frames that were dropped, and counted" if known else f"{kind.record} were lost there"
-        yield Finding(NOTE if known or not is_ours else WARNING, path, f"{numbers} did not come up: {why}")
-
-
-def _check_counts(run: str, path: str, kind: _Kind, facts: _Facts) -> Iterator[Finding]:
-    absolute = os.path.join(run, path)
-    look = look_at(absolute)
-    if look.refusal or look.damage:
-        fix = Fix(SET_ASIDE, path) if look.damage else None
-        yield Finding(ERROR, path, look.refusal or look.damage, "makes it anew from the journal" if fix else "", fix)
-        return
-    found = look.document
-    if found is None:
-        yield Finding(WARNING, path, "is missing", "makes it from the journal", Fix(RECOUNT, path))
-        return
-    key = "totalDataPoints" if kind is POINTS else "totalEntries"
-    wrong = []
-    if found.get(key) not in (facts.rows, facts.lines):
-        wrong.append(f"says {found.get(key)} {kind.record} where the journal has {facts.rows:,}")
-    if kind is POINTS and facts.following > _whole(found.get("nextIndex")):
-        wrong.append(f"says nextIndex {found.get('nextIndex')}, which the journal has used")
-    ends = (found.get("firstTimestamp"), found.get("lastTimestamp"))
-    if kind is ROWS and not wrong and facts.rows and math.isfinite(facts.last - facts.first):
-        wrong += ["says other times than the journal has"] if ends != (facts.first, facts.last) else []
-    if wrong:
-        yield Finding(WARNING, path, "; ".join(wrong), "counts anew", Fix(RECOUNT, path))
-
-
-def _check_copy(run: str, path: str, kind: _Kind, advance: Advance) -> Iterator[Finding]:
-    journal = os.path.join(run, path)
-    place = parquet_copy.path_of(path)
-    copy = os.path.join(run, place)
-    if not os.path.exists(copy):
-        return
-    advance(os.path.getsize(copy))
-    with parquet_copy.opened(journal) as found:
-        if found is not None and found.is_intact() and parquet_copy.fits(found.coverage, journal):
-            return
-    problem = "is damaged, or belongs to another journal"
-    advice = "removes it and makes it anew from the journal"
-    yield Finding(WARNING, place, f"{problem}; {kind.record} are read from the journal", advice, Fix(COPY, path))
-
-
-def _folders(top: str) -> Iterator[str]:
+def _folders_below(top: str) -> Iterator[str]:
     for folder, names, _ in os.walk(top):
         names.sort()
         if folder != top:
             yield folder
 
 
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else -1
+def check_journal(
+    run: str, path: str, kind: JournalKind, *, live: bool, lost: int, advance: Advance
+) -> Iterator[Finding]:
+    """Check one journal, its counts and its copy.
+
+    Args:
+        run: absolute path of the run's directory.
+        path: the journal, relative to it.
+        kind: the kind of its lines.
+        live: whether it is being written.
+        lost: records and frames that the run itself counted as lost.
+        advance: called with the number of bytes that were read.
+    """
+    contents = _read_contents(os.path.join(run, path), kind, advance)
+    yield from _check_lines(path, contents, live=live)
+    if kind.number_key:
+        yield from _check_numbers(run, path, kind, contents, lost)
+    if kind in (POINTS, ROWS):
+        folder, name = os.path.split(path)
+        if name == "data.jsonl" and not live:
+            yield from _check_counts(run, f"{folder}/{layout.METADATA}", kind, contents)
+        if not contents.unfinished_bytes and not contents.broken:
+            yield from _check_copy(run, path, kind, advance)
 
 
-def _relative(path: str, run: str) -> str:
-    return os.path.relpath(path, run).replace(os.sep, "/")
+def check_lone_copies(run: str) -> Iterator[Finding]:
+    """Find columnar copies whose journal is gone: nothing else holds their rows."""
+    for top in ("metrics", "tracks"):
+        for folder in _folders_below(os.path.join(run, top)):
+            for name in sorted(os.listdir(folder)):
+                if not (name.startswith("data.") and name.endswith(layout.COPY_SUFFIX)):
+                    continue
+                journal = name.removesuffix(layout.COPY_SUFFIX) + ".jsonl"
+                if not os.path.exists(os.path.join(folder, journal)):
+                    path = relative(os.path.join(folder, name), run)
+                    yield Finding(ERROR, path, f"its journal {journal} is gone; the copy is all that there is")
+
+
+def _read_contents(path: str, kind: JournalKind, advance: Advance) -> _Contents:
+    contents = _Contents()
+    whole = reported = 0
+    for line in read_lines(path):
+        whole += len(line) + 1
+        row = kind.parse(line)
+        if row is None:
+            contents.broken.append(contents.lines)
+        else:
+            _add_row(contents, row, kind)
+        contents.lines += 1
+        if not contents.lines % 1024:
+            advance(whole - reported)
+            reported = whole
+    contents.unfinished_bytes = max(0, os.path.getsize(path) - whole)
+    advance(whole + contents.unfinished_bytes - reported)
+    return contents
+
+
+def _add_row(contents: _Contents, row: dict[str, Any], kind: JournalKind) -> None:
+    contents.rows += 1
+    if kind.number_key:
+        number = row.get(kind.number_key)
+        if type(number) is int and number >= NUMBER_LIMIT:
+            contents.out_of_range.append(contents.lines)
+        elif type(number) is int and number >= 0:
+            contents.numbers.add(number)
+            contents.next_number = number + 1
+    elif kind is ROWS:
+        time = float(row["timestamp"])
+        contents.first_time = min(contents.first_time, time)
+        contents.last_time = max(contents.last_time, time)
+
+
+def _check_lines(path: str, contents: _Contents, *, live: bool) -> Iterator[Finding]:
+    if contents.unfinished_bytes and not live:
+        size = "1 byte" if contents.unfinished_bytes == 1 else f"{contents.unfinished_bytes:,} bytes"
+        problem = f"ends in {size} of a line that was never finished"
+        yield Finding(WARNING, path, problem, "cuts them off", Fix(REWRITE, path))
+    if contents.broken:
+        lines = format_numbers((line + 1 for line in contents.broken), "line", "lines")
+        advice = f"takes {'it' if len(contents.broken) == 1 else 'them'} out"
+        yield Finding(ERROR, path, f"{lines} cannot be read", advice, Fix(REWRITE, path, frozenset(contents.broken)))
+
+
+def _check_numbers(run: str, path: str, kind: JournalKind, contents: _Contents, lost: int) -> Iterator[Finding]:
+    # A second writer of a frame stream begins after all frames that it finds, and then so does the first.
+    has_one_writer = kind is not FRAMES or len(shards(os.path.join(run, os.path.dirname(path)), "data")) == 1
+    duplicates, gaps = contents.numbers.examine(0 if has_one_writer else None)
+    # The published client numbers some lines twice after a crash, and says that their order is what counts.
+    is_ours = "status" in (read_raw_document(os.path.join(run, layout.EXPERIMENT)) or {})
+    if duplicates:
+        yield _duplicates_finding(path, kind, duplicates, is_ours=is_ours)
+    if contents.out_of_range:
+        lines = format_numbers((line + 1 for line in contents.out_of_range), "line", "lines")
+        verb = "has" if len(contents.out_of_range) == 1 else "have"
+        problem = f"{lines} {verb} no {kind.number_key} that a writer gives; the order of the lines counts"
+        yield Finding(WARNING, path, problem)
+    if gaps and has_one_writer:
+        yield _gaps_finding(path, kind, gaps, lost, is_ours=is_ours)
+
+
+def _duplicates_finding(path: str, kind: JournalKind, duplicates: list[range], *, is_ours: bool) -> Finding:
+    numbers = format_ranges(duplicates, f"the {kind.number_key}", f"the {kind.number_key}s")
+    reason = "" if is_ours else ", as its client leaves it after a crash"
+    problem = f"{numbers} came up twice{reason}; the order of the lines counts"
+    return Finding(WARNING if is_ours else NOTE, path, problem)
+
+
+def _gaps_finding(path: str, kind: JournalKind, gaps: list[range], lost: int, *, is_ours: bool) -> Finding:
+    numbers = format_ranges(gaps, f"the {kind.number_key}", f"the {kind.number_key}s")
+    if kind is FRAMES and sum(map(span_length, gaps)) <= lost:
+        return Finding(NOTE, path, f"{numbers} did not come up: frames that were dropped, and counted")
+    return Finding(WARNING if is_ours else NOTE, path, f"{numbers} did not come up: {kind.noun} were lost there")
+
+
+def _check_counts(run: str, path: str, kind: JournalKind, contents: _Contents) -> Iterator[Finding]:
+    """Compare the counts in metadata.json with the journal."""
+    state = inspect_document(os.path.join(run, path))
+    if state.refusal:
+        yield Finding(ERROR, path, state.refusal)
+    elif state.damage:
+        yield Finding(ERROR, path, state.damage, "makes it anew from the journal", Fix(SET_ASIDE, path))
+    elif state.document is None:
+        yield Finding(WARNING, path, "is missing", "makes it from the journal", Fix(RECOUNT, path))
+    elif wrong := _wrong_counts(state.document, kind, contents):
+        yield Finding(WARNING, path, "; ".join(wrong), "counts anew", Fix(RECOUNT, path))
+
+
+def _wrong_counts(document: dict[str, Any], kind: JournalKind, contents: _Contents) -> list[str]:
+    count = document.get("totalDataPoints" if kind is POINTS else "totalEntries")
+    wrong = []
+    if count not in (contents.rows, contents.lines):
+        wrong.append(f"says {count} {kind.noun} where the journal has {contents.rows:,}")
+    if kind is POINTS:
+        next_index = document.get("nextIndex")
+        is_number = isinstance(next_index, int) and not isinstance(next_index, bool)
+        if contents.next_number > (next_index if is_number else -1):
+            wrong.append(f"says nextIndex {next_index}, which the journal has used")
+    elif not wrong and contents.rows and math.isfinite(contents.last_time - contents.first_time):
+        times = (document.get("firstTimestamp"), document.get("lastTimestamp"))
+        if times != (contents.first_time, contents.last_time):
+            wrong.append("says other times than the journal has")
+    return wrong
+
+
+def _check_copy(run: str, path: str, kind: JournalKind, advance: Advance) -> Iterator[Finding]:
+    journal = os.path.join(run, path)
+    copy = parquet_copy.path_of(path)
+    if not os.path.exists(os.path.join(run, copy)):
+        return
+    advance(os.path.getsize(os.path.join(run, copy)))
+    with parquet_copy.opened(journal) as opened:
+        if opened is not None and opened.is_intact() and parquet_copy.fits(opened.coverage, journal):
+            return
+    problem = f"is damaged, or belongs to another journal; {kind.noun} are read from the journal"
+    yield Finding(WARNING, copy, problem, "removes it and makes it anew from the journal", Fix(COPY, path))
