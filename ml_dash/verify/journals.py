@@ -274,8 +274,7 @@ def _wrong_counts(document: dict[str, Any], kind: JournalKind, contents: _Conten
         wrong.append(f"says {count} {kind.noun} where the journal has {contents.rows:,}")
     if kind is POINTS:
         next_index = document.get("nextIndex")
-        is_number = isinstance(next_index, int) and not isinstance(next_index, bool)
-        if contents.next_number > (next_index if is_number else -1):
+        if type(next_index) is not int or contents.next_number > next_index:
             wrong.append(f"says nextIndex {next_index}, which the journal has used")
     elif not wrong and contents.rows and math.isfinite(contents.last_time - contents.first_time):
         times = (document.get("firstTimestamp"), document.get("lastTimestamp"))

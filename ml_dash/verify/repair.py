@@ -1,7 +1,7 @@
-"""Mend what a check of a run found. What was recorded is never deleted: an original that is replaced is kept beside.
+"""Repair what a check of a run found. Nothing that was recorded is deleted: a replaced original is kept beside.
 
-A run is repaired under its own lock and only while nobody writes it. One pass may bring up what another one mends (a
-journal that lost a broken line has another count), so a run is checked and mended until nothing is left to do.
+A run is repaired under its own lock and only while nobody writes it. One fix may call for another (a journal that lost
+a broken line has another count), so a run is checked and repaired until nothing is left to do.
 """
 
 from __future__ import annotations
@@ -25,32 +25,30 @@ from ml_dash.verify.journals import Advance
 from ml_dash.writer import finish, journal_state
 
 PASSES = 4
-"""Checks of a run while it is repaired: journals, then what is counted from them, then a look that nothing is left; and
-one more for what nobody has thought of."""
-
-"""The last values of a managed run. Its first line is a comment with the length of each journal that they come from."""
+"""Checks of a run while it is repaired: one for the journals, one for the counts made from them, one that finds nothing
+more, and one in reserve."""
 
 _ORDER = (SET_ASIDE, REWRITE, RESIZE, RECOUNT, COPY, HASH, MOVE, END)
-"""Journals before what is made from them, and the state of the run last."""
+"""Journals come before everything made from them, and the state of the run last."""
 
 
 def repair_run(
     run: str, *, prefix: str = "", live: str | None = None, advance: Advance = lambda _: None, now: float | None = None
 ) -> Report:
-    """Check a run and mend what can be mended. A run that somebody writes is only checked.
+    """Check a run and repair what can be repaired. A run that is being written is only checked.
 
     Args:
         run: absolute path of the run's directory.
-        prefix: its place below the root, for an experiment.json that is made anew.
-        live: who writes it, if that is known.
+        prefix: its path below the folder of all runs, for an experiment.json that is made anew.
+        live: see ``verify_run``.
         advance: called with the number of bytes that were read.
-        now: seconds since 1970, for the names of originals; default the present.
+        now: seconds since 1970, for the names of kept originals; default the present.
 
     Returns:
-        What is wrong still, and what was done.
+        The findings that are left, and the fixes that were done.
 
     Raises:
-        OSError: the disk refuses; what was done until then stays.
+        OSError: the disk refuses; the fixes done until then stay.
     """
     known: files.Checksums = {}
     report = checks.verify_run(run, live=live, known=known, advance=advance)
@@ -73,17 +71,17 @@ def repair_run(
 
 
 def _fixes(findings: Iterable[Finding]) -> list[Fix]:
-    """What is to be done, each thing once, in the order in which it is done."""
-    found: dict[tuple[str, str], Fix] = {}
+    """Return the fixes in their order, one for each kind and file."""
+    fixes: dict[tuple[str, str], Fix] = {}
     for fix in (finding.fix for finding in findings if finding.fix is not None):
-        before = found.get((fix.kind, fix.path))
+        before = fixes.get((fix.kind, fix.path))
         lines = fix.lines | before.lines if before is not None else fix.lines
-        found[fix.kind, fix.path] = Fix(fix.kind, fix.path, lines, fix.size)
-    return sorted(found.values(), key=lambda fix: _ORDER.index(fix.kind))
+        fixes[fix.kind, fix.path] = Fix(fix.kind, fix.path, lines, fix.size)
+    return sorted(fixes.values(), key=lambda fix: _ORDER.index(fix.kind))
 
 
 class _Repair:
-    """Mends one run whose lock is held."""
+    """The repair of one run whose lock is held."""
 
     def __init__(self, run: str, prefix: str, now: float) -> None:
         self._run = run
@@ -91,7 +89,7 @@ class _Repair:
         self._now = now
         self._disk = Disk()
         self._disk.owner = "repair"
-        self._moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+        self._time_text = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         self._steps: dict[str, Callable[[Fix], str]] = {
             SET_ASIDE: self._set_aside,
             REWRITE: self._rewrite,
@@ -104,15 +102,15 @@ class _Repair:
         }
 
     def apply(self, fix: Fix) -> str:
-        """Do it; what was done, in words."""
+        """Apply one fix, and return a sentence about it."""
         return self._steps[fix.kind](fix)
 
     def _at(self, path: str) -> str:
         return os.path.join(self._run, *path.split("/"))
 
     def _kept_name(self, path: str) -> str:
-        """A name beside a file that is not taken."""
-        base = self._at(path) + DAMAGED + self._moment
+        """Return a free name beside a file, under which its original is kept."""
+        base = self._at(path) + DAMAGED + self._time_text
         name, number = base, 1
         while os.path.lexists(name):
             number += 1
@@ -121,24 +119,25 @@ class _Repair:
 
     def _set_aside(self, fix: Fix) -> str:
         kept = self._kept_name(fix.path)
-        place = self._at(fix.path)
-        fresh = self._fresh_experiment(place) if fix.path == layout.EXPERIMENT else None  # what it needs may be refused
-        _link_or_copy(self._disk, place, kept)
+        path = self._at(fix.path)
+        # Made before anything is changed: the disk may refuse the files that it is made from.
+        fresh = self._fresh_experiment(path) if fix.path == layout.EXPERIMENT else None
+        _link_or_copy(self._disk, path, kept)
         if fresh is not None:
-            write_document(self._disk, place, fresh, sync=True)
+            write_document(self._disk, path, fresh, sync=True)
         elif os.path.basename(fix.path) == layout.METADATA:
-            self._disk.remove(place)
+            self._disk.remove(path)
             self._recount(fix)
         elif fix.path == layout.FILES_METADATA and os.path.exists(self._at(layout.file_index())):
             finish.write_files_metadata(self._run, self._disk)
         else:
-            self._disk.remove(place)
+            self._disk.remove(path)
         return f"{fix.path}: the damaged one is kept as {os.path.basename(kept)}"
 
-    def _fresh_experiment(self, place: str) -> dict[str, Any]:
-        """What is known of a run whose own record of itself is gone."""
+    def _fresh_experiment(self, path: str) -> dict[str, Any]:
+        """Make an experiment.json from the other facts about a run, in place of a damaged one."""
         environment = load_document(self._disk, self._at(layout.ENVIRONMENT)) or {}
-        created = environment.get("started_at") or timestamp(os.stat(place).st_mtime)
+        created = environment.get("started_at") or timestamp(os.stat(path).st_mtime)
         segments = self._prefix.split("/")
         return {
             "name": segments[-1] or os.path.basename(self._run),
@@ -152,38 +151,39 @@ class _Repair:
             "write_protected": False,
             "status": "FAILED",
             "status_reason": "experiment.json was damaged, and made anew by a repair: how the run ended is not known",
-            "ended_at": timestamp(os.stat(place).st_mtime),
+            "ended_at": timestamp(os.stat(path).st_mtime),
         }
 
     def _rewrite(self, fix: Fix) -> str:
-        place = self._at(fix.path)
+        path = self._at(fix.path)
         kept = self._kept_name(fix.path)
-        lines = (line + b"\n" for number, line in enumerate(read_lines(place)) if number not in fix.lines)
-        _link_or_copy(self._disk, place, kept)
-        self._disk.write_file(place, lines, sync=True)
-        self._forget_positions(fix.path)
+        lines = (line + b"\n" for number, line in enumerate(read_lines(path)) if number not in fix.lines)
+        _link_or_copy(self._disk, path, kept)
+        self._disk.write_file(path, lines, sync=True)
+        if fix.path.startswith("metrics/"):
+            self._forget_positions()
         count = len(fix.lines)
-        what = f"{count:,} {'line was' if count == 1 else 'lines were'} taken out" if count else "the end was cut off"
-        return f"{fix.path}: {what}; the original is kept as {os.path.basename(kept)}"
+        done = f"{count:,} {'line was' if count == 1 else 'lines were'} taken out" if count else "the end was cut off"
+        return f"{fix.path}: {done}; the original is kept as {os.path.basename(kept)}"
 
-    def _forget_positions(self, path: str) -> None:
-        """Have metrics.toml not say any more how far it has read a journal that has other lengths than before."""
-        place = self._at(layout.METRICS_TOML)
-        content = self._disk.read_file(place) if path.startswith("metrics/") else None
+    def _forget_positions(self) -> None:
+        """Remove the first line of metrics.toml: how far each journal was read, which a rewritten one makes wrong."""
+        path = self._at(layout.METRICS_TOML)
+        content = self._disk.read_file(path)
         if content is not None and content.startswith(b"#"):
-            self._disk.write_file(place, [content.partition(b"\n")[2]], sync=True)
+            self._disk.write_file(path, [content.partition(b"\n")[2]], sync=True)
 
     def _resize(self, fix: Fix) -> str:
-        place = self._at(fix.path)
-        size = os.path.getsize(place)
+        path = self._at(fix.path)
+        size = os.path.getsize(path)
         if fix.size >= size:
-            os.truncate(place, fix.size)  # the block is filled with zeros
+            os.truncate(path, fix.size)  # fills the block with zeros
             return f"{fix.path}: its last block was filled up"
         kept = self._kept_name(fix.path)
-        with open(place, "rb") as file:
+        with open(path, "rb") as file:
             file.seek(fix.size)
             self._disk.write_file(kept, iter(lambda: file.read(1 << 20), b""), sync=True)
-        os.truncate(place, fix.size)
+        os.truncate(path, fix.size)
         return f"{fix.path}: {size - fix.size:,} bytes were cut off; they are kept as {os.path.basename(kept)}"
 
     def _recount(self, fix: Fix) -> str:
@@ -195,24 +195,19 @@ class _Repair:
                 self._disk, self._run, "", None if name == layout.UNNAMED_METRIC else name
             )
         else:
-            state = self._recounted_track(folder, name)
+            document = load_document(self._disk, self._at(f"{folder}/{layout.METADATA}")) or {}
+            document = {"trackId": f"local-track-{name.replace('/', '_')}", "topic": name} | document
+            state = journal_state.TrackState(folder, name, document=document)
+            journal_state.count_rows(state, self._at(layout.data(folder)))
         journal_state.save_metadata(self._disk, self._run, state, self._now)
         return f"{fix.path}: counted anew"
 
-    def _recounted_track(self, folder: str, name: str) -> journal_state.TrackState:
-        found = load_document(self._disk, self._at(f"{folder}/{layout.METADATA}")) or {}
-        document = {"trackId": f"local-track-{name.replace('/', '_')}", "topic": name} | found
-        state = journal_state.TrackState(folder, name, document=document)
-        journal_state._count_rows(state, self._at(layout.data(folder)))
-        return state
-
     def _copy(self, fix: Fix) -> str:
         journal = self._at(fix.path)
-        place = parquet_copy.path_of(journal)
-        self._disk.remove(place)
+        self._disk.remove(parquet_copy.path_of(journal))
         shape = compaction.POINTS if fix.path.startswith("metrics/") else compaction.ROWS
-        made = compaction.build(journal, shape)
-        return f"{parquet_copy.path_of(fix.path)}: {'made anew from' if made else 'removed; it is of no use beside'} the journal"
+        done = "made anew from" if compaction.build(journal, shape) else "removed; it is of no use beside"
+        return f"{parquet_copy.path_of(fix.path)}: {done} the journal"
 
     def _hash(self, fix: Fix) -> str:
         finish.hash_late(self._run, fix.path, self._disk)
@@ -222,7 +217,7 @@ class _Repair:
     def _move(self, fix: Fix) -> str:
         folder = self._at(layout.QUARANTINE)
         self._disk.make_folder(folder)
-        name = f"leftover-{self._moment}-{fix.path.replace('/', '_')}"[:200]
+        name = f"leftover-{self._time_text}-{fix.path.replace('/', '_')}"[:200]
         target, number = os.path.join(folder, name), 1
         while os.path.lexists(target):
             number += 1
@@ -235,14 +230,14 @@ class _Repair:
     def _end(self, fix: Fix) -> str:
         path = self._at(fix.path)
         with document_lock(self._at(layout.EXPERIMENT_LOCK)):
-            found = load_document(self._disk, path) or {}
-            beat = found.get("heartbeat_at") or timestamp(os.stat(path).st_mtime)
+            document = load_document(self._disk, path) or {}
+            heartbeat = document.get("heartbeat_at") or timestamp(os.stat(path).st_mtime)
             reason = (
-                f"nobody writes the run any more (pid {found.get('pid')} on {found.get('host')}): "
+                f"nobody writes the run any more (pid {document.get('pid')} on {document.get('host')}): "
                 "the machine or both processes ended without closing it"
             )
-            ending = {"status": "FAILED", "status_reason": reason, "ended_at": beat}
-            write_document(self._disk, path, found | ending, sync=True)
+            ending = {"status": "FAILED", "status_reason": reason, "ended_at": heartbeat}
+            write_document(self._disk, path, document | ending, sync=True)
         if fix.path == layout.EXPERIMENT and os.path.exists(self._at(layout.file_index())):
             finish.write_files_metadata(self._run, self._disk)
         return f"{fix.path}: set to FAILED, ended when it was last heard of"

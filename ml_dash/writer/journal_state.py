@@ -110,7 +110,7 @@ def load_track(disk: Disk, run: str, writer_id: str, topic: str) -> TrackState:
         state.total, state.columns = lines, set(columns)
         state.first, state.last = found.get("firstTimestamp"), found.get("lastTimestamp")
     else:
-        _count_rows(state, path)
+        count_rows(state, path)
     return state
 
 
@@ -148,7 +148,8 @@ def count_lines(disk: Disk, path: str) -> int:
     return sum(block.count(b"\n") for block in disk.read_blocks(path))
 
 
-def _count_rows(state: TrackState, path: str) -> None:
+def count_rows(state: TrackState, path: str) -> None:
+    """Count the rows of a journal into the state of its track; lines that cannot be read are passed over."""
     for line in read_lines(path):
         try:
             row = decode(line)
