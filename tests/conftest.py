@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import uuid
 from multiprocessing import resource_tracker
@@ -25,6 +26,9 @@ hypothesis.settings.load_profile("ml_dash")
 def pytest_configure(config: pytest.Config) -> None:
     """Mark every process that the tests start, and refuse to test the checkout where the wheel is meant."""
     os.environ[SESSION_VARIABLE] = uuid.uuid4().hex
+    # A shell starts background jobs with Ctrl-C ignored, and every program that a test starts would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A run would look for a git repository, and its writer live some tenths of a second longer. The tests of that record
     # switch it on, and so do the crash tests, which use the defaults.
     os.environ["ML_DASH_RECORD_ENVIRONMENT"] = "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import subprocess
@@ -40,6 +41,25 @@ def wait_until(condition: Callable[[], object], timeout: float = 10.0, message: 
         if time.monotonic() > deadline:
             raise AssertionError(f"not true within {timeout:g} s: {message or condition}")
         time.sleep(POLL_SECONDS)
+
+
+def wait_released(run: Path) -> None:
+    """Return once no process holds the lock of the run in this folder: neither its trainer nor its writer.
+
+    A process that was killed holds its locks for a moment longer, even after its parent has noticed its end.
+    """
+    lock = run / ".lock"
+    if lock.exists():
+        wait_until(lambda: _is_free(lock), SUBPROCESS_SECONDS, f"the writer of {run} has ended")
+
+
+def _is_free(lock: Path) -> bool:
+    with lock.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def import_root() -> Path:

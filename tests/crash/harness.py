@@ -7,7 +7,6 @@ writer would hide it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -150,22 +149,6 @@ class Trainer:
 
     def _opened(self) -> int:
         return Acknowledged.read(self.acknowledged).opened if self.acknowledged.exists() else 0
-
-
-def wait_released(run: Path) -> None:
-    """Until no process holds the run's lock: neither its trainer nor its writer."""
-    lock = run / ".lock"
-    if lock.exists():
-        wait_until(lambda: _can_lock(lock), DEADLINE_S, f"the writer of {run} has ended")
-
-
-def _can_lock(path: Path) -> bool:
-    with path.open("r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
 
 def status_of(run: Path) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from tests.crash.harness import (
     kills_of_runs,
     next_counters,
     status_of,
-    wait_released,
 )
 from tests.crash.test_writer_killed import assert_complete, training
-from tests.support import wait_until
+from tests.support import wait_released, wait_until
 
 pytestmark = pytest.mark.crash
 

@@ -18,9 +18,9 @@ from tests.crash.harness import (
     kills_of_runs,
     next_counters,
     status_of,
-    wait_released,
 )
 from tests.crash.workload import KINDS, Load
+from tests.support import wait_released
 
 pytestmark = pytest.mark.crash
 

@@ -62,7 +62,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._ours = ours
         self._read = bytearray()
-        # The terminal says how large it is, and not whoever runs the tests.
+        # The size is that of this terminal, not of the one in which the tests run.
         variables = python_environment({"TERM": "xterm", "COLUMNS": "", "LINES": "", **environment})
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ml_dash", *arguments],
@@ -92,10 +92,14 @@ class Terminal:
         return bytes(self._read).decode("utf-8", "replace").replace("\r\n", "\n")
 
     def end(self) -> tuple[str, int]:
-        """Wait for the end; what was printed, and the exit status."""
-        status = self.process.wait(SUBPROCESS_SECONDS)
-        self._reader.join(SUBPROCESS_SECONDS)
-        os.close(self._ours)
+        """Wait for the end; return what was printed, and the exit status."""
+        try:
+            status = self.process.wait(SUBPROCESS_SECONDS)
+        finally:
+            self.process.kill()  # does nothing to a process that has ended
+            self.process.wait()
+            self._reader.join(SUBPROCESS_SECONDS)
+            os.close(self._ours)
         return self.text, status
 
 

@@ -20,9 +20,8 @@ from click.testing import CliRunner
 
 from ml_dash import BufferConfig, Experiment, open_run
 from ml_dash.cli.main import cli
-from ml_dash.storage import locks
 from tests.legacy.trees import OldRun
-from tests.support import SUBPROCESS_SECONDS, python_environment, run_python, wait_until
+from tests.support import SUBPROCESS_SECONDS, python_environment, run_python, wait_released, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -587,8 +586,7 @@ os.system(f"kill -STOP {os.getpid()}; kill -KILL {exp.health()['writer_pid']} {o
 def test_a_run_whose_processes_were_all_killed_is_closed_with_all_that_was_written(root: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         run_python(KILLED, tmp_path)
-    lock = str(root / "alice/walker/killed/.lock")
-    wait_until(lambda: not locks.is_locked(lock), message="the end of the writer")
+    wait_released(root / "alice/walker/killed")
     change("experiment.json", heartbeat_at=LONG_AGO)(root / "alice/walker/killed")
 
     found = {one["path"]: one["problem"] for one in findings("alice/walker/killed")}
