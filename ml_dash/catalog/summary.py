@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import datetime
 import os
+import tomllib
 from collections.abc import Callable
 from typing import Any
 
 from ml_dash.catalog.walk import Found
-from ml_dash.managed import history, toml_reader
+from ml_dash.managed import history
 from ml_dash.managed.cells import add_flat, in_utc, text_or_none
 from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.params import without_filled
@@ -126,7 +127,7 @@ def _read_config(path: str) -> dict[str, Any]:
     if not text.strip():  # what is left by a kill of somebody who writes it in place; it always has tables
         raise ValueError(f"{layout.CONFIG_TOML} is empty")
     try:
-        return toml_reader.loads(text)
+        return tomllib.loads(text)
     except ValueError as error:
         raise ValueError(f"{layout.CONFIG_TOML} is damaged: {error}") from error
 

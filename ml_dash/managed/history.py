@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import os
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 from ml_dash._json import orjson
-from ml_dash.managed import toml_reader
 from ml_dash.managed.cells import add_flat
 from ml_dash.managed.points import TIME, State, copy, from_point, merge, record, values
 from ml_dash.managed.toml_values import decode, encode
@@ -175,7 +175,7 @@ def _read_saved(folder: str, files: list[str], *, must_be_whole: bool) -> tuple[
     try:
         with open(os.path.join(folder, layout.METRICS_TOML), encoding="utf-8", newline="") as file:
             text = file.read()
-        return toml_reader.loads(text), covered_by(text)
+        return tomllib.loads(text), covered_by(text)
     except ValueError:
         if must_be_whole:
             raise

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import time
-import tomllib
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +19,6 @@ from ml_dash.catalog import index, walk
 from ml_dash.catalog.dataframe import to_dataframe
 from ml_dash.catalog.index import read_index
 from ml_dash.catalog.row_columns import to_list
-from ml_dash.managed import toml_reader
 from ml_dash.managed.toml_values import dumps
 from tests.support import wait_until
 
@@ -163,50 +161,3 @@ def test_the_index_equals_a_fresh_scan(changes: list[tuple]) -> None:
         runs.scan()
         runs.wait()
         runs.scan()
-
-
-WORDS = """
-a b a-b 1 a.b "a" = [a] [a.b] [b] [[a]] {} __ml_dash__ # , true True [1,2] [] 'x' "x" "\\n" "\\/" \"\"" 09:00:01
-0 -0 01 1_0 0x1f +1 1.5 1. .5 1e5 1E400 -5e-05 999999999999999999 9999999999999999999 nan -inf
-2026-03-01T09:00:01.250000Z 2026-03-01 2026-13-01 2026-03-01T09:00:01+02:00 2026-0301-
-"""
-OTHERS = [
-    " = ",
-    " ",
-    "\r\n",
-    "\x7f",
-    "\u2028",
-    "# x = 1",
-    "[a]\nb = 1",
-    "{a = 1}",
-    '"é # ["',
-    '"a\tb"',
-    "[1, 2.5]",
-    "[1, [2]]",
-]
-OTHERS += ['["a", "b"]', '{__ml_dash__ = "none"}', '{__ml_dash__ = "bytes", value = "AAEC"}']
-PIECES = st.sampled_from(WORDS.split() + OTHERS)
-LINES = st.lists(PIECES | st.text(max_size=2), max_size=3).map("".join)
-PAIR = st.builds("{} = {}".format, st.sampled_from(["a", "b", "c", "d-1"]) | PIECES, PIECES)
-TABLE = st.sampled_from(["[a]", "[b]", "[a.b]", "[a.b.c]", "[d]", ""])
-TEXTS = st.lists(PAIR | PAIR | PAIR | TABLE | LINES, max_size=8).map("\n".join)
-
-
-def read_by(loads, text: str) -> str:
-    try:
-        return repr(loads(text))
-    except ValueError:
-        return "no TOML"
-
-
-@settings(max_examples=1500)
-@given(TEXTS | st.lists(PAIR | TABLE, max_size=6).map("\n".join))
-def test_toml_is_read_as_by_the_standard_library(text: str) -> None:
-    assert read_by(tomllib.loads, text) == read_by(toml_reader.loads, text)
-
-
-@given(DOCUMENTS | st.dictionaries(NAMES, st.floats() | st.integers(-(2**64), 2**64) | DOCUMENTS))
-def test_what_the_manager_writes_is_read_as_by_the_standard_library(values: dict) -> None:
-    text = dumps(values)
-
-    assert read_by(tomllib.loads, text) == read_by(toml_reader.loads, text)
