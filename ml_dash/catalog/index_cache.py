@@ -1,7 +1,7 @@
-"""The index of a tree on disk: what was read of its runs, kept outside of the tree.
+"""The index of a tree on disk: the rows of its runs, kept outside of the tree. It can be deleted at any time.
 
-One file for each tree, replaced as a whole. It holds JSON for what there is to know, Arrow for the columns of one type,
-and JSON again for the other columns, behind one checksum. It can be thrown away at any time.
+One file for each tree, replaced as a whole: a checksum, then an Arrow stream with the columns of one type. Its metadata
+hold two JSON documents: ``about`` the runs and folders, and ``others``, the columns of several types.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ from ml_dash.storage.documents import to_json
 
 CACHE_VARIABLE = "ML_DASH_CACHE_DIR"
 
-MAGIC = b"mlindex1"
-"""Changes with the form of the file and with the meaning of a row; any other file is not read."""
+FORM = 2
+"""Changes with the form of the file and with the meaning of a row; a file of another form or release is not read."""
 
 ORPHAN_S = 3600.0
-"""A temporary file older than this was left by a process that was killed: writing one takes well below a second."""
+"""Seconds after which a temporary file is one of a killed process: writing takes well below a second."""
 
 _NAME = "index"
-_NUMBER = 8
+_VERSION = f"{__version__} {FORM}"
+_CHECKSUM_BYTES = 4
+_ABOUT, _OTHERS = b"about", b"others"
 
 
 @dataclass(slots=True)
 class Saved:
-    """What was read of a tree.
+    """The index of a tree.
 
     Attributes:
-        listings: of its folders; see ``tree.Walk``.
-        places: of its runs, in order.
-        managed: for each whether it is one of the ML manager.
-        signatures: for each what its files were; empty if it must be read again.
-        rows: one for each.
-        problems: place, signature and reason of each run that could not be read.
+        listings: of its folders; see ``walk.Walk``.
+        places: the path of each run below the root, in order.
+        managed: for each run whether the ML manager made it.
+        signatures: for each run that of its files; empty if it must be read again.
+        rows: one for each run.
+        problems: path, signature and reason of each run that could not be read.
     """
 
     listings: dict[str, Listing]
@@ -70,41 +72,44 @@ def folder_of(root: str) -> str:
 
 
 def load(root: str) -> Saved | None:
-    """The index of a tree; None if there is none, or none that can be trusted."""
+    """The index of a tree; None if there is none that can be used."""
     import pyarrow as pa
 
     try:
         with open(os.path.join(folder_of(root), _NAME), "rb") as file:
-            content = file.read()
-        about, table, others = _sections(content)
-        document = _parsed(about)
-        if document["root"] != root or document["version"] != __version__:
+            checksum, content = file.read(_CHECKSUM_BYTES), file.read()
+        if checksum != _checksum(content):
             return None
-        return _restored(document, pa.ipc.open_stream(table).read_all(), json.loads(bytes(others)))
+        table = pa.ipc.open_stream(content).read_all()
+        about, others = table.schema.metadata[_ABOUT], table.schema.metadata[_OTHERS]
+        document = _parsed(about)
+        if (document["root"], document["version"]) != (root, _VERSION):
+            return None
+        return _restored(document, table, json.loads(others))
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, pa.ArrowException):
         return None
 
 
 def save(root: str, saved: Saved) -> None:
-    """Put an index in place. Where that cannot be done there is none, and everything works without it."""
+    """Replace the index of a tree. Does nothing where it cannot be written: every call works without it."""
     import pyarrow as pa
 
     folder = folder_of(root)
-    with contextlib.suppress(
-        OSError, ValueError, TypeError, pa.ArrowException
-    ):  # the last three: of values, just in case
-        os.makedirs(folder, mode=0o700, exist_ok=True)  # parameters are nobody else's business
+    # The last three are for values that Arrow or JSON refuses.
+    with contextlib.suppress(OSError, ValueError, TypeError, pa.ArrowException):
+        os.makedirs(folder, mode=0o700, exist_ok=True)  # parameters may be private
         _remove_orphans(folder)
-        Disk().write_file(os.path.join(folder, _NAME), _parts(root, saved))
+        content = _content(root, saved)
+        Disk().write_file(os.path.join(folder, _NAME), [_checksum(content), content])
 
 
-def _parts(root: str, saved: Saved) -> list[bytes]:
+def _content(root: str, saved: Saved) -> Any:
     import pyarrow as pa
 
     typed = {name: values for name, values in saved.rows.columns.items() if not isinstance(values, list)}
     others = {name: values for name, values in saved.rows.columns.items() if isinstance(values, list)}
     about = {
-        "version": __version__,
+        "version": _VERSION,
         "root": root,
         "listings": saved.listings,
         "places": saved.places,
@@ -113,54 +118,32 @@ def _parts(root: str, saved: Saved) -> list[bytes]:
         "problems": saved.problems,
         "shapes": saved.rows.shapes,
         "shape_of": saved.rows.shape_of,
-        "typed": list(typed),
+        "typed": list(typed),  # as names of Arrow's columns they would have to be UTF-8
     }
-    sink = pa.BufferOutputStream()
     table = pa.Table.from_arrays(list(typed.values()), names=[str(number) for number in range(len(typed))])
+    # json.dumps for values: orjson knows neither NaN nor integers beyond 64 bits.
+    metadata = {_ABOUT: to_json(about), _OTHERS: json.dumps(_without_times(others)).encode()}
+    table = table.replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    sections = [to_json(about), sink.getvalue().to_pybytes(), json.dumps(_without_moments(others)).encode()]
-    body = [b"".join(len(section).to_bytes(_NUMBER, "little") for section in sections), *sections]
-    return [MAGIC, _checksum(body), *body]
+    return memoryview(sink.getvalue())
 
 
-def _sections(content: bytes) -> list[memoryview]:
-    """The three sections of a file.
-
-    Raises:
-        ValueError: it is none, or it is damaged.
-    """
-    start = len(MAGIC) + _NUMBER
-    body = memoryview(content)[start:]
-    if content[: len(MAGIC)] != MAGIC or _checksum([body]) != content[len(MAGIC) : start]:
-        raise ValueError("no index, or a damaged one")
-    found: list[memoryview] = []
-    place = 3 * _NUMBER
-    for number in range(3):
-        length = int.from_bytes(body[number * _NUMBER : (number + 1) * _NUMBER], "little")
-        section = body[place : place + length]
-        found.append(section)
-        place += length
-    return found
-
-
-def _parsed(about: memoryview) -> Any:
+def _parsed(about: bytes) -> Any:
     try:
         return orjson.loads(about)
     except ValueError:  # a name that is no UTF-8
-        return json.loads(bytes(about))
+        return json.loads(about)
 
 
-def _checksum(parts: list[Any]) -> bytes:
-    value = 0
-    for part in parts:
-        value = zlib.crc32(part, value)
-    return value.to_bytes(_NUMBER, "little")
+def _checksum(content: Any) -> bytes:
+    return zlib.crc32(content).to_bytes(_CHECKSUM_BYTES, "little")
 
 
 def _restored(document: dict[str, Any], table: Any, others: dict[str, Any]) -> Saved:
     columns: dict[str, Any] = {name: _one_array(table[number]) for number, name in enumerate(document["typed"])}
-    columns |= {name: _with_moments(column) for name, column in others.items()}
+    columns |= {name: _with_times(column) for name, column in others.items()}
     shapes = [tuple(shape) for shape in document["shapes"]]
     return Saved(
         listings=document["listings"],
@@ -178,19 +161,19 @@ def _one_array(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)])
 
 
-def _without_moments(columns: dict[str, list[Any]]) -> dict[str, Any]:
-    """Lists that JSON can hold, and which of their values are moments."""
+def _without_times(columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """Columns as JSON holds them: datetimes are apart, with their rows."""
     found = {}
     for name, values in columns.items():
-        moments = [[row, value.isoformat()] for row, value in enumerate(values) if type(value) is datetime.datetime]
-        plain = [None if type(value) is datetime.datetime else value for value in values] if moments else values
-        found[name] = {"values": plain, "moments": moments}
+        times = [[row, value.isoformat()] for row, value in enumerate(values) if type(value) is datetime.datetime]
+        plain = [None if type(value) is datetime.datetime else value for value in values] if times else values
+        found[name] = {"values": plain, "times": times}
     return found
 
 
-def _with_moments(column: dict[str, Any]) -> list[Any]:
+def _with_times(column: dict[str, Any]) -> list[Any]:
     values: list[Any] = column["values"]
-    for row, text in column["moments"]:
+    for row, text in column["times"]:
         values[row] = datetime.datetime.fromisoformat(text)
     return values
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_dash.catalog.walk import Found
 from ml_dash.managed import history
-from ml_dash.managed.cells import add_flat, in_utc, text_or_none
+from ml_dash.managed.cells import add_flat, in_utc
 from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.params import without_filled
 from ml_dash.records.values import decode, flatten, parse
@@ -58,8 +58,8 @@ def _managed_row(folder: str, found: Found) -> Row:
         "f:project_name": project,
         "f:created_at": _moment(meta.get("created_at")) or _changed_at(os.path.join(folder, layout.CONFIG_TOML)),
         "f:ended_at": _moment(document.get("ended_at")),
-        "f:git_commit": text_or_none(meta.get("git_commit")),
-        "f:status": text_or_none(document.get("status")) or text_or_none(meta.get("status")) or "UNKNOWN",
+        "f:git_commit": _text(meta.get("git_commit")),
+        "f:status": _text(document.get("status")) or _text(meta.get("status")) or "UNKNOWN",
         "f:tags": _tags(document.get("tags")) or _tags(meta.get("tags")) or _tags(wandb.get("tags")),
     }
     add_flat(row, config, PARAMETER)
@@ -80,11 +80,11 @@ def _experiment_row(folder: str, found: Found) -> Row:
     code = _readable(folder, layout.ENVIRONMENT).get("code") if layout.ENVIRONMENT in found.files else None
     row: Row = {
         "f:run_id": prefix,
-        "f:project_name": text_or_none(document.get("project")) or (segments[1] if len(segments) > 1 else None),
+        "f:project_name": _text(document.get("project")) or (segments[1] if len(segments) > 1 else None),
         "f:created_at": _moment(document.get("created_at")),
         "f:ended_at": _moment(document.get("ended_at")),
-        "f:git_commit": text_or_none(code.get("commit")) if isinstance(code, dict) else None,
-        "f:status": text_or_none(document.get("status")),
+        "f:git_commit": _text(code.get("commit")) if isinstance(code, dict) else None,
+        "f:status": _text(document.get("status")),
         "f:tags": _tags(document.get("tags")),
     }
     if layout.PARAMETERS in found.files:
@@ -169,3 +169,7 @@ def _changed_at(path: str) -> datetime.datetime:
 
 def _tags(value: Any) -> list[str]:
     return [tag for tag in value if isinstance(tag, str)] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

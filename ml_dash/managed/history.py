@@ -1,6 +1,6 @@
-"""The metrics of a run of the ML manager: what ``metrics.toml`` has, and what its journals have beyond it.
+"""The newest value of every metric of a managed run, merged by time from three sources.
 
-They come from this process, from metrics.toml, and from the journals of all writers, and are merged by their time.
+The sources are the calls of this process, ``metrics.toml``, and the journals of all writers beyond what it covers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ml_dash.storage.follow import Position
 from ml_dash.storage.lines import shards
 
 COVERS = "# The last value of each metric. Journals up to: "
-"""How the first line of metrics.toml starts; the sizes of the journals follow, by file name."""
+"""Start of the first line of metrics.toml; the size of each journal follows, by file name."""
 
 _JOURNALS = f"{layout.metric_folder(None)}/"
 
@@ -44,7 +44,7 @@ class Journal:
         return self._position.offset
 
     def read(self) -> None:
-        """Take in what was added since the last time; all of it if what was read has been undone."""
+        """Add the points written since the last call; read all again if the file was cut back."""
         try:
             with open(self._path, "rb") as file:
                 if not self._position.is_in(file):
@@ -58,24 +58,24 @@ class Journal:
     def _take(self, line: bytes) -> None:
         try:
             point = decode_line(line)["data"]
-            moment = float(point[TIME])
+            time = float(point[TIME])
             update = from_point(point)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # a damaged line costs itself
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # only the damaged line is lost
             return
-        if math.isfinite(moment):  # a value of no moment, or of the end of time, would stand for ever
-            record(self.state, update, moment)
+        if math.isfinite(time):  # a value from the end of time would stay the newest for ever
+            record(self.state, update, time)
 
 
 class History:
-    """The newest values of a run, whoever logged them.
+    """The newest values of a run, of all its writers.
 
     Args:
         run: absolute path of the run's directory.
-        saved: what metrics.toml holds.
-        covered: up to which byte of each journal, by file name, ``saved`` knows it.
+        saved: the values of metrics.toml.
+        covered: the bytes of each journal that are in ``saved``, by file name.
 
     Attributes:
-        own: what this process logged.
+        own: the values that this process logged.
     """
 
     def __init__(self, run: str, saved: Mapping[str, Any], covered: Mapping[str, int]) -> None:
@@ -84,25 +84,25 @@ class History:
         self._saved: State = {}
         record(self._saved, saved, 0.0)
         sizes = self.sizes()
-        # What metrics.toml has of several writers has lost its times, so all of it is read again to put it in order.
+        # The values of metrics.toml have no times. With several writers all journals are read again to order them.
         known = len(sizes) == 1 and all(size >= covered.get(name, 0) for name, size in sizes.items())
         self._journals = {name: self._journal(name, covered.get(name, 0) if known else 0) for name in sizes}
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each journal now, by file name."""
-        found = {}
+        sizes = {}
         for path in shards(self._folder, "data"):
             try:
-                found[os.path.basename(path)] = os.stat(path).st_size
+                sizes[os.path.basename(path)] = os.stat(path).st_size
             except FileNotFoundError:
                 continue
-        return found
+        return sizes
 
     def read(self, own: str | None = None) -> dict[str, int]:
-        """Take in what others logged; returns up to which byte each journal is known.
+        """Read what other writers logged; return how many bytes of each journal are known.
 
         Args:
-            own: the file name of this process's journal, which is not read: ``own`` holds the same.
+            own: the file name of this process's journal. It is not read: ``self.own`` holds its values.
         """
         known = self.sizes()
         for name in known:
@@ -127,12 +127,12 @@ class History:
 def last_values(folder: str, files: list[str], prefix: str) -> dict[str, Any]:
     """The last value of every metric under its dotted name.
 
-    The journals are read only as far as metrics.toml does not know them, as it is after a kill and while the run is
-    being written. A metrics.toml that is damaged is made up for by the journals, if there are any.
+    The journals are read only where metrics.toml does not cover them: after a kill, and while the run is being
+    written. They replace a damaged metrics.toml.
 
     Args:
         folder: the run's directory.
-        files: what describes it.
+        files: the paths of its metrics.toml and journals, relative to it.
         prefix: put before each name.
 
     Raises:
@@ -151,9 +151,9 @@ def last_values(folder: str, files: list[str], prefix: str) -> dict[str, Any]:
 
 
 def covered_by(text: str) -> dict[str, int]:
-    """Up to which byte a metrics.toml knows each journal, by file name.
+    """The bytes of each journal that a metrics.toml covers, by file name.
 
-    A journal whose size somebody damaged is left out, and so read from its start.
+    A journal with a damaged size is left out, and so read from its start.
     """
     first = text.partition("\n")[0]
     try:
@@ -169,7 +169,7 @@ def _is_journal(name: str) -> bool:
 
 
 def _read_saved(folder: str, files: list[str], *, must_be_whole: bool) -> tuple[dict[str, Any], dict[str, int]]:
-    """The document of metrics.toml, and up to which byte it knows each journal."""
+    """The document of metrics.toml, and the bytes of each journal that it covers."""
     if layout.METRICS_TOML not in files:
         return {}, {}
     try:

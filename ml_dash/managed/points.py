@@ -1,7 +1,7 @@
-"""The metrics of a managed run: as flat points of its journals, nested again, and merged by the time they were logged.
+"""Metrics of a managed run as flat points of a journal, as nested values, and merged by time.
 
 A point of the journal is flat: ``{"eval": {"accuracy": 0.9}}`` is ``eval.accuracy``. A dot or a backslash that belongs
-to a name has a backslash before it, so that every point can be nested again as it was. Pure: no file is touched here.
+to a name has a backslash before it, so that every point can be nested again as it was. Pure.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_dash.managed.toml_text import MARK
-from ml_dash.managed.toml_values import decode, encode
+from ml_dash.managed.toml_values import MARK, decode, encode
 
 State = dict[str, Any]
-"""Nested like the metrics, in ``Table``; where a value is, there is a tuple of its time and the value."""
+"""Nested like the metrics: a ``Table`` for each dict, a tuple (time, value) for each value."""
 
 TIME = "_ts"
 
@@ -23,15 +22,15 @@ _CONTAINERS = frozenset({dict, list, set})
 _NUMBERS = frozenset({float, int, bool})
 
 _LONG = 64
-"""Bits of an integer from which on it may need more than its digits, or may be too long."""
+"""Bits from which on an integer is checked: it may not fit TOML, or be too long to store."""
 
 
 class Table(dict[str, Any]):
     """Metrics below a name, within a ``State``.
 
     Attributes:
-        cleared: when the name last was a value instead; whatever is older than that went with it.
-        touched: when something was last logged below the name, be it an empty dict.
+        cleared: when the name was last a plain value. That value replaced everything older below the name.
+        touched: when a value, or an empty dict, was last logged below the name.
     """
 
     __slots__ = ("cleared", "touched")
@@ -43,7 +42,7 @@ class Table(dict[str, Any]):
 
 
 def is_flat(metrics: Mapping[str, Any]) -> bool:
-    """Whether metrics are numbers by plain names, as in nearly every call: their point is the same dict, unchecked."""
+    """Whether metrics are numbers by plain names, as in nearly every call. Their point is the same dict, unchecked."""
     for name, value in metrics.items():
         if type(value) not in _NUMBERS or type(name) is not str or not name.isascii() or name == TIME:
             return False
@@ -80,21 +79,21 @@ def record(state: State, update: Mapping[str, Any], time: float) -> None:
             continue
         below = state.get(key)
         table = below if isinstance(below, Table) else Table(-math.inf if below is None else below[0])
-        table.cleared = min(table.cleared, time)  # a clock that was set back changes nothing of the order of calls
+        table.cleared = min(table.cleared, time)  # a clock that was set back does not change the order of calls
         table.touched = max(table.touched, time)
         record(table, value, time)
         state[key] = table  # whole: another thread may copy the state meanwhile
 
 
 def merge(state: State, other: State) -> None:
-    """Put the values of another state into this one where they are newer. They share no dict afterwards."""
+    """Put the values of another state into this one where they are newer. The two share no dict afterwards."""
     for key, theirs in other.items():
         ours, copied = state.get(key), _copied(theirs)
         state[key] = copied if ours is None else _merged(ours, copied)
 
 
 def update_values(metrics: dict[str, Any], update: Mapping[str, Any]) -> None:
-    """The same as ``record`` for metrics without times. They share nothing that can be changed afterwards."""
+    """Put one call's metrics into nested values without times. The two share no list, dict or set afterwards."""
     for key, value in update.items():
         if not isinstance(value, dict):
             metrics[key] = unshared(value) if type(value) in _CONTAINERS else value
@@ -107,24 +106,22 @@ def update_values(metrics: dict[str, Any], update: Mapping[str, Any]) -> None:
 
 def copy(state: State) -> State:
     """A copy that shares no dict. Another thread may go on recording: each level is copied at once."""
-    return {key: _copied(found) for key, found in list(state.items())}
+    return {key: _copied(node) for key, node in list(state.items())}
 
 
 def values(state: State) -> dict[str, Any]:
     """The metrics themselves, without their times, and with containers of their own."""
-    return {
-        key: values(found) if isinstance(found, Table) else unshared(found[1]) for key, found in list(state.items())
-    }
+    return {key: values(node) if isinstance(node, Table) else unshared(node[1]) for key, node in list(state.items())}
 
 
 def unshared(value: Any) -> Any:
-    """A value with dicts, lists and sets of its own; what cannot be changed is the same."""
+    """A copy of a value with dicts, lists and sets of its own."""
     kind = type(value)
     if kind is list:
         return [unshared(item) if type(item) in _CONTAINERS else item for item in value]
     if kind is dict:
         return {key: unshared(item) if type(item) in _CONTAINERS else item for key, item in value.items()}
-    return set(value) if kind is set else value  # what is in a set can be hashed, and so not changed
+    return set(value) if kind is set else value  # the items of a set are hashable, and so immutable
 
 
 def _flat(plain: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -176,22 +173,22 @@ def _merged(ours: Any, theirs: Any) -> Any:
 
 
 def _drop_older(table: Table, limit: float) -> None:
-    for key, found in list(table.items()):
-        if _newest(found) < limit:
+    for key, node in list(table.items()):
+        if _newest(node) < limit:
             del table[key]
-        elif isinstance(found, Table):
-            _drop_older(found, limit)
+        elif isinstance(node, Table):
+            _drop_older(node, limit)
 
 
-def _newest(found: Any) -> float:
-    moment: float = found.touched if isinstance(found, Table) else found[0]
-    return moment
+def _newest(node: Any) -> float:
+    time: float = node.touched if isinstance(node, Table) else node[0]
+    return time
 
 
-def _copied(found: Any) -> Any:
-    if not isinstance(found, Table):
-        return found
+def _copied(node: Any) -> Any:
+    if not isinstance(node, Table):
+        return node
     table = Table()
-    table.update(copy(found))
-    table.cleared, table.touched = found.cleared, found.touched
+    table.update(copy(node))
+    table.cleared, table.touched = node.cleared, node.touched
     return table

@@ -1,7 +1,7 @@
 """The files of a managed run: ``config.toml`` and ``metrics.toml``, and how its process ended.
 
-A file is replaced as a whole, under a lock that all processes of the run share: a reader, and whoever comes after a
-kill, finds the one before or the new one.
+A file is replaced as a whole, under a lock that all processes of the run share: also after a kill, a reader finds the
+old file or the new one.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ OPEN = ".manager.open"
 ASKING = ".manager.open.lock"
 
 ORPHAN_S = 10.0
-"""How long ``load`` waits for the writer of a killed process to write out what was handed to it: it has no frames of
-ours to encode, so that a few milliseconds are usual."""
+"""How long ``load`` waits for the writer of a killed process to finish. It has no frames to encode: milliseconds are
+usual."""
 
 ORPHAN_POLL_S = 0.01
-"""Between two looks at that writer."""
+"""Pause between two checks of that writer."""
 
 ASKING_S = 2.0
-"""How long whoever asks if a run is open, or opens it, waits for others that ask. Each takes microseconds; the time is
-for many of them on a network, and is only used up if one is stopped in the middle."""
+"""How long a process that opens the run, or asks if it is open, waits for others that ask. Each takes microseconds."""
 
 _ENDED_BADLY = ("FAILED", "CANCELLED")
 
@@ -49,7 +48,7 @@ class RunFiles:
         self.folder = folder
         self._held = -1
         self._disk = Disk()
-        self._disk.owner = "manager"  # what a killed process left half written is written over by the next one
+        self._disk.owner = "manager"  # names temporary files, so that the next process replaces those of a killed one
 
     def read_config(self) -> dict[str, Any]:
         """All of config.toml.
@@ -59,7 +58,7 @@ class RunFiles:
         """
         path = os.path.join(self.folder, layout.CONFIG_TOML)
         document, text = _parsed(path)
-        if not text.strip():  # what is left by a kill of somebody who writes it in place; it always has tables
+        if not text.strip():  # another program was killed while it wrote in place: the file always has tables
             raise StorageError(22, f"{layout.CONFIG_TOML} is empty; restore it, or move the run away", path)
         return document
 
@@ -73,10 +72,10 @@ class RunFiles:
             self._write(layout.CONFIG_TOML, dumps(document, "config"), sync=True)
 
     def open_history(self) -> tuple[History, bool]:
-        """Every metric so far, and whether metrics.toml has them all.
+        """Every metric so far, and whether metrics.toml covers all journals.
 
         Raises:
-            StorageError: metrics.toml is no TOML, and there is no journal from which it could be made again.
+            StorageError: metrics.toml is no TOML, and there is no journal to make it from again.
         """
         try:
             saved, covered = self._read_metrics()
@@ -97,63 +96,63 @@ class RunFiles:
         Args:
             history: the run's values.
             own: the file name of this process's journal, or None if it has none.
-            sync: on the disk when this returns.
+            sync: whether to wait until the file is on the disk.
 
         Raises:
             StorageError: it cannot be written.
         """
         with self._locked():
-            # First how far the journals go, then the values: the file may know more than it says, never less.
+            # The sizes of the journals before the values: the file may hold newer values than it says, never older ones.
             covered = history.read(own)
             header = COVERS + orjson.dumps(covered).decode()
             self._write(layout.METRICS_TOML, f"{header}\n{dumps(history.values(), 'metrics')}", sync=sync)
 
     def status(self) -> tuple[str | None, str | None]:
-        """How the run ended or that it is running, and why, as the writer recorded it."""
+        """The status and its reason as the writer recorded them."""
         document = read_experiment(self.folder)
         return document.get("status"), document.get("status_reason")
 
     def bad_end(self, status: str | None, pid: object) -> tuple[str, str | None] | None:
-        """How the run ended, if that was not well and nobody has it open; asked before this process opens it.
+        """The failure or cancellation of a run that no process has open. Ask before this process opens it.
 
         Args:
-            status: what config.toml says, for a run whose writer recorded nothing.
-            pid: the same, of the process that created it.
+            status: the status in config.toml, for a run whose writer recorded none.
+            pid: the process that created the run, as in config.toml.
 
         Returns:
-            The status, and the reason if there is one.
+            The status and its reason; None if the run is open, or ended well.
         """
         document = read_experiment(self.folder)
-        found = document.get("status") or status
+        status = document.get("status") or status
         if self.is_being_written() or self._is_open() or _is_live_elsewhere(document):
             return None
-        if found == "RUNNING":  # the writer, which says so otherwise, was killed as well
+        if status == "RUNNING":  # the writer, which would have recorded the end, was killed as well
             return "FAILED", (
                 f"the training process (pid {document.get('pid') or pid}) ended without closing the run: "
                 "it was killed, and its writer with it"
             )
-        return (found, document.get("status_reason")) if found in _ENDED_BADLY else None
+        return (status, document.get("status_reason")) if status in _ENDED_BADLY else None
 
     def wait_for_orphan(self) -> None:
-        """If the run's process was killed, wait until its writer has written out what it was given."""
+        """If the run's process was killed, wait until its writer is done."""
         deadline = time.monotonic() + ORPHAN_S
         while self.is_being_written() and not self._is_open() and time.monotonic() < deadline:
             time.sleep(ORPHAN_POLL_S)
 
     def is_being_written(self) -> bool:
-        """Whether a process has the run open, or its writer still works for one that is gone."""
+        """Whether a process has the run open, or the writer of a killed one still works."""
         return locks.is_locked(os.path.join(self.folder, layout.RUN_LOCK))
 
     def hold(self) -> None:
-        """Show that this process has the run open, until ``let_go`` or its end. Several may."""
-        with contextlib.suppress(ImportError, OSError):  # without locks nobody can be told
+        """Mark the run as open in this process, until ``let_go`` or the end of the process. Several processes may."""
+        with contextlib.suppress(ImportError, OSError):  # without locks no other process can see it
             import fcntl
 
             self._held = locks.open_lock(os.path.join(self.folder, OPEN))
             locks.take(self._held, fcntl.LOCK_SH, ASKING_S)  # refused while somebody asks
 
     def let_go(self) -> None:
-        """End ``hold``. In a forked child this closes the copy of the parent's, which goes on holding."""
+        """End ``hold``. A forked child closes its copy of the descriptor; the parent goes on holding."""
         held, self._held = self._held, -1
         if held >= 0:
             os.close(held)
@@ -210,7 +209,7 @@ def _parsed(path: str) -> tuple[dict[str, Any], str]:
 
 
 def _is_live_elsewhere(document: Mapping[str, Any]) -> bool:
-    """Whether another machine wrote the run within the last minute: its locks need not be seen on this one."""
+    """Whether another machine wrote the run within the last minute: its locks may not be visible here."""
     import socket
 
     from ml_dash.storage.liveness import is_live

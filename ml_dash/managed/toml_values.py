@@ -1,8 +1,8 @@
 """User values to TOML and back. Pure.
 
-What TOML has is written as it is: text, integers of 64 bits, floats with NaN and the infinities, booleans, dates, times
-and datetimes, lists of anything, tables. A value that TOML does not have, and that can come back as what it was, is
-written as a table with the key ``__ml_dash__``::
+Values that TOML has are written as they are: text, integers of 64 bits, floats with NaN and the infinities, booleans, dates, times
+and datetimes, lists of anything, tables. Other values that can be
+restored are written as a table with the key ``__ml_dash__``::
 
     dropout = {__ml_dash__ = "none"}
     salt = {__ml_dash__ = "bytes", value = "AAEC"}
@@ -37,15 +37,20 @@ import datetime
 import enum
 import numbers
 import os
+import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ml_dash._json import orjson
 from ml_dash.errors import InvalidTypeError, InvalidValueError
-from ml_dash.managed.toml_text import MARK, to_text
 from ml_dash.records.values import MAX_DEPTH, MAX_INTEGER_BITS, revive, to_plain
 
+MARK = "__ml_dash__"
+"""The key by which a table says that it stands for a value; the key of the value itself is ``value``."""
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _LARGEST = 2**63
 _MINUTE = datetime.timedelta(minutes=1)
 
@@ -55,14 +60,14 @@ def dumps(values: Mapping[str, object], what: str = "TOML") -> str:
 
     Args:
         values: the document's top.
-        what: what is being written, for the error text.
+        what: the document's name in errors.
 
     Raises:
         InvalidTypeError: a value or a key cannot be stored; the text names it.
         InvalidValueError: containers nest deeper than 64 levels or contain themselves, an integer is too long, or two
             keys of one dict have the same text.
     """
-    return to_text(encode(values, what))
+    return _to_text(encode(values, what))
 
 
 def loads(text: str) -> dict[str, Any]:
@@ -75,18 +80,18 @@ def loads(text: str) -> dict[str, Any]:
 
 
 def encode(values: Mapping[str, object], what: str, *, for_json: bool = False) -> dict[str, Any]:
-    """The same values as TOML has them. Raises as ``dumps`` does.
+    """Values as a TOML document has them. Raises as ``dumps`` does.
 
     Args:
         values: the document's top.
-        what: what is being written, for the error text.
+        what: the document's name in errors.
         for_json: encode for JSON instead, which has None and integers of any size, and no dates.
     """
     return _Encoder(what, for_json).table(values, "", 0)
 
 
 def decode(value: Any) -> Any:
-    """What ``encode`` made of a value, as the value again."""
+    """The inverse of ``encode`` for one value."""
     if isinstance(value, dict):
         if isinstance(value.get(MARK), str):
             return _unmark(value)
@@ -97,79 +102,84 @@ def decode(value: Any) -> Any:
 
 
 class _Encoder:
-    """One walk over a document; knows what is being written so that an error can say so."""
+    """One walk over a document.
+
+    Args:
+        what: the document's name in errors.
+        for_json: see ``encode``.
+    """
 
     def __init__(self, what: str, for_json: bool) -> None:
         self._what = what
         self._for_json = for_json
 
-    def table(self, values: Mapping[Any, object], place: str, depth: int) -> dict[str, Any]:
+    def table(self, values: Mapping[Any, object], path: str, depth: int) -> dict[str, Any]:
         if depth > MAX_DEPTH:
             raise InvalidValueError(
-                f"{self._what}: {place!r} nests deeper than {MAX_DEPTH} levels or contains itself; store a flatter value"
+                f"{self._what}: {path!r} nests deeper than {MAX_DEPTH} levels or contains itself; store a flatter value"
             )
         table: dict[str, Any] = {}
         for key, value in values.items():
-            text = self._key(key, place)
+            text = self._key(key, path)
             if text in table:
-                raise InvalidValueError(f"{self._what}: two keys under {place or 'the top'!r} have the text {text!r}")
-            table[text] = self.value(value, f"{place}.{text}" if place else text, depth + 1)
+                raise InvalidValueError(f"{self._what}: two keys under {path or 'the top'!r} have the text {text!r}")
+            table[text] = self.value(value, f"{path}.{text}" if path else text, depth + 1)
         return _marked("table", table) if MARK in table and depth else table
 
-    def value(self, value: Any, place: str, depth: int) -> Any:
+    def value(self, value: Any, path: str, depth: int) -> Any:
         if isinstance(value, enum.Enum):  # before the scalars: an IntEnum is an int, a StrEnum a str
-            return self.value(value.value, place, depth)
+            return self.value(value.value, path, depth)
         if isinstance(value, str):
             return self._text(str.__str__(value))
         if isinstance(value, bool):
             return value
         if isinstance(value, int):
-            return self._integer(int(value), place)
+            return self._integer(int(value), path)
         if isinstance(value, float):
             return float(value)
         if value is None:
             return value if self._for_json else _marked("none")
-        return self._container(value, place, depth)
+        return self._container(value, path, depth)
 
-    def _container(self, value: Any, place: str, depth: int) -> Any:
+    def _container(self, value: Any, path: str, depth: int) -> Any:
         fields = _fields_of(value)
         if fields is not None:
-            return self.table(fields, place, depth)
+            return self.table(fields, path, depth)
         if isinstance(value, (list, tuple, range)):
-            return self._items(value, place, depth)
+            return self._items(value, path, depth)
         if isinstance(value, (set, frozenset)):
-            return _marked("set", self._items(sorted(value, key=repr), place, depth))
+            return _marked("set", self._items(sorted(value, key=repr), path, depth))
         if isinstance(value, (bytes, bytearray)):
             return _marked("bytes", base64.b64encode(value).decode())
         if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-            return self._moment(value)
+            return self._datetime(value)
         if isinstance(value, datetime.timedelta):
             return _marked("timedelta", [value.days, value.seconds, value.microseconds])
         decimal = sys.modules.get("decimal")
         if decimal is not None and isinstance(value, decimal.Decimal):
             return _marked("decimal", str(value))
         # Arrays, tensors, paths and the rest as everywhere in ml_dash; the key is for the text of an error.
-        return self.value(revive(to_plain({place: value}, self._what))[place], place, depth)
+        return self.value(revive(to_plain({path: value}, self._what))[path], path, depth)
 
-    def _items(self, items: Iterable[object], place: str, depth: int) -> list[Any]:
+    def _items(self, items: Iterable[object], path: str, depth: int) -> list[Any]:
         if depth > MAX_DEPTH:
-            return list(self.table({}, place, depth))  # raises
-        return [self.value(item, f"{place}[{number}]", depth + 1) for number, item in enumerate(items)]
+            return list(self.table({}, path, depth))  # raises
+        return [self.value(item, f"{path}[{number}]", depth + 1) for number, item in enumerate(items)]
 
     def _text(self, text: str) -> Any:
         if _is_utf8(text):
             return text
         return _marked("text", base64.b64encode(text.encode("utf-8", "surrogatepass")).decode())
 
-    def _integer(self, value: int, place: str) -> Any:
+    def _integer(self, value: int, path: str) -> Any:
         if value.bit_length() > MAX_INTEGER_BITS:
             raise InvalidValueError(
-                f"{self._what}: {place!r} is an integer of {value.bit_length()} bits; at most {MAX_INTEGER_BITS} can be "
+                f"{self._what}: {path!r} is an integer of {value.bit_length()} bits; at most {MAX_INTEGER_BITS} can be "
                 "stored, more as text"
             )
         return value if self._for_json or -_LARGEST <= value < _LARGEST else _marked("integer", str(value))
 
-    def _moment(self, value: Any) -> Any:
+    def _datetime(self, value: Any) -> Any:
         if isinstance(value, datetime.datetime):
             try:
                 value = _exact(value)
@@ -180,7 +190,7 @@ class _Encoder:
             return _marked(kind.__name__, value.isoformat())
         return value
 
-    def _key(self, key: object, place: str) -> str:
+    def _key(self, key: object, path: str) -> str:
         text = key.value if isinstance(key, enum.Enum) else key
         if isinstance(text, os.PathLike):
             text = os.fsdecode(text)
@@ -188,7 +198,7 @@ class _Encoder:
             text = str(text)
         if not isinstance(text, str):
             raise InvalidTypeError(
-                f"{self._what}: a key under {place or 'the top'!r} is a {type(key).__name__} ({key!r:.80}); "
+                f"{self._what}: a key under {path or 'the top'!r} is a {type(key).__name__} ({key!r:.80}); "
                 "keys are strings or numbers"
             )
         if not _is_utf8(text):
@@ -201,7 +211,7 @@ def _marked(kind: str, *value: object) -> dict[str, Any]:
 
 
 def _unmark(table: dict[str, Any]) -> Any:
-    """The value that a table stands for; the table itself if it is of a kind or form that is not known here."""
+    """The value that a table stands for; the table itself if its kind or form is unknown."""
     kind, value = table[MARK], table.get("value")
     if kind == "none":
         return None
@@ -254,7 +264,7 @@ def _fields_of(value: Any) -> Mapping[Any, object] | None:
 
 
 def _exact(value: datetime.datetime) -> datetime.datetime:
-    """The class itself: a subclass may have nanoseconds, which no TOML reader takes."""
+    """A plain datetime: a subclass may have nanoseconds, which no TOML reader takes."""
     date, time = (value.year, value.month, value.day), (value.hour, value.minute, value.second, value.microsecond)
     return datetime.datetime(*date, *time, tzinfo=value.tzinfo, fold=value.fold)
 
@@ -272,3 +282,48 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _to_text(tree: Mapping[str, Any]) -> str:
+    """A TOML document. In every table the plain keys come first, then the tables below it, each in their order.
+
+    A table that stands for a value is written inline, so that ``dropout = {__ml_dash__ = "none"}`` is one line.
+
+    Args:
+        tree: strings that UTF-8 can hold, integers of 64 bits, floats, bools, dates and times, lists and dicts.
+    """
+    return "".join(f"{line}\n" for line in _table_lines("", tree)).lstrip("\n")
+
+
+def _table_lines(path: str, table: Mapping[str, Any]) -> Iterator[str]:
+    sections = {key: value for key, value in table.items() if isinstance(value, dict) and MARK not in value}
+    if path and (not sections or len(sections) < len(table)):
+        yield f"\n[{path}]"
+    for key, value in table.items():
+        if key not in sections:
+            yield f"{_key(key)} = {_inline(value)}"
+    for key, value in sections.items():
+        yield from _table_lines(f"{path}.{_key(key)}" if path else _key(key), value)
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _string(key)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_key(key)} = {_inline(item)}' for key, item in value.items())}}}"
+    return str(value.isoformat())
+
+
+def _string(text: str) -> str:
+    # JSON escapes what TOML wants escaped, in the same way, except for DEL.
+    return orjson.dumps(text).decode().replace("\x7f", "\\u007f")

@@ -17,8 +17,8 @@ from ml_dash.catalog.row_columns import from_rows, to_list
 from ml_dash.catalog.summary import summarise
 from ml_dash.catalog.walk import Walk
 from ml_dash.managed import cells
-from ml_dash.managed.cells import MARK, add_flat
-from ml_dash.managed.toml_values import dumps, encode
+from ml_dash.managed.cells import add_flat
+from ml_dash.managed.toml_values import MARK, dumps, encode
 
 UTC = datetime.UTC
 NOON = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
