@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ml_dash.catalog.dataframe import load_pandas
 from ml_dash.catalog.membership import with_membership
 from ml_dash.errors import InvalidTypeError, InvalidValueError
+from ml_dash.query.tables import load_pandas
 
 MAX_LENGTH = 10_000
 """Characters of a condition: a longer one is no condition, and would take the parser's stack."""

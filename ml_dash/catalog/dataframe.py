@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_dash.catalog.row_columns import RowColumns, Values
 from ml_dash.catalog.summary import FACT, FACTS, METRIC, PARAMETER
-from ml_dash.errors import MissingExtraError
+from ml_dash.query.tables import load_pandas, objects
 
 _NONE = type(None)
 
@@ -15,7 +15,7 @@ def to_dataframe(rows: RowColumns) -> Any:
     """One row for each run.
 
     Returns:
-        A ``pandas.DataFrame``: what is known of each run, then the parameters, then the metrics. Whole numbers of which
+        A ``pandas.DataFrame``: the facts of each run, then the parameters, then the metrics. Whole numbers of which
         some are missing are ``Int64``, booleans ``boolean``; whole numbers and floats in one column are floats; a
         column of several types holds Python objects.
 
@@ -27,21 +27,8 @@ def to_dataframe(rows: RowColumns) -> Any:
     return pd.DataFrame({shown: _series(pd, _typed(name, rows)) for name, shown in names.items()}, copy=False)
 
 
-def load_pandas() -> Any:
-    """The module.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise MissingExtraError("pandas is not installed; run: pip install pandas") from None
-    return pd
-
-
 def column_names(names: list[str]) -> dict[str, str]:
-    """What each name is called in a table, in the order of its columns.
+    """The column of each name, in the order of the columns.
 
     Facts and parameters have their own names. A parameter called like a fact is ``config.<name>``, a metric called like
     a fact or a parameter ``metrics.<name>``.
@@ -91,16 +78,4 @@ def _of_objects(pd: Any, values: list[Any]) -> Any:
             return pd.Series([float("nan") if value is None else float(value) for value in values], dtype="float64")
         except OverflowError:  # an integer beyond the largest float
             pass
-    series = pd.Series([None] * len(values), dtype=object)
-    series[:] = values if list not in kinds else _held(values)
-    return series
-
-
-def _held(values: list[Any]) -> Any:
-    """Lists as single values of an array: pandas would take lists of one length for rows."""
-    import numpy as np
-
-    array = np.empty(len(values), dtype=object)
-    for place, value in enumerate(values):
-        array[place] = value
-    return array
+    return pd.Series(objects(values), dtype=object)

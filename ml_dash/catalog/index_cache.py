@@ -31,7 +31,6 @@ ORPHAN_S = 3600.0
 """Seconds after which a temporary file is one of a killed process: writing takes well below a second."""
 
 _NAME = "index"
-_VERSION = f"{__version__} {FORM}"
 _CHECKSUM_BYTES = 4
 _ABOUT, _OTHERS = b"about", b"others"
 
@@ -83,7 +82,7 @@ def load(root: str) -> Saved | None:
         table = pa.ipc.open_stream(content).read_all()
         about, others = table.schema.metadata[_ABOUT], table.schema.metadata[_OTHERS]
         document = _parsed(about)
-        if (document["root"], document["version"]) != (root, _VERSION):
+        if [document["root"], document["version"]] != [root, [__version__, FORM]]:
             return None
         return _restored(document, table, json.loads(others))
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, pa.ArrowException):
@@ -109,7 +108,7 @@ def _content(root: str, saved: Saved) -> Any:
     typed = {name: values for name, values in saved.rows.columns.items() if not isinstance(values, list)}
     others = {name: values for name, values in saved.rows.columns.items() if isinstance(values, list)}
     about = {
-        "version": _VERSION,
+        "version": [__version__, FORM],
         "root": root,
         "listings": saved.listings,
         "places": saved.places,

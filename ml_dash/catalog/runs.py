@@ -26,7 +26,7 @@ from ml_dash.catalog.suggestions import unknown_name
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query.metrics import canonical_name
 from ml_dash.query.run import RunReader
-from ml_dash.query.tables import metric_table
+from ml_dash.query.tables import load_pandas, metric_table
 from ml_dash.query.validation import check_columns, check_there
 from ml_dash.storage import range_reading, scan
 from ml_dash.storage.file_index import without_collector
@@ -209,7 +209,7 @@ class Runs(Sequence[RunReader]):
         Raises:
             MissingExtraError: pandas is not installed.
         """
-        from ml_dash.catalog.dataframe import load_pandas, to_dataframe
+        from ml_dash.catalog.dataframe import to_dataframe
         from ml_dash.catalog.index import read_index
 
         load_pandas()

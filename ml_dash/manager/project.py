@@ -12,6 +12,7 @@ from ml_dash.errors import ExperimentError, InvalidValueError, MissingFileError
 from ml_dash.manager.run import MLRun
 from ml_dash.manager.validation import checked_root
 from ml_dash.query.run import RunReader, ending_in, near_prefixes
+from ml_dash.query.tables import load_pandas
 
 AnyRun = MLRun | RunReader
 
@@ -50,7 +51,7 @@ class MLProject:
 
     def load_project(self) -> None:
         """Scan the folder again. Only runs that changed since the last scan, of any process, are read."""
-        dataframe.load_pandas()
+        load_pandas()
         self._index = read_index(self.base_dir)
         self.df = dataframe.to_dataframe(self._index.rows)
         self.problems = self._index.problems

@@ -96,16 +96,25 @@ def to_dataframe(table: Any) -> Any:
     Raises:
         MissingExtraError: pandas is not installed.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise MissingExtraError("pandas is not installed; run: pip install pandas") from None
-
+    pd = load_pandas()
     frame = table.to_pandas()
     for field in table.schema:
         if kind_of_field(field) is None:
             frame[field.name] = pd.Series(_parsed(table[field.name]), index=frame.index, dtype=object)
     return frame
+
+
+def load_pandas() -> Any:
+    """The module.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingExtraError("pandas is not installed; run: pip install pandas") from None
+    return pd
 
 
 def _table(
@@ -174,12 +183,12 @@ def _column_to_numpy(column: Any, kind: Any) -> np.ndarray[Any, Any]:
     import pyarrow as pa
 
     if kind is None:
-        return _objects(_parsed(column))
+        return objects(_parsed(column))
     if not pa.types.is_list(kind):
         found: np.ndarray[Any, Any] = column.to_numpy()
         return found
     stacked = _stacked(column.combine_chunks())
-    return stacked if stacked is not None else _objects(column.to_pylist())
+    return stacked if stacked is not None else objects(column.to_pylist())
 
 
 def _stacked(lists: Any) -> np.ndarray[Any, Any] | None:
@@ -202,7 +211,8 @@ def _stacked(lists: Any) -> np.ndarray[Any, Any] | None:
     return values.reshape(len(lists), int(lengths[0]), *values.shape[1:])
 
 
-def _objects(values: list[Any]) -> np.ndarray[Any, Any]:
+def objects(values: list[Any]) -> np.ndarray[Any, Any]:
+    """An array of one dimension with the values as they are, lists too."""
     import numpy as np
 
     array = np.empty(len(values), dtype=object)
