@@ -1,4 +1,8 @@
-"""The commit that is checked out, read from the repository's files: no process is started, and git need not be there."""
+"""Read the commit that is checked out from the repository's files, without a process.
+
+The writer asks git for all of it (``code``). This is for ``MLRun``, which writes the commit into config.toml in the
+training process: a child process there would copy its page tables, and needs a git on PATH.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +10,39 @@ import os
 import re
 
 MAX_PARENTS = 64
-"""Folders looked at from the current one upwards; deeper trees do not occur."""
+"""Folders that are searched upwards; deeper trees do not occur."""
 
 MAX_PACKED_BYTES = 16 * 1024 * 1024
-"""How much of a list of packed references is read: some 200 000 of them."""
+"""Bytes that are read of the list of packed references: about 200 000 of them."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def current_commit(folder: str) -> str | None:
-    """The hash of the commit at HEAD, or None outside of a repository and in one without a commit.
+    """Return the hash of the commit at HEAD; None outside of a repository and in one without a commit.
 
     Args:
         folder: absolute path of a folder in the working tree.
     """
     try:
         repository = _repository_of(folder)
-        return None if repository is None else _head(repository)
+        if repository is None:
+            return None
+        head = _read(os.path.join(repository, "HEAD")).strip()
+        if not head.startswith("ref:"):
+            return head if _COMMIT.fullmatch(head) else None
+        return _commit_of(repository, head.removeprefix("ref:").strip())
     except (OSError, ValueError):
         return None
 
 
 def _repository_of(folder: str) -> str | None:
     for _ in range(MAX_PARENTS):
-        found = os.path.join(folder, ".git")
-        if os.path.isdir(found):
-            return found
-        if os.path.isfile(found):  # a worktree or a submodule: the file says where its folder is
-            return os.path.join(folder, _read(found).removeprefix("gitdir:").strip())
+        path = os.path.join(folder, ".git")
+        if os.path.isdir(path):
+            return path
+        if os.path.isfile(path):  # a worktree or a submodule: the file has the path of its repository
+            return os.path.join(folder, _read(path).removeprefix("gitdir:").strip())
         above = os.path.dirname(folder)
         if above == folder:
             return None
@@ -41,29 +50,16 @@ def _repository_of(folder: str) -> str | None:
     return None
 
 
-def _head(repository: str) -> str | None:
-    head = _read(os.path.join(repository, "HEAD")).strip()
-    if not head.startswith("ref:"):
-        return head if _COMMIT.fullmatch(head) else None
-    reference = head.removeprefix("ref:").strip()
-    shared = _common_folder(repository)
-    for place in (repository, shared):
-        path = os.path.join(place, *reference.split("/"))
+def _commit_of(repository: str, reference: str) -> str | None:
+    common = os.path.join(repository, "commondir")  # of a worktree: where its branches are
+    shared = os.path.join(repository, _read(common).strip()) if os.path.isfile(common) else repository
+    for folder in (repository, shared):
+        path = os.path.join(folder, *reference.split("/"))
         if os.path.isfile(path):
             commit = _read(path).strip()
             return commit if _COMMIT.fullmatch(commit) else None
-    return _packed(os.path.join(shared, "packed-refs"), reference)
-
-
-def _common_folder(repository: str) -> str:
-    path = os.path.join(repository, "commondir")
-    return os.path.join(repository, _read(path).strip()) if os.path.isfile(path) else repository
-
-
-def _packed(path: str, reference: str) -> str | None:
-    if not os.path.isfile(path):
-        return None
-    for line in _read(path).splitlines():
+    packed = os.path.join(shared, "packed-refs")
+    for line in _read(packed).splitlines() if os.path.isfile(packed) else ():
         commit, _, name = line.partition(" ")
         if name == reference and _COMMIT.fullmatch(commit):
             return commit

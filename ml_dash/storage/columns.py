@@ -1,10 +1,12 @@
-"""Rows of JSON values as columns of Arrow, and the one schema that holds several batches of them.
+"""Rows of JSON values as Arrow columns, and one schema for several batches of them.
 
-A column is typed where its values allow it: booleans, whole numbers, floats, text, and lists of these. Whole numbers and
-floats together are floats. Anything else (dicts, several types in one column, integers beyond 64 bits) is kept as JSON
-text, in a column whose field says so. A value that is missing and one that is None are both null.
+A column has a type where its values allow it: booleans, whole numbers, floats, text, and lists of these. Whole numbers
+and floats together are floats. Anything else (dicts, several types in one column, integers beyond 64 bits) is JSON text,
+in a column whose field is marked so. A missing value and None are both null.
 
-pyarrow is loaded by the functions that need it: a training process reads columns only when it is asked to.
+A "kind" here is the type of a column: an Arrow type, or None for JSON text.
+
+The functions import pyarrow when they are called: a training process reads columns only on request.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from typing import Any
 from ml_dash.records.values import encode_slowly
 
 JSON_MARK = {b"ml_dash": b"json"}
-"""The metadata of a field whose values are JSON text."""
+"""Metadata of a field whose values are JSON text."""
 
 
 def rows_to_table(
     rows: Iterable[Mapping[str, Any]], first: str | None = None, as_json: Collection[str] = frozenset()
 ) -> Any:
-    """Rows as a ``pyarrow.Table``, columns in the order in which they come up.
+    """Return rows as a ``pyarrow.Table``, with the columns in the order in which they first occur.
 
     Args:
         rows: values by name, as ``decode`` returns them.
-        first: a column that comes first and is a float, whether or not there is a row.
-        as_json: columns that are JSON text whatever they hold, by the name of their field.
+        first: the column that comes first; it holds floats, and is there even without a row.
+        as_json: names of fields that are JSON text whatever they hold.
     """
     import pyarrow as pa
 
@@ -42,17 +44,17 @@ def rows_to_table(
 
 
 def names_in(rows: Iterable[Mapping[str, Any]], first: str | None = None) -> list[str]:
-    """The names of all values, in the order in which they come up, after ``first``."""
+    """Return the names of all values, in the order in which they first occur, after ``first``."""
     return list(dict.fromkeys(itertools.chain([] if first is None else [first], *rows)))
 
 
 def column_of(rows: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
-    """The values of a name, one for each row; None where it is missing."""
+    """Return the values of a name, one for each row; None where it is missing."""
     return [row.get(name) for row in rows]
 
 
 def kind_of(values: Sequence[Any]) -> Any:
-    """The type of a column: an Arrow type, or None for JSON text."""
+    """Return the kind of a column of values."""
     import pyarrow as pa
 
     try:
@@ -65,7 +67,7 @@ def kind_of(values: Sequence[Any]) -> Any:
 
 
 def wider(one: Any, other: Any) -> Any:
-    """The type that holds the values of both; None is JSON text."""
+    """Return the kind that holds the values of two kinds."""
     import pyarrow as pa
 
     if one is None or other is None or one.equals(other):
@@ -81,7 +83,7 @@ def wider(one: Any, other: Any) -> Any:
 
 
 def field_of(name: str, kind: Any) -> Any:
-    """The field of a column of that type."""
+    """Return the field of a column."""
     import pyarrow as pa
 
     text = text_of(name)
@@ -89,17 +91,17 @@ def field_of(name: str, kind: Any) -> Any:
 
 
 def text_of(name: str) -> str:
-    """A column's name as its field has it: what of it is no UTF-8 is an escape."""
+    """Return the name of a column's field: the column's name, with escapes for lone surrogates."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def kind_of_field(field: Any) -> Any:
-    """The inverse of ``field_of``."""
+    """Return the kind of a field's column."""
     return None if (field.metadata or {}).get(b"ml_dash") == b"json" else field.type
 
 
 def name_of(kind: Any) -> str:
-    """A type as text, the same before it was written to a file and after; JSON text is ``json``."""
+    """Return a kind as text, the same before it was written to a file and after; JSON text is ``json``."""
     import pyarrow as pa
 
     if kind is None:
@@ -108,7 +110,7 @@ def name_of(kind: Any) -> str:
 
 
 def kind_named(name: str) -> Any:
-    """The inverse of ``name_of``."""
+    """Return the kind that ``name_of`` gave that name."""
     import pyarrow as pa
 
     if name.startswith("list<"):
@@ -118,7 +120,7 @@ def kind_named(name: str) -> Any:
 
 
 def array_of(values: Sequence[Any], kind: Any) -> Any:
-    """Values as an Arrow array of a type that ``kind_of`` or ``wider`` gave."""
+    """Return values as an Arrow array of a kind that holds them."""
     import pyarrow as pa
 
     if kind is None:
@@ -126,12 +128,12 @@ def array_of(values: Sequence[Any], kind: Any) -> Any:
     try:
         return pa.array(values, kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        # An integer of more than 53 bits in a column of floats is the only value that fits and is refused.
+        # The only value that fits and is refused: an integer of more than 53 bits in a column of floats.
         return pa.array([_as_float(value) for value in values], kind)
 
 
 def recast(array: Any, old: Any, new: Any) -> Any:
-    """A chunked array of one type as another, wider one."""
+    """Convert a chunked array to a wider kind."""
     import pyarrow as pa
 
     if old is None or (new is not None and old.equals(new)):
@@ -141,8 +143,22 @@ def recast(array: Any, old: Any, new: Any) -> Any:
     return array.cast(new, safe=False)
 
 
+def with_schema(table: Any, schema: Any) -> Any:
+    """Return a table with the columns of a schema, each as wide as the table's own; those it does not have are null."""
+    import pyarrow as pa
+
+    arrays = []
+    for field in schema:
+        if field.name in table.schema.names:
+            old = table.schema.field(field.name)
+            arrays.append(recast(table[field.name], kind_of_field(old), kind_of_field(field)))
+        else:
+            arrays.append(pa.nulls(len(table), field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
 def to_json_text(value: Any) -> str:
-    """A value as JSON text, not-a-number and the infinities as the words that the journals use."""
+    """Return a value as JSON text, with the words of the journals for not-a-number and the infinities."""
     return encode_slowly({"v": value}, "a column").decode()[5:-1]
 
 
@@ -153,7 +169,7 @@ def _as_float(value: Any) -> Any:
 
 
 def _types_in(values: Iterable[Any]) -> set[type]:
-    """The types of values, and of what is in lists among them."""
+    """Return the types of values, and of the items of lists among them."""
     types = set(map(type, values))
     if list in types:
         inner = (value for value in values if type(value) is list)

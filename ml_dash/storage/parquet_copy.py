@@ -1,17 +1,22 @@
-"""``data.parquet``: a journal's rows as columns. What it covers, and whether it still belongs to its journal.
+"""``data.parquet``: the rows of a journal as columns. What a copy covers, and whether it still fits its journal.
 
-The file's metadata has the key ``ml_dash``: the CRC-32, as 8 hexadecimal digits, of the JSON object that follows it:
-``version``; the names and types of the ``columns``, since nothing else guards the file's own footer; ``size``, the bytes of the journal that are covered,
-and the checksums of its ``head`` and ``tail`` within them; ``rows``; ``nulls``, whether a value was None; and for each
-row group where its lines ``start`` in the journal, how many ``lines`` and ``rows`` they are, and the ``first`` and
-``last`` time among them, whether their times grow (``sorted``), and the CRC-32 of the lines (``crc``). So a window of the journal is found without reading
-the rest, and a copy that does not belong to the journal beside it is not used.
+The file's metadata has the key ``ml_dash``. Its value is the CRC-32, as 8 hexadecimal digits, of the JSON object that
+follows it:
+
+- ``version``;
+- ``columns``: their names and types, because nothing else guards the file's own footer;
+- ``size``: the bytes of the journal that are covered; ``head`` and ``tail``: checksums of the first and last of them;
+- ``nulls``: whether a value was None;
+- ``groups``: for each row group where its lines ``start`` and ``end`` in the journal, the numbers of ``lines`` and of
+  ``rows`` among them, the ``first`` and ``last`` time, and the CRC-32 of the lines (``crc``). Earlier versions also
+  wrote ``sorted``, which is not read.
+
+So a range of the journal is found without reading the rest, and a copy that does not fit its journal is not used.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +31,7 @@ VERSION = 2
 KEY = b"ml_dash"
 
 EDGE_BYTES = 4096
-"""How much of the journal's beginning and of the end of the covered part is compared, by checksum."""
+"""How much of the beginning and of the end of the covered part is compared, by checksum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,12 @@ class Group:
     """One row group and the lines of the journal that it holds.
 
     Attributes:
-        start: where its first line begins, in bytes.
-        end: where the line after its last one begins.
-        lines: how many lines that is.
-        rows: how many of them are rows; the others cannot be read.
-        first: the smallest time among the rows; NaN if there is no row.
-        last: the largest one.
-        sorted: whether each time is larger than the one before it.
+        start: the offset of its first line, in bytes.
+        end: the offset of the line after its last one.
+        lines: the number of its lines.
+        rows: the number of rows among them; the other lines cannot be read.
+        first: the smallest time among the rows; infinity if there is none.
+        last: the largest time; minus infinity if there is none.
         crc: the CRC-32 of its lines in the journal.
     """
 
@@ -50,13 +54,12 @@ class Group:
     rows: int
     first: float
     last: float
-    sorted: bool
     crc: int
 
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a copy holds of its journal."""
+    """What a copy holds of its journal; the attributes are those of the metadata."""
 
     size: int
     head: int
@@ -65,37 +68,25 @@ class Coverage:
     columns: list[list[str]]
     groups: list[Group]
 
-    @property
-    def rows(self) -> int:
-        """Rows in all groups."""
-        return sum(group.rows for group in self.groups)
-
-    @property
-    def sorted(self) -> bool:
-        """Whether the time of each row is larger than that of the row before it, over all groups."""
-        groups = [group for group in self.groups if group.rows]
-        following = itertools.pairwise(groups)
-        return all(group.sorted for group in groups) and all(one.last < other.first for one, other in following)
-
     def numbers_in_file(self, groups: Iterable[int]) -> list[int]:
-        """The row groups of the file that hold these groups; one without rows has none."""
+        """Return the row groups of the file that hold these groups; a group without rows has none."""
         with_rows = [number for number, group in enumerate(self.groups) if group.rows]
-        place = {number: position for position, number in enumerate(with_rows)}
-        return [place[number] for number in groups if number in place]
+        position = {number: position for position, number in enumerate(with_rows)}
+        return [position[number] for number in groups if number in position]
 
     def to_metadata(self) -> dict[bytes, bytes]:
-        """The schema's metadata."""
+        """Return the metadata of the file's schema."""
         document = json.dumps({"version": VERSION, **asdict(self)}).encode()
         return {KEY: b"%08x" % zlib.crc32(document) + document}
 
 
 def path_of(journal: str) -> str:
-    """The copy of a journal: ``data.parquet`` beside ``data.jsonl``."""
+    """Return the path of a journal's copy: ``data.parquet`` beside ``data.jsonl``."""
     return journal.removesuffix(".jsonl") + layout.COPY_SUFFIX
 
 
 class Copy:
-    """The copy beside a journal, open: what is read of it belongs together, whoever renews it meanwhile.
+    """An open copy. All that is read of it belongs together, also when the file is replaced meanwhile.
 
     Attributes:
         coverage: what it covers.
@@ -107,24 +98,24 @@ class Copy:
         self._file = file
 
     def read(self, groups: Sequence[int] | None = None, columns: Sequence[str] | None = None) -> Any:
-        """Row groups as a ``pyarrow.Table``; every page is compared with its checksum.
+        """Return row groups as a ``pyarrow.Table``; every page is compared with its checksum.
 
         Args:
-            groups: their numbers in ``coverage.groups``; None for all.
-            columns: names; None for all, and one that is not there is left out.
+            groups: their positions in ``coverage.groups``; None for all.
+            columns: names; None for all. A name that the file does not have is left out.
 
         Raises:
             OSError: the file is damaged.
         """
         import pyarrow as pa
 
-        wanted = range(len(self.coverage.groups)) if groups is None else groups
+        chosen = range(len(self.coverage.groups)) if groups is None else groups
         try:
-            there = self._file.schema_arrow.names
-            names = None if columns is None else [name for name in columns if name in there]
-            found = self._file.read_row_groups(self.coverage.numbers_in_file(wanted), columns=names)
-            # A name is also taken as a path: "a.list" for the column of that name and for what is in the lists of "a".
-            return found if names is None else found.select(names)
+            known = self._file.schema_arrow.names
+            names = None if columns is None else [name for name in columns if name in known]
+            table = self._file.read_row_groups(self.coverage.numbers_in_file(chosen), columns=names)
+            # pyarrow also takes a name as a path: "a.list" for that column, and for the items of the lists in "a".
+            return table if names is None else table.select(names)
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise OSError(f"{self._path} is damaged: {error}") from error
 
@@ -138,7 +129,7 @@ class Copy:
 
 @contextlib.contextmanager
 def opened(journal: str) -> Iterator[Copy | None]:
-    """The copy beside a journal; None if there is none, or none that can be trusted."""
+    """Open the copy beside a journal; yield None if there is none, or it is damaged or does not fit the journal."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -147,55 +138,44 @@ def opened(journal: str) -> Iterator[Copy | None]:
         try:
             if not os.path.isfile(path):  # to open a pipe would wait for its other end
                 raise FileNotFoundError(path)
-            # Opened by us, since pyarrow leaves a file open whose footer is damaged.
+            # Opened here, because pyarrow leaves a file open whose footer is damaged.
             source = stack.enter_context(pa.OSFile(path))
             file = stack.enter_context(pq.ParquetFile(source, page_checksum_verification=True))
-            coverage = _coverage_of(file, journal)
+            schema = file.schema_arrow
+            coverage = parse((schema.metadata or {}).get(KEY, b""))
+            if coverage is not None:
+                ends = edges(journal, coverage.size)
+                if columns_in(schema) != coverage.columns or ends != (coverage.head, coverage.tail):
+                    coverage = None
         except (OSError, pa.ArrowException, UnicodeDecodeError):
             coverage = None
         yield None if coverage is None else Copy(path, file, coverage)
 
 
-def load(journal: str) -> Coverage | None:
-    """What the copy beside a journal covers; None if there is none, or none that can be trusted."""
-    with opened(journal) as copy:
-        return None if copy is None else copy.coverage
-
-
-def _coverage_of(file: Any, journal: str) -> Coverage | None:
-    import pyarrow as pa
-
-    try:
-        schema = file.schema_arrow
-        coverage = parse((schema.metadata or {}).get(KEY, b""))
-        if coverage is None or columns_in(schema) != coverage.columns:
-            return None
-        return coverage if edges(journal, coverage.size) == (coverage.head, coverage.tail) else None
-    except (OSError, pa.ArrowException, UnicodeDecodeError):
-        return None
-
-
 def columns_in(schema: Any) -> list[list[str]]:
-    """The names and types of the columns of a file; the type of JSON text is ``json``."""
+    """Return the names and types of the fields of a schema; the type of JSON text is ``json``."""
     return [[field.name, name_of(kind_of_field(field))] for field in schema]
 
 
 def parse(metadata: bytes) -> Coverage | None:
-    """The inverse of ``Coverage.to_metadata``; None for what it is not."""
+    """Read what ``Coverage.to_metadata`` made; None if it is damaged or of another version."""
     try:
         if zlib.crc32(metadata[8:]) != int(metadata[:8], 16):
             return None
         document = json.loads(metadata[8:])
         if document.pop("version") != VERSION:
             return None
-        groups = [Group(**group) for group in document.pop("groups")]
+        groups = []
+        for group in document.pop("groups"):
+            group.pop("sorted", None)  # of an earlier version
+            groups.append(Group(**group))
         return Coverage(groups=groups, **document)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def edges(journal: str, size: int) -> tuple[int, int] | None:
-    """Checksums of the beginning and the end of a journal's first ``size`` bytes; None if it is shorter."""
+    """Return checksums of the beginning and the end of a journal's first ``size`` bytes; None if it is shorter."""
     with open(journal, "rb") as file:
         if os.fstat(file.fileno()).st_size < size:
             return None
@@ -205,7 +185,7 @@ def edges(journal: str, size: int) -> tuple[int, int] | None:
 
 
 def fits(coverage: Coverage, journal: str) -> bool:
-    """Whether every line that a copy covers is as it was; reads all of them."""
+    """Whether every line that a copy covers is unchanged; reads all of them."""
     with open(journal, "rb") as file:
         for group in coverage.groups:
             file.seek(group.start)
@@ -215,7 +195,7 @@ def fits(coverage: Coverage, journal: str) -> bool:
 
 
 def lines_of(journal: str, group: Group) -> list[bytes]:
-    """The lines of a journal that a row group holds."""
+    """Return the lines of a journal that a row group holds."""
     with open(journal, "rb") as file:
         file.seek(group.start)
         return file.read(group.end - group.start).split(b"\n")[:-1]

@@ -46,11 +46,6 @@ def iter_logs(run: str) -> Iterator[dict[str, Any]]:
     return heapq.merge(*journals, key=lambda line: str(line.get("timestamp")).rstrip("Z"))
 
 
-def read_logs(run: str) -> list[dict[str, Any]]:
-    """The same as a list."""
-    return list(iter_logs(run))
-
-
 def read_files(run: str) -> list[dict[str, Any]]:
     """The newest version of every stored file that was not deleted, in the order of saving."""
     paths = lines.shards(os.path.join(run, "files"), "index")
@@ -70,13 +65,6 @@ def read_frames(run: str, topic: str) -> list[dict[str, Any]]:
     """The index of a frame stream in the order of its numbers."""
     paths = lines.shards(os.path.join(run, layout.frames_folder(topic)), "data")
     return sorted((line for path in paths for line in lines.read_objects(path)), key=lambda line: line.get("seq", 0))
-
-
-def frame_bytes(run: str, topic: str, frame: dict[str, Any]) -> bytes:
-    """The encoded bytes of one frame: a single read."""
-    path = os.path.join(run, layout.frames_folder(topic), frame["shard"])
-    with open(path, "rb") as file:
-        return os.pread(file.fileno(), frame["size"], frame["offset"])
 
 
 def _listed_files(run: str, *, has_index: bool) -> list[dict[str, Any]]:

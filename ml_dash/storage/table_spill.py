@@ -1,4 +1,4 @@
-"""Tables that are set aside until all of them are known: in memory while they are few, then in a file that has no name."""
+"""Hold tables until all of them are known: in memory while they are few, then in an unnamed file."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 MEMORY_BYTES = 32 * 1024 * 1024
-"""What is kept in memory: a journal of some 300 000 lines then needs no file."""
+"""Bytes of tables kept in memory: a journal of about 300 000 lines then needs no file."""
 
 
-class Spool:
-    """Holds ``pyarrow`` tables, each with columns of its own, in the order in which they were added.
+class TableSpill:
+    """A list of ``pyarrow`` tables, each with its own columns, of which the last ones may lie in a file.
 
-    The file is in the folder given, which has room for what is made of the tables, and is gone when the process is.
+    The file is in the given folder, which has room for the result too. It has no name, and is gone when the process is.
 
     Args:
-        folder: where the file would be.
-        memory_bytes: what is kept in memory.
+        folder: where the file is made.
+        memory_bytes: bytes of tables kept in memory.
     """
 
     def __init__(self, folder: str, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
-        self._left = memory_bytes
-        self._tables: list[Any] = []
+        self._memory_left = memory_bytes
+        self._tables: list[Any] = []  # a table, or its offset in the file
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -41,36 +41,36 @@ class Spool:
         return len(self._tables)
 
     def add(self, table: Any) -> None:
-        """Set a table aside.
+        """Append a table.
 
         Raises:
             OSError: the file cannot be written.
         """
-        self._left -= table.nbytes
-        self._tables.append(table if self._left >= 0 else self._write(table))
+        import pyarrow as pa
 
-    def __getitem__(self, number: int) -> Any:
-        """The table that was added as the ``number``-th one.
+        self._memory_left -= table.nbytes
+        if self._memory_left >= 0:
+            self._tables.append(table)
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by __exit__
+        offset = self._file.seek(0, 2)
+        with pa.ipc.new_stream(self._file, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+            stream.write_table(table)
+        self._tables.append(offset)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return a table by its position.
 
         Raises:
             OSError: the file cannot be read.
         """
         import pyarrow as pa
 
-        found = self._tables[number]
-        if not isinstance(found, int):
-            return found
+        table = self._tables[index]
+        if not isinstance(table, int):
+            return table
         assert self._file is not None
-        self._file.seek(found)
+        self._file.seek(table)
         with pa.ipc.open_stream(self._file) as stream:
             return stream.read_all()
-
-    def _write(self, table: Any) -> int:
-        import pyarrow as pa
-
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the spool
-        place = self._file.seek(0, 2)
-        with pa.ipc.new_stream(self._file, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
-            stream.write_table(table)
-        return place

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from ml_dash._json import orjson
 from ml_dash.ipc.control import UNDO_SIZE
 
 UNDO_PER_FILE = 32

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from ml_dash import BufferConfig, Experiment
-from ml_dash.storage import parquet_copy
 from tests.bench.measure import Row, median
+from tests.run_contents import copy_coverage
 
 ROUNDS = 3
 COPY_LIMIT_S = 300.0
@@ -73,7 +73,7 @@ def _record(folder: Path, count: int) -> Path:
     run = folder / "bench/reading/run"
     deadline = time.monotonic() + COPY_LIMIT_S
     for journal in (run / "metrics/train/data.jsonl", run / "tracks/robot/pose/data.jsonl"):
-        while parquet_copy.load(str(journal)) is None:
+        while copy_coverage(str(journal)) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{journal} has no columnar copy after {COPY_LIMIT_S:g} s")
             time.sleep(0.1)

@@ -13,6 +13,7 @@ import orjson
 
 from ml_dash.media.decode import decode_image
 from ml_dash.storage import lines, metric_reading, reading
+from tests.run_contents import frame_bytes, read_logs
 
 ROWS = 3
 """Calls of each kind in each half."""
@@ -84,7 +85,7 @@ class EveryStream:
 
     def _check_rows(self, run: str, numbers: list[int]) -> None:
         assert [(n, n) for n in numbers] == [
-            (row["sequenceNumber"], row["metadata"]["number"]) for row in reading.read_logs(run)
+            (row["sequenceNumber"], row["metadata"]["number"]) for row in read_logs(run)
         ]
         points = metric_reading.read_metric(run, "train/loss", 0, None)["data"]
         assert [(n, n) for n in numbers] == [(point["index"], point["data"]["number"]) for point in points]
@@ -129,7 +130,7 @@ class EveryStream:
         for shard in sorted((run / "frames/camera").glob("*.tar")):
             with tarfile.open(shard) as archive:
                 packed += [archive.extractfile(member).read() for member in archive]
-        assert packed == [reading.frame_bytes(str(run), "camera", frame) for frame in frames]
+        assert packed == [frame_bytes(str(run), "camera", frame) for frame in frames]
         for number, content in zip(expected, packed, strict=True):
             assert_same_picture(picture(number, LARGE if number >= 100 else SMALL), content)
 

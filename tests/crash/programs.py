@@ -16,6 +16,7 @@ import psutil
 
 from ml_dash.storage import lines, metric_reading, reading
 from ml_dash.storage.documents import read_document
+from tests.run_contents import read_logs
 from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def points(folder: Path, name: str = "train") -> list[dict[str, Any]]:
 
 def messages(folder: Path) -> list[str]:
     """The messages of the log, as readers see it."""
-    return [line["message"] for line in reading.read_logs(run_folder(folder))]
+    return [line["message"] for line in read_logs(run_folder(folder))]
 
 
 def shards(folder: Path, name: str = "train") -> list[str]:

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from ml_dash import Experiment
-from ml_dash.storage import reading
 from tests.crash.programs import PREFIX, ending, run, run_folder, running, terminal
+from tests.run_contents import read_logs
 from tests.support import wait_until
 
 pytestmark = pytest.mark.crash
@@ -32,7 +32,7 @@ def printed(folder, stream=None):
     """The captured lines in the order of the log, or those of one stream."""
     return [
         line["message"]
-        for line in reading.read_logs(run_folder(folder))
+        for line in read_logs(run_folder(folder))
         if "stream" in line.get("metadata", {}) and stream in (None, line["metadata"]["stream"])
     ]
 
@@ -83,7 +83,7 @@ def test_stderr_is_logged_as_warnings_and_a_progress_bar_as_its_last_state(tmp_p
         assert program.errors().endswith("100%\nÿ ends here")
 
     assert ["problem", "of a child", "100%", "ÿ ends here"] == printed(tmp_path, "stderr")
-    assert {"warn"} == {line["level"] for line in reading.read_logs(run_folder(tmp_path))}
+    assert {"warn"} == {line["level"] for line in read_logs(run_folder(tmp_path))}
 
 
 ECHO = """
@@ -100,7 +100,7 @@ def test_an_echoed_line_is_shown_in_its_place_and_logged_once(tmp_path):
 
     assert [line for i in range(50) for line in (f"print {i}", f"[INFO] log {i} [step={i}]")] == shown
     assert [f"print {i}" for i in range(50)] == printed(tmp_path)
-    assert 100 == len(reading.read_logs(run_folder(tmp_path)))
+    assert 100 == len(read_logs(run_folder(tmp_path)))
 
 
 def test_the_traceback_that_ends_the_program_is_in_the_log(tmp_path):
@@ -114,7 +114,7 @@ def test_the_traceback_that_ends_the_program_is_in_the_log(tmp_path):
 
 def test_the_traceback_that_leaves_the_block_is_in_the_log(tmp_path):
     run(CAPTURED + "with captured().run:\n    raise KeyError('no such weight')", tmp_path, status=1)
-    [line] = reading.read_logs(run_folder(tmp_path))
+    [line] = read_logs(run_folder(tmp_path))
 
     assert ("error", "KeyError: 'no such weight'") == (line["level"], line["message"])
     assert "in <module>" in line["metadata"]["exception"]
@@ -165,7 +165,7 @@ def test_what_a_forked_child_prints_is_shown_and_logged_once(tmp_path):
 
     assert ["parent", "child", "child after its run", "after"] == shown
     assert ["parent", "child", "child after its run"] == printed(tmp_path)
-    assert 4 == len(reading.read_logs(run_folder(tmp_path)))
+    assert 4 == len(read_logs(run_folder(tmp_path)))
 
 
 OUTLIVES = """
@@ -210,7 +210,7 @@ first.run.complete()
 def test_each_of_several_runs_has_what_was_printed_while_it_was_open(tmp_path):
     shown = run(CAPTURED + SEVERAL, tmp_path)
 
-    found = {name: reading.read_logs(str(tmp_path / "root/a/b" / name)) for name in ("first", "second")}
+    found = {name: read_logs(str(tmp_path / "root/a/b" / name)) for name in ("first", "second")}
     assert ["one", "both", "two", "nobody", "again"] == shown
     assert ["one", "both", "again"] == [line["message"] for line in found["first"]]
     assert ["both", "two"] == [line["message"] for line in found["second"]]
@@ -241,7 +241,7 @@ os._exit(0)
     assert [f"line of {fd}" for fd in (1, 2) if fd not in closed] == [
         text for text in printed(tmp_path) if "capture_output" not in text
     ]
-    assert "works" in [line["message"] for line in reading.read_logs(run_folder(tmp_path))]
+    assert "works" in [line["message"] for line in read_logs(run_folder(tmp_path))]
     assert "set()" == (tmp_path / "left").read_text()
 
 
@@ -376,7 +376,7 @@ def test_nothing_is_left_behind_in_a_process_that_goes_on(tmp_path):
             print("print", number)
             os.write(1, b"write\n")
             os.write(2, b"error\n")
-        lines = reading.read_logs(exp.folder)
+        lines = read_logs(exp.folder)
         assert {f"print {number}", "error", "write"} == {line["message"] for line in lines}
 
     assert before[:2] == (sys.stdout, sys.stderr)

@@ -19,6 +19,7 @@ from ml_dash.storage import reading
 from tests.crash.every_stream import EveryStream, picture
 from tests.crash.faulty_disk import Plan
 from tests.crash.programs import wait_for_exit
+from tests.run_contents import read_logs
 from tests.support import POLL_SECONDS, REPOSITORY, wait_until
 
 pytestmark = pytest.mark.crash
@@ -234,7 +235,7 @@ def test_what_finds_no_room_while_the_disk_refuses_is_counted(monkeypatch, tmp_p
     assert exp.health()["published"] == 1 + len(lines) + len(frames) - refused - dropped
     flag.unlink()
     wait_for_exit([pid])
-    written = reading.read_logs(str(case.run))
+    written = read_logs(str(case.run))
     kept = reading.read_frames(str(case.run), "camera")
     assert exp.health()["published"] == 1 + len(written) + len(kept)
     messages = [line["message"] for line in written]

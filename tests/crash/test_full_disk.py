@@ -13,6 +13,7 @@ from ml_dash import Experiment
 from ml_dash.settings import BufferConfig
 from ml_dash.storage import metric_reading, reading, track_reading
 from tests.crash.every_stream import EveryStream, assert_same_picture, picture
+from tests.run_contents import frame_bytes, read_logs
 from tests.support import wait_until
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def test_what_is_logged_while_the_disk_is_full_arrives_afterwards(small_disk, tm
     frames = reading.read_frames(str(run), "full")
     assert list(range(ROWS)) == [frame["seq"] for frame in frames]
     for frame in frames:
-        assert_same_picture(picture(frame["seq"]), reading.frame_bytes(str(run), "full", frame))
+        assert_same_picture(picture(frame["seq"]), frame_bytes(str(run), "full", frame))
 
 
 def test_what_needs_the_disk_at_once_is_refused_and_counted(small_disk, capsys):
@@ -114,7 +115,7 @@ def test_what_needs_the_disk_at_once_is_refused_and_counted(small_disk, capsys):
     run = small_disk / "runs/tests/full/run"
     document = reading.read_experiment(str(run))
     assert ("COMPLETED", expected_refused) == (document["status"], document["records_refused"])
-    assert ["small"] == [line["message"] for line in reading.read_logs(str(run))]
+    assert ["small"] == [line["message"] for line in read_logs(str(run))]
     names = {entry["filename"]: entry["sizeBytes"] for entry in reading.read_files(str(run))}
     assert (6, 1_000_000) == (names["before.bin"], names["model.bin"])
     assert "No space left on device" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from ml_dash import Experiment
 from ml_dash.media.decode import decode_image
 from ml_dash.storage import metric_reading, reading
 from tests.crash.every_stream import assert_same_picture, picture
+from tests.run_contents import frame_bytes, read_logs
 from tests.support import REPOSITORY, SUBPROCESS_SECONDS, python_environment
 
 pytestmark = pytest.mark.crash
@@ -174,7 +175,7 @@ def test_what_is_larger_than_its_ring_arrives_all_the_same(tmp_path):
         exp.files("images").save_image(large.astype(np.uint16), to="large.png")
         exp.log("after")
     run = str(tmp_path / "tests/memory/large")
-    assert ["before", text, "after"] == [line["message"] for line in reading.read_logs(run)]
+    assert ["before", text, "after"] == [line["message"] for line in read_logs(run)]
     assert {"text": text, "small": 1} == reading.read_parameters(run)
     assert [text] == [point["data"]["text"] for point in metric_reading.read_metric(run, "m", 0, None)["data"]]
     files = {entry["filename"]: entry for entry in reading.read_files(run)}
@@ -182,6 +183,6 @@ def test_what_is_larger_than_its_ring_arrives_all_the_same(tmp_path):
     assert_same_picture(large, contents["large.jpg"])
     assert np.array_equal(large.astype(np.uint16), decode_image(contents["large.png"]))
     (frame,) = reading.read_frames(run, "camera")
-    assert_same_picture(large, reading.frame_bytes(run, "camera", frame))
+    assert_same_picture(large, frame_bytes(run, "camera", frame))
     assert ("COMPLETED", 0) == (reading.read_experiment(run)["status"], exp.health()["records_refused"])
     assert not Path(run, ".spill").exists()

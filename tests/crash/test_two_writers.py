@@ -9,6 +9,7 @@ import pytest
 from ml_dash.storage import layout, lines, reading, track_reading
 from ml_dash.storage.documents import read_document
 from tests.crash.programs import ending, messages, others, points, run, run_folder, running, shards
+from tests.run_contents import frame_bytes
 from tests.support import wait_until
 
 pytestmark = pytest.mark.crash
@@ -57,7 +58,7 @@ def assert_whole(folder: Path, names: list[str]) -> None:
     assert [{"timestamp": float(i)} | dict.fromkeys(names, i) for i in range(POINTS)] == rows
     frames = reading.read_frames(run, "camera")
     assert len(names) * IMAGES == len(frames)
-    assert all(reading.frame_bytes(run, "camera", frame).startswith(b"\xff\xd8") for frame in frames)
+    assert all(frame_bytes(run, "camera", frame).startswith(b"\xff\xd8") for frame in frames)
     parameters = reading.read_parameters(run)
     assert parameters.pop("last") in names
     assert {f"{name}.seed": 1 for name in names} == parameters

@@ -12,6 +12,7 @@ from ml_dash import BufferConfig, Experiment
 from ml_dash.cli.main import cli
 from ml_dash.storage import parquet_copy
 from ml_dash.writer import columnar
+from tests.run_contents import copied_rows, copy_coverage
 from tests.support import wait_until
 
 
@@ -49,7 +50,7 @@ def test_a_run_that_goes_on_renews_its_copy_at_its_end(tmp_path):
 
     record(tmp_path, start=100, columnar_rows=1)
 
-    wait_until(lambda: 200 == parquet_copy.load(str(run / "metrics/train/data.jsonl")).rows, 30)
+    wait_until(lambda: 200 == copied_rows(str(run / "metrics/train/data.jsonl")), 30)
     assert list(range(200)) == pq.read_table(copy)["step"].to_pylist()
 
 
@@ -105,7 +106,7 @@ def test_a_copy_is_made_during_the_run_by_a_process_of_its_own(journal, monkeypa
     wait_until(lambda: process.poll() is not None, 30)
     copies.step([columnar.Stream(journal, True, 150)])
 
-    assert 100 == parquet_copy.load(journal).rows
+    assert 100 == copied_rows(journal)
     assert copies._process is None
     assert [] == problems
 
@@ -119,10 +120,10 @@ def test_a_live_run_gets_its_copy_when_it_has_a_million_points(tmp_path):
         assert exp.flush(120)
         journal = exp.folder + "/metrics/train/data.jsonl"
 
-        wait_until(lambda: parquet_copy.load(journal) is not None, 120)
+        wait_until(lambda: copy_coverage(journal) is not None, 120)
         log(step=count)
 
-        assert count == parquet_copy.load(journal).rows
+        assert count == copied_rows(journal)
         assert [count - 1, count] == exp.metrics("train").table(["step"])["step"].to_pylist()[-2:]
         assert 0 == exp.health()["errors"]
 

@@ -14,6 +14,7 @@ from ml_dash import Experiment, ExperimentError, InvalidTypeError, ml_dash_exper
 from ml_dash.ipc import launch
 from ml_dash.storage import metric_reading, reading
 from ml_dash.writer import main as writer_main
+from tests.run_contents import read_logs
 from tests.support import run_python
 
 PREFIX = "alice/walker/run-1"
@@ -92,7 +93,7 @@ def test_a_name_that_is_in_the_way_of_another_costs_its_own_records_only(experim
 
     assert done
     assert 1 == health["records_refused"]
-    assert ["after"] == [line["message"] for line in reading.read_logs(str(folder))]
+    assert ["after"] == [line["message"] for line in read_logs(str(folder))]
 
 
 def test_frames_after_their_shard_was_deleted_can_be_read(experiment, folder):
@@ -118,7 +119,7 @@ def test_a_run_whose_folder_was_deleted_goes_on(experiment, folder):
         exp.log("after")
         assert exp.flush(30)
 
-    assert ["after"] == [line["message"] for line in reading.read_logs(str(folder))]
+    assert ["after"] == [line["message"] for line in read_logs(str(folder))]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_a_writer_that_found_no_descriptors_is_started_again(experiment, folder,
         assert exp.flush(30)
 
     assert [] == failures
-    assert ["kept"] == [line["message"] for line in reading.read_logs(str(folder))]
+    assert ["kept"] == [line["message"] for line in read_logs(str(folder))]
 
 
 def test_more_streams_than_the_usual_limit_of_descriptors(tmp_path):
@@ -205,7 +206,7 @@ def test_a_stdout_that_raises_stops_no_logging(tmp_path, folder, monkeypatch):
         exp.log("kept")
         monkeypatch.undo()
 
-    assert ["kept"] == [line["message"] for line in reading.read_logs(str(folder))]
+    assert ["kept"] == [line["message"] for line in read_logs(str(folder))]
 
 
 class TestDecorator:
@@ -281,6 +282,6 @@ with Experiment("a/b/c", dash_root="root").run as exp:
     run_python(code, tmp_path)
 
     run = tmp_path / "root/a/b/c"
-    assert ["started"] == [line["message"] for line in reading.read_logs(str(run))]
+    assert ["started"] == [line["message"] for line in read_logs(str(run))]
     assert b"" == (run / ".lock").read_bytes()
     assert not any(b"printed" in path.read_bytes() for path in run.rglob("*") if path.is_file())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import os
 import random
@@ -19,6 +20,7 @@ from ml_dash.records.values import decode
 from ml_dash.storage import compaction, metric_reading, parquet_copy, range_reading, track_reading
 from ml_dash.storage.columns import rows_to_table
 from ml_dash.storage.compaction import POINTS, ROWS
+from tests.run_contents import copied_rows, copy_coverage
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +114,7 @@ def test_an_older_copy_is_continued_and_its_large_groups_are_kept(metric):
 
     assert compaction.build(str(metric), POINTS)
 
-    coverage = parquet_copy.load(str(metric))
+    coverage = copy_coverage(str(metric))
     assert [64] * 5 + [13] == [group.rows for group in coverage.groups]
     assert list(range(333)) == table_of(metric)["step"].to_pylist()
 
@@ -157,7 +159,7 @@ def test_a_torn_line_is_in_neither(metric):
 
     compaction.build(str(metric), POINTS)
 
-    assert 100 == parquet_copy.load(str(metric)).rows
+    assert 100 == copied_rows(str(metric))
     assert list(range(100)) == table_of(metric)["step"].to_pylist()
 
 
@@ -222,7 +224,7 @@ def test_a_copy_of_another_journal_is_not_trusted(metric):
     metric.unlink()
     append(metric, points(300, start=1000))
 
-    assert parquet_copy.load(str(metric)) is None
+    assert copy_coverage(str(metric)) is None
     assert list(range(1000, 1300)) == table_of(metric)["step"].to_pylist()
 
 
@@ -232,7 +234,7 @@ def test_a_copy_of_more_than_the_journal_has_is_not_trusted(metric):
     with metric.open("rb+") as file:
         file.truncate(1000)
 
-    assert parquet_copy.load(str(metric)) is None
+    assert copy_coverage(str(metric)) is None
     assert len(table_of(metric)) < 20
 
 
@@ -307,7 +309,7 @@ def test_a_track_is_the_same_as_its_model_in_rows_and_in_columns(track, unsorted
     append(track, rows[:built])
     if built:
         compaction.build(str(track), ROWS)
-        assert built == parquet_copy.load(str(track)).rows
+        assert built == copied_rows(str(track))
     append(track, rows[built:])
 
     for start, end in [(None, None), (10.0, 30.0), (50.25, 50.25), (99.0, None)]:
@@ -361,7 +363,7 @@ def test_what_is_read_of_a_copy_belongs_together_while_it_is_renewed(track):
         assert compaction.build(str(track), ROWS)
 
         assert list(range(100)) == copy.read()["n"].to_pylist()
-        assert 100 == copy.coverage.rows
+        assert 100 == sum(group.rows for group in copy.coverage.groups)
 
 
 def test_names_that_are_no_utf_8_are_columns_as_well(metric):
@@ -415,7 +417,7 @@ def test_values_with_our_names_have_the_same_numbers_with_and_without_a_copy(met
 @pytest.mark.parametrize("memory", [0, 1 << 30], ids=["in a file", "in memory"])
 def test_whatever_columns_the_pieces_have_the_copy_has_those_of_all(metric, monkeypatch, memory):
     """Whole numbers stay whole where a later piece makes JSON text of their column."""
-    monkeypatch.setattr(compaction.Spool.__init__, "__defaults__", (memory,))
+    monkeypatch.setattr(compaction.TableSpill.__init__, "__defaults__", (memory,))
     values = [*range(64), *(i / 2 for i in range(64)), *("text" for _ in range(64))]
     append(metric, [{"index": i, "data": {"x": value, f"only{i // 64}": i}} for i, value in enumerate(values)])
 
@@ -448,11 +450,11 @@ def test_who_reads_columns_of_an_ended_run_makes_the_copy_it_lacks(metric):
     experiment_document(metric)
 
     assert 100 == len(table_of(metric, start=150.0, columns=["loss"])["loss"]) + 50
-    assert 100 == parquet_copy.load(str(metric)).rows
+    assert 100 == copied_rows(str(metric))
 
     append(metric, points(100, start=100))
     assert list(range(200)) == table_of(metric)["step"].to_pylist()
-    assert 200 == parquet_copy.load(str(metric)).rows
+    assert 200 == copied_rows(str(metric))
 
 
 @pytest.mark.usefixtures("_readers_make_copies")
@@ -554,7 +556,7 @@ def test_a_journal_is_known_by_the_checksum_of_each_group(metric):
     append(metric, points(100))
     compaction.build(str(metric), POINTS)
 
-    groups = parquet_copy.load(str(metric)).groups
+    groups = copy_coverage(str(metric)).groups
     content = metric.read_bytes()
     assert [zlib.crc32(content[group.start : group.end]) for group in groups] == [group.crc for group in groups]
 
@@ -580,16 +582,29 @@ def test_a_pipe_in_the_place_of_a_copy_keeps_nobody_waiting(metric):
     os.mkfifo(metric.with_suffix(".parquet"))
 
     assert 100 == len(table_of(metric))
-    assert parquet_copy.load(str(metric)) is None
+    assert copy_coverage(str(metric)) is None
 
 
 def test_a_journal_that_was_edited_in_its_middle_is_found(track):
     append(track, [{"timestamp": float(i), "v": 100_000 + i, "pad": "x" * 200} for i in range(300)])
     compaction.build(str(track), ROWS)
-    coverage = parquet_copy.load(str(track))
+    coverage = copy_coverage(str(track))
     assert parquet_copy.fits(coverage, str(track))
 
     track.write_bytes(track.read_bytes().replace(b'"v":100150,', b'"v":999999,'))
 
-    assert coverage == parquet_copy.load(str(track))
+    assert coverage == copy_coverage(str(track))
     assert not parquet_copy.fits(coverage, str(track))
+
+
+def test_a_copy_of_an_earlier_version_is_still_read(metric):
+    """Its row groups also have a key ``sorted``."""
+    append(metric, points(100))
+    compaction.build(str(metric), POINTS)
+    coverage = copy_coverage(str(metric))
+    [document] = coverage.to_metadata().values()
+    document = json.loads(document[8:])
+    document["groups"] = [group | {"sorted": True} for group in document["groups"]]
+    text = json.dumps(document).encode()
+
+    assert coverage == parquet_copy.parse(b"%08x" % zlib.crc32(text) + text)
