@@ -29,8 +29,7 @@ if TYPE_CHECKING:
         NetworkError,
         StorageError,
     )
-    from ml_dash.experiment.decorator import ml_dash_experiment
-    from ml_dash.experiment.experiment import Experiment, OperationMode
+    from ml_dash.experiment.experiment import Experiment, OperationMode, ml_dash_experiment
     from ml_dash.manager import MLProject, MLRun
     from ml_dash.query.run import open_run
     from ml_dash.run.namespace import RUN
@@ -59,7 +58,7 @@ _HOME = {
     "RUN": "run.namespace",
     "StorageError": "errors",
     "__version__": "_version",
-    "ml_dash_experiment": "experiment.decorator",
+    "ml_dash_experiment": "experiment.experiment",
     "open_run": "query.run",
     "runs": "catalog.runs",
 }

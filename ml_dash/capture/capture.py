@@ -39,10 +39,10 @@ START_TIMEOUT_S = 20.0
 class Sink(Protocol):
     """Who keeps captured lines: the log of a run."""
 
-    def _keep_printed(self, stream: str, text: str) -> None:
+    def keep_printed(self, stream: str, text: str) -> None:
         """Keep a line of ``stdout`` or ``stderr``. Never raises."""
 
-    def _keep_exception(self, error: BaseException) -> None:
+    def keep_exception(self, error: BaseException) -> None:
         """Keep a traceback. Never raises."""
 
 
@@ -120,7 +120,7 @@ class Capture:
         """Hand lines to every run."""
         for sink in self.sinks:
             for line in lines:
-                sink._keep_printed(stream, line)
+                sink.keep_printed(stream, line)
 
     def _run(self) -> None:
         link = self._link
@@ -265,7 +265,7 @@ class Capture:
 
 def _keep_rest(sink: Sink, stream: str, text: str) -> None:
     if text:
-        sink._keep_printed(stream, text)
+        sink.keep_printed(stream, text)
 
 
 def _open_taps(warn: Callable[[str], None]) -> list[Tap]:

@@ -70,7 +70,7 @@ def stop(sink: Sink, *, failed: bool = False) -> None:
             capture.leave(sink)
     error = sys.exception()
     if failed and error is not None and not isinstance(error, SystemExit):
-        sink._keep_exception(error)
+        sink.keep_exception(error)
 
 
 def _watch_exec() -> None:

@@ -1,17 +1,18 @@
-"""``Experiment``: what one run is made of, and the streams that hang on it."""
+"""``Experiment``: one run with its streams. ``ml_dash_experiment``: one run for each call of a function."""
 
 from __future__ import annotations
 
 import enum
+import functools
 import inspect
 import os
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from ml_dash.errors import ExperimentError, InvalidTypeError
 from ml_dash.experiment import validation
-from ml_dash.experiment.channels import Detached
-from ml_dash.experiment.lifecycle import ExperimentRun
+from ml_dash.experiment.channels import Opening
+from ml_dash.experiment.experiment_run import ExperimentRun
 from ml_dash.experiment.session import DEFAULT_ROOT, Session
 from ml_dash.settings import BufferConfig
 from ml_dash.storage.reading import read_environment
@@ -25,8 +26,13 @@ from ml_dash.streams.tracks import TimedTrack, Tracks
 
 STREAMS = ("logs", "params", "metrics", "tracks", "files", "frames")
 
-_INTERNAL = frozenset({"after_fork_in_child", "channel", "clock", "writer_id"})
-"""What the streams and the fork handler need of an experiment, and a user does not."""
+T = TypeVar("T")
+
+KEYWORD = "experiment"
+"""The parameter through which a function under ``@ml_dash_experiment`` gets its experiment."""
+
+_INTERNAL = frozenset({"session"})
+"""Public attributes for the package's own use: ``dir()`` leaves them out."""
 
 _INSTEAD = {
     **{name: f"exp.logs.{name}(...)" for name in ("debug", "info", "warn", "warning", "error", "fatal", "critical")},
@@ -35,7 +41,7 @@ _INSTEAD = {
     "fail": "exp.run.fail(reason)",
     "cancel": "exp.run.cancel(reason)",
 }
-"""What is often written on an experiment and belongs elsewhere."""
+"""Attributes that users look for on an experiment, and the calls to use instead."""
 
 
 class OperationMode(enum.StrEnum):
@@ -46,7 +52,7 @@ class OperationMode(enum.StrEnum):
     HYBRID = "hybrid"
 
 
-class Experiment(Session):
+class Experiment:
     """One run. Nothing is written before ``run.start()`` or ``with experiment.run as exp:``.
 
     Args:
@@ -90,6 +96,8 @@ class Experiment(Session):
     tracks: Tracks
     files: Files
     frames: Frames
+    run: ExperimentRun[Experiment]
+    session: Session
 
     def __init__(
         self,
@@ -128,17 +136,28 @@ class Experiment(Session):
             capture_output=capture_output,
             record_environment=record_environment,
         )
-        super().__init__(root, config)
-        self.run: ExperimentRun[Experiment] = ExperimentRun(self, **validation.with_project(prefix, run_params))
+        session = self.session = Session(root, config, self.__dict__, self._opening)
+        session.announces_folder = self.dash_url is not None
+        session.run = self.run = ExperimentRun(self, session, **validation.with_project(prefix, run_params))
         self.readme = self.readme if self.readme is not None else self.run.readme
-        self._streams = {
-            "logs": Logs(self, echo=config.echo),
-            "params": Params(self),
-            "metrics": Metrics(self),
-            "tracks": Tracks(self),
-            "files": Files(self),
-            "frames": Frames(self),
+        session.streams = {
+            "logs": Logs(session, echo=config.echo),
+            "params": Params(session),
+            "metrics": Metrics(session),
+            "tracks": Tracks(session),
+            "files": Files(session),
+            "frames": Frames(session),
         }
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run was started and not yet ended."""
+        return self.session.is_open
+
+    @property
+    def folder(self) -> str:
+        """Absolute path of the run's directory; empty before the first start."""
+        return self.session.folder
 
     @property
     def prefix(self) -> str:
@@ -204,10 +223,7 @@ class Experiment(Session):
         Args:
             timeout: seconds to wait; None waits for as long as the writer makes progress.
         """
-        done = self.channel.flush(timeout)
-        if not done:
-            self._warn_once("flush: not everything is on disk yet; see exp.health() for what waits and the last error")
-        return done
+        return self.session.flush(timeout)
 
     def health(self) -> dict[str, Any]:
         """What the tracker did and what it cost.
@@ -217,7 +233,7 @@ class Experiment(Session):
         without the rings), ``writer_on_thread``, ``shared_memory`` (its kind), ``frame_buffer_bytes``, ``calls``,
         ``cost_seconds`` of our calls so far and ``cost_share`` of the run's time.
         """
-        return self.channel.health()
+        return self.session.channel.health()
 
     def environment(self) -> dict[str, Any]:
         """What the run recorded of its newest start: process, machine, packages, code; empty if it records nothing.
@@ -248,11 +264,23 @@ class Experiment(Session):
             raise InvalidTypeError(f"bindrs({name!r:.80}): pass the name of one, as text")
         return self.files(bindrs=[name])
 
+    def _opening(self) -> Opening:
+        return Opening(
+            root=self.session.root,
+            prefix=self.run.prefix,
+            name=self.run.name or self.run.prefix,
+            project=self.run.project,
+            description=self.readme,
+            tags=self.tags,
+            bindrs=self._bindrs,
+            metadata=self.metadata,
+        )
+
     if not TYPE_CHECKING:  # a name that is misspelt stays an error for type checkers
 
         def __getattr__(self, name: str) -> Any:
-            if name in Experiment.__annotations__ and "channel" in self.__dict__:
-                self.channel.require_open()
+            if name in STREAMS and "session" in self.__dict__:
+                self.session.channel.require_open()
             raise missing_attribute("Experiment", name, dir(self), _INSTEAD.get(name))
 
     def __dir__(self) -> list[str]:
@@ -265,7 +293,7 @@ class Experiment(Session):
         """Only here so that ``with Experiment(...)`` reaches the text above."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.run.prefix, self._root, self._config, self.is_open)
+        return _restore, (self.run.prefix, self.session.root, self.session.config, self.is_open)
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed" if self.folder else "not started"
@@ -273,10 +301,45 @@ class Experiment(Session):
 
 
 def _restore(prefix: str, root: str, config: BufferConfig, was_open: bool) -> Experiment:
-    """In a process that an experiment was sent to: the same run, written to through files of its own."""
+    """Unpickle an experiment: the same run, which this process writes to through files of its own."""
     experiment = Experiment(prefix, dash_root=root, buffer_config=config)
     if was_open:
-        experiment._set_open()
-        experiment.channel = Detached(experiment._attach)  # type: ignore[assignment]  # see after_fork_in_child
-        experiment.folder = os.path.join(root, *experiment.run.prefix.split("/"))
+        experiment.session.detach()
     return experiment
+
+
+@overload
+def ml_dash_experiment(prefix: Callable[..., T]) -> Callable[..., T]: ...
+
+
+@overload
+def ml_dash_experiment(
+    prefix: str | None = None, **experiment_kwargs: Any
+) -> Callable[[Callable[..., T]], Callable[..., T]]: ...
+
+
+def ml_dash_experiment(prefix: Any = None, **experiment_kwargs: Any) -> Any:
+    """Run each call of a function in an experiment of its own, passed as the keyword ``experiment``.
+
+    The call opens the run and ends it: as COMPLETED, or as FAILED if an exception leaves the function. The call of an
+    ``async`` function ends when it was awaited. For one experiment that is made once, see ``@exp.run``.
+
+    Args:
+        prefix: as for ``Experiment``; default (also for ``@ml_dash_experiment`` without parentheses) that of ``RUN``.
+        **experiment_kwargs: as for ``Experiment``.
+
+    Returns:
+        The decorated function, or a decorator.
+
+    Raises:
+        InvalidTypeError: the function has no parameter named ``experiment``, or is a generator.
+    """
+    from ml_dash.experiment.function_wrapper import wrap_function  # most programs decorate nothing
+
+    if callable(prefix):
+        return wrap_function(prefix, lambda: Experiment().run, [KEYWORD], required=True)
+
+    def open_run() -> ExperimentRun[Experiment]:
+        return Experiment(prefix, **experiment_kwargs).run
+
+    return functools.partial(wrap_function, open_run=open_run, keywords=[KEYWORD], required=True)

@@ -1,195 +1,202 @@
-"""The life of a run within a process: opened, attached to in a forked child, ended."""
+"""A run's connection to its writer: opened, attached to in a forked child, ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ml_dash import _fork
 from ml_dash._paths import current_folder
 from ml_dash.capture import console
 from ml_dash.experiment.channels import Detached, NotOpen, Opening, open_channel
-from ml_dash.experiment.lifecycle import CloseHooks, ExperimentRun
+from ml_dash.experiment.close_hooks import CloseHooks
 from ml_dash.ipc.channel import Channel
 from ml_dash.provenance.process import observe
+from ml_dash.run.namespace import claim_folder
 from ml_dash.settings import BufferConfig
+from ml_dash.streams.log_sink import LogSink
 from ml_dash.streams.owner import Clock
+
+if TYPE_CHECKING:
+    from ml_dash.experiment.experiment_run import ExperimentRun
 
 DEFAULT_ROOT = ".dash"
 
-MOST_JOBS = 10_000
-"""Starts within one second that each get a number of their own; nobody starts as many."""
-
 
 class Session:
-    """What an ``Experiment`` is when nobody logs: a channel to the writer, or what stands in for one.
+    """The part of an ``Experiment`` that its streams and its ``run`` use; the ``Owner`` of the streams.
 
     Args:
         root: absolute path of the folder of all runs.
         config: the settings.
+        attributes: the ``__dict__`` of the experiment, which has the streams while the run is open.
+        opening: returns the experiment's entries of experiment.json.
 
     Attributes:
+        run: the configuration of the run.
+        streams: by the name of the experiment's attribute.
+        announces_folder: whether the first start says on stderr where the run is recorded.
+        is_open: whether the run was started and not yet ended.
         channel: where the streams publish; exchanged when the run is opened, closed, or its process forks.
-        clock: the newest timestamp of each thread.
+        folder: absolute path of the run's directory; empty before the first start.
         writer_id: part of the names of this writer's files; empty for the run's first writer.
-        folder: absolute path of the run's directory, once it was opened.
-        run: its configuration, and what starts and ends it.
-        dash_url, readme, tags, metadata: as they were given.
+        clock: the newest timestamp of each thread.
+        hooks: end the run if the process ends first.
+        before_open, before_end, after_fork: the callbacks of the streams; see ``Owner``.
     """
 
-    channel: Channel
     run: ExperimentRun[Any]
-    dash_url: str | bool | None
-    readme: str | None
-    tags: list[str] | None
-    metadata: dict[str, Any] | None
-    _bindrs: list[str] | None
+    channel: Channel
 
-    def __init__(self, root: str, config: BufferConfig) -> None:
-        self.clock = Clock()
-        self.writer_id = ""
-        self.folder = ""
+    def __init__(
+        self, root: str, config: BufferConfig, attributes: dict[str, Any], opening: Callable[[], Opening]
+    ) -> None:
+        self.root = root
+        self.config = config
+        self.streams: dict[str, Any] = {}
+        self.announces_folder = False
+        self.is_open = False
         self.channel = NotOpen("not open yet; use `with experiment.run as exp:` or call run.start()")  # type: ignore[assignment]  # stands in for a channel and raises
-        self._root = root
-        self._config = config
-        self._warned: set[str] = set()
+        self.folder = ""
+        self.writer_id = ""
+        self.clock = Clock()
+        self.hooks = CloseHooks(self.end)
+        self.before_open: list[Callable[[], None]] = []
+        self.before_end: list[Callable[[Channel], None]] = []
+        self.after_fork: list[Callable[[], None]] = []
+        self._attributes = attributes
+        self._opening = opening
         self._lock = threading.RLock()
-        self._hooks = CloseHooks(self)
-        self._streams: dict[str, Any] = {}
+        self._warned: set[str] = set()
+        self._log = LogSink(self)
 
     @property
-    def is_open(self) -> bool:
-        """Whether the run was started and not yet ended."""
-        return self.run._open
+    def prefix(self) -> str:
+        """``owner/project/.../name``."""
+        return self.run.prefix
+
+    def start(self) -> None:
+        """Open the run, or continue it. Does nothing if it is open.
+
+        Raises:
+            StorageError: the run's folder cannot be written to.
+        """
+        with self._lock:
+            if self.is_open:
+                return
+            if not self.folder:
+                claim_folder(self.run, self.root)
+            capturing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if self.config.capture_output:
+                from ml_dash.capture import lifecycle
+
+                # First, while no file of ours can take the number of a closed standard stream.
+                capturing = lifecycle.starting(self._log, self.warn_once)
+            with capturing:
+                for callback in self.before_open:
+                    callback()
+                self._open(attach=False)
+                self.hooks.arm()
+                if self.announces_folder:
+                    self._print_once(f"recording to {self.folder}; nothing is sent to a server in this version")
+
+    def attach(self) -> Channel:
+        """In a forked child, or a process that the experiment was sent to: write to the run, to files of its own."""
+        with self._lock:
+            channel: object = self.channel
+            if isinstance(channel, Detached):
+                self._open(attach=True)
+                self.hooks.arm()
+            return self.channel
+
+    def detach(self) -> None:
+        """Take the run as open in another process: the first call that logs attaches to it."""
+        self.folder = os.path.join(self.root, *self.prefix.split("/"))
+        self._show_streams()
+        self.channel = Detached(self.attach)  # type: ignore[assignment]  # becomes a channel at its first use
 
     def after_fork_in_child(self) -> None:
-        """Let go of what belongs to the parent; the first call that logs attaches as a writer of its own."""
+        """Let go of everything that belongs to the parent; the first call that logs attaches as another writer."""
         self._lock = threading.RLock()
         self.channel.disarm()
-        self._hooks.disarm()
-        self.channel = Detached(self._attach)  # type: ignore[assignment]  # becomes a channel at its first use
-        for stream in self._streams.values():
-            if hasattr(type(stream), "after_fork_in_child"):
-                stream.after_fork_in_child()
+        self.hooks.disarm()
+        self.channel = Detached(self.attach)  # type: ignore[assignment]  # becomes a channel at its first use
+        for callback in self.after_fork:
+            callback()
 
-    def _warn_once(self, text: str) -> None:
-        """Show a text on stderr, once for each run."""
-        self._say_once(f"{self.run.prefix}: {text}")
+    def end(self, status: str, reason: str | None) -> None:
+        """End the run. Returns when everything is on disk; does nothing if the run is closed.
 
-    def _say_once(self, text: str) -> None:
+        Args:
+            status: ``COMPLETED``, ``FAILED`` or ``CANCELLED``.
+            reason: text for experiment.json.
+        """
+        with self._lock:
+            if not self.is_open:
+                return
+            if self.config.capture_output:
+                from ml_dash.capture import lifecycle
+
+                lifecycle.stop(self._log, failed=status == "FAILED")
+            self.is_open = False
+            for name in (*self.streams, "log"):
+                self._attributes.pop(name, None)
+            _fork.unregister(self)
+            self.hooks.disarm()
+            channel = self.channel
+            default_root = os.path.join(current_folder(), DEFAULT_ROOT)
+            root = "" if self.root == default_root else f", dash_root={self.root!r}"
+            state = f"closed; to read it: ml_dash.open_run({self.prefix!r}{root}); to log to it: open it again"
+            self.channel = NotOpen(state, channel)  # type: ignore[assignment]  # stands in for a channel and raises
+        try:
+            self._call_before_end(channel)
+        finally:
+            channel.end(status, reason)
+
+    def _call_before_end(self, channel: Channel | Detached) -> None:
+        if isinstance(channel, Detached):  # a forked child that never logged has nothing to publish
+            return
+        for callback in self.before_end:
+            try:
+                callback(channel)
+            except Exception as error:  # noqa: BLE001 - ending a run never fails over a value that cannot be logged
+                self.warn_once(f"what waited for a summary could not be logged: {error}")
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything published so far is on disk; return False, with one warning, if it is not.
+
+        Args:
+            timeout: seconds to wait; None waits for as long as the writer makes progress.
+        """
+        done = self.channel.flush(timeout)
+        if not done:
+            self.warn_once("flush: not everything is on disk yet; see exp.health() for what waits and the last error")
+        return done
+
+    def warn_once(self, text: str) -> None:
+        """Print a text on stderr, once for each run."""
+        self._print_once(f"{self.prefix}: {text}")
+
+    def _print_once(self, text: str) -> None:
         if text not in self._warned:
             self._warned.add(text)
             console.write(2, f"ml_dash: {text}\n")
 
-    def _tell_place(self) -> None:
-        """Say where the run is recorded, to whom a server was named or no place."""
-        self._say_once(f"recording to {self.folder}; nothing is sent to a server in this version")
-
-    def _set_open(self) -> None:
-        self.run._open = True
-        # Plain attributes while the run is open: a property would be paid by every call.
-        self.__dict__.update(self._streams, log=self._streams["logs"].log)
-
-    def _set_closed(self) -> None:
-        self.run._open = False
-        for name in (*self._streams, "log"):
-            self.__dict__.pop(name, None)
-
-    def _start(self) -> None:
-        with self._lock:
-            if self.is_open:
-                return
-            if not self.folder and self.run._is_numbered:
-                self._claim_folder()
-            if self._config.capture_output:
-                from ml_dash.capture import lifecycle
-
-                # First, while a standard stream that is closed cannot be taken for one of our own files.
-                with lifecycle.starting(self._streams["logs"], self._warn_once):
-                    self._open_first()
-            else:
-                self._open_first()
-
-    def _claim_folder(self) -> None:
-        """Make the run's folder, under the first number that is free: other jobs start in the same second."""
-        for _ in range(MOST_JOBS):
-            folder = os.path.join(self._root, *self.run.prefix.split("/"))
-            try:
-                os.makedirs(os.path.dirname(folder), exist_ok=True)
-                os.mkdir(folder)
-            except FileExistsError:
-                self.run._take_next_number()
-            except OSError:  # opening the run says what is wrong
-                return
-            else:
-                return
-
-    def _open_first(self) -> None:
-        for stream in self._streams.values():
-            if hasattr(type(stream), "before_open"):
-                stream.before_open()
-        self._open(attach=False)
-        self._hooks.arm()
-        if self.dash_url:
-            self._tell_place()
-
     def _open(self, *, attach: bool) -> None:
-        opening = Opening(
-            root=self._root,
-            prefix=self.run.prefix,
-            name=self.run.name or self.run.prefix,
-            project=self.run.project,
-            description=self.readme,
-            tags=self.tags,
-            bindrs=self._bindrs,
-            metadata=self.metadata,
-            environment=observe(self.run.entry) if self._config.record_environment and not attach else None,
-            attached=attach,
-        )
+        environment = observe(self.run.entry) if self.config.record_environment and not attach else None
         self.channel, self.folder, self.writer_id = open_channel(
-            opening, self._config, self._warn_once, always_shard=attach
+            self._opening()._replace(environment=environment, attached=attach),
+            self.config,
+            self.warn_once,
+            always_shard=attach,
         )
-        self._set_open()
+        self._show_streams()
         _fork.register(self)
 
-    def _attach(self) -> Channel:
-        with self._lock:
-            now: object = self.channel
-            if isinstance(now, Detached):
-                self._open(attach=True)
-                self._hooks.arm()
-            return self.channel
-
-    def _end(self, status: str, reason: str | None) -> None:
-        with self._lock:
-            if not self.is_open:
-                return
-            if self._config.capture_output:
-                from ml_dash.capture import lifecycle
-
-                lifecycle.stop(self._streams["logs"], failed=status == "FAILED")
-            self._set_closed()
-            _fork.unregister(self)
-            self._hooks.disarm()
-            channel = self.channel
-            self.channel = NotOpen(self._how_to_go_on(), channel)  # type: ignore[assignment]  # stands in for a channel and raises
-        try:
-            self._before_end(channel)
-        finally:
-            channel.end(status, reason)
-
-    def _how_to_go_on(self) -> str:
-        place = "" if self._root == os.path.join(current_folder(), DEFAULT_ROOT) else f", dash_root={self._root!r}"
-        return f"closed; to read it: ml_dash.open_run({self.run.prefix!r}{place}); to log to it: open it again"
-
-    def _before_end(self, channel: Channel | Detached) -> None:
-        """Let the streams publish what they still hold. In a forked child that never logged there is nothing."""
-        if isinstance(channel, Detached):
-            return
-        for stream in self._streams.values():
-            if hasattr(type(stream), "before_end"):
-                try:
-                    stream.before_end(channel)
-                except Exception as error:  # noqa: BLE001 - ending a run never fails over what could not be logged
-                    self._warn_once(f"what waited for a summary could not be logged: {error}")
+    def _show_streams(self) -> None:
+        self.is_open = True
+        # Plain attributes while the run is open: every call would pay for a property.
+        self._attributes.update(self.streams, log=self.streams["logs"].log)

@@ -26,7 +26,6 @@ class Singleton(Experiment):
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
-        self._told = False
 
     if not TYPE_CHECKING:  # as in Experiment: type checkers know the attributes from there
 
@@ -42,16 +41,11 @@ class Singleton(Experiment):
 
     def _make(self) -> None:
         with Singleton._making:
-            if "channel" not in self.__dict__:
+            if "session" not in self.__dict__:
                 assigned = dict(self.__dict__)  # such as `dxp.tags = ["baseline"]`
                 super().__init__(**self._settings)
                 self.__dict__.update(assigned)
-
-    def _start(self) -> None:
-        super()._start()
-        if not self._told:
-            self._told = True
-            self._tell_place()
+                self.session.announces_folder = True
 
     @classmethod
     def _after_fork_in_child(cls) -> None:

@@ -27,7 +27,7 @@ def open_engine(base_dir: str, project_name: str, run_id: str, tags: Sequence[st
     experiment = Experiment(prefix, dash_root=base_dir, tags=tags, job_counter=0)
     experiment.run.project = project_name  # by itself the second segment, which is the run here
     experiment.run.start()
-    experiment._hooks.disarm()  # the managed run ends it, after its own work
+    experiment.session.hooks.disarm()  # the managed run ends it, after its own work
     return experiment
 
 
@@ -36,13 +36,13 @@ def set_parameters(experiment: Experiment, config: Mapping[str, Any]) -> None:
     try:
         experiment.params.set(encode(config, "config", for_json=True))
     except MlDashError as error:  # they are in config.toml, so that it is no reason to end
-        experiment._warn_once(f"the configuration is not among the parameters: {error}")
+        experiment.session.warn_once(f"the configuration is not among the parameters: {error}")
 
 
 def attach(experiment: Experiment) -> None:
     """In a forked child: write to the parent's run, to files of our own."""
-    experiment._attach()
-    experiment._hooks.disarm()
+    experiment.session.attach()
+    experiment.session.hooks.disarm()
 
 
 def add_point(experiment: Experiment, point: dict[str, Any], time: float) -> None:
@@ -53,7 +53,7 @@ def add_point(experiment: Experiment, point: dict[str, Any], time: float) -> Non
 
 def own_journal(experiment: Experiment) -> str:
     """The file name of this process's journal."""
-    return os.path.basename(layout.data(layout.metric_folder(None), experiment.writer_id))
+    return os.path.basename(layout.data(layout.metric_folder(None), experiment.session.writer_id))
 
 
 def flush_if_shared(experiment: Experiment, journals: int) -> None:
@@ -63,10 +63,10 @@ def flush_if_shared(experiment: Experiment, journals: int) -> None:
         experiment: the run.
         journals: how many the run has.
     """
-    if journals > 1 or experiment.writer_id:
-        experiment.channel.flush(SHARED_FLUSH_S)
+    if journals > 1 or experiment.session.writer_id:
+        experiment.session.channel.flush(SHARED_FLUSH_S)
 
 
 def end(experiment: Experiment, status: str, reason: str | None) -> None:
     """End the run; returns when everything is on disk, or when the writer makes no progress."""
-    experiment._end(status, reason)
+    experiment.session.end(status, reason)

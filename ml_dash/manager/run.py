@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from ml_dash import _fork
 from ml_dash.errors import ExperimentError, StorageError
+from ml_dash.experiment.close_hooks import CloseHooks, describe_error, is_clean_exit
 from ml_dash.experiment.experiment import Experiment
-from ml_dash.experiment.lifecycle import CloseHooks, _is_clean_exit, describe
 from ml_dash.managed.history import History
 from ml_dash.managed.points import record, to_point, unshared, update_values
 from ml_dash.managed.store import RunFiles
@@ -55,7 +55,7 @@ class MLRun(Described):
         self._link: WandbLink | None = None
         self._lock = threading.RLock()  # a signal handler may log while a call of the same thread does
         self._saver = Saver(self._save)
-        self._hooks = CloseHooks(self)
+        self._hooks = CloseHooks(self._end)
         self._is_creator = False
         self._is_attached = False
         self._bad_end: tuple[str, str | None] | None = None  # of a loaded run, before this process opened it
@@ -200,10 +200,10 @@ class MLRun(Described):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None or _is_clean_exit(error):
+        if error is None or is_clean_exit(error):
             self.finish()
         else:
-            self._end("FAILED", describe(error))
+            self._end("FAILED", describe_error(error))
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str, str]]:
         root = os.path.dirname(os.path.dirname(self.run_dir))
@@ -230,7 +230,7 @@ class MLRun(Described):
             engine.set_parameters(self.experiment, self.config)
         except BaseException as error:
             if self.experiment is not None:
-                engine.end(self.experiment, "FAILED", describe(error))
+                engine.end(self.experiment, "FAILED", describe_error(error))
             self._files.let_go()
             raise
         if wandb_run is not None:
@@ -258,9 +258,6 @@ class MLRun(Described):
         self._saver.start()
         self._hooks.arm()
         _fork.register(self)
-
-    def _start(self) -> None:
-        """A run is open as soon as it is made; part of what ``CloseHooks`` asks for."""
 
     def _end(self, status: str, reason: str | None) -> None:
         self._finish(status, reason, FINISH_S)

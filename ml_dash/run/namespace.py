@@ -20,6 +20,7 @@ counter) tell them apart. An entry that is a folder, as for a sweep, is its own 
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,10 @@ from ml_dash.snowflake import generate_snowflake_id
 from ml_dash.storage.names import quote, unknown_keyword
 
 __all__ = ["RUN", "find_entry", "find_project_root", "parse_prefix"]
+
+
+MOST_JOBS = 10_000
+"""Starts within one second that each get a number of their own; nobody starts as many."""
 
 
 class _Shared:
@@ -180,7 +185,6 @@ class RUN(metaclass=_Namespace):
     datetime_str: str
     timestamp: float
 
-    _open = False  # while True, the prefix stays
     _is_counted: bool
     _folder_path: str
 
@@ -220,7 +224,7 @@ class RUN(metaclass=_Namespace):
         return [*FIELDS, *(name for name in vars(type(self)) if not name.startswith("_"))]
 
     def _set_prefix(self, prefix: Any) -> None:
-        if self._open:
+        if self._is_open:
             raise ExperimentError(
                 f"the prefix is {self.prefix!r} and cannot become {quote(prefix)} while the run is open; close it first"
             )
@@ -235,6 +239,11 @@ class RUN(metaclass=_Namespace):
         if project is not None:
             known["project"] = project
         self._folder_path = prefix
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether the prefix can no longer be changed."""
+        return False
 
     @property
     def _is_numbered(self) -> bool:
@@ -259,3 +268,27 @@ class RUN(metaclass=_Namespace):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(prefix={self.prefix!r})"
+
+
+def claim_folder(run: RUN, root: str) -> None:
+    """Make the folder of a run whose prefix is numbered, under the first free number.
+
+    Other jobs start in the same second. A run whose prefix somebody chose is left alone.
+
+    Args:
+        run: the configuration; its prefix and its counter change to those of the free number.
+        root: absolute path of the folder of all runs.
+    """
+    if not run._is_numbered:
+        return
+    for _ in range(MOST_JOBS):
+        folder = os.path.join(root, *run.prefix.split("/"))
+        try:
+            os.makedirs(os.path.dirname(folder), exist_ok=True)
+            os.mkdir(folder)
+        except FileExistsError:
+            run._take_next_number()
+        except OSError:  # opening the run reports it
+            return
+        else:
+            return

@@ -71,10 +71,6 @@ class FrameStream(Hinted, FrameReader):
         self._owner.channel.publish_frame(_FRAME, self._key, start, pixels, frame_format, when, started)
         return self
 
-    def forget_number(self) -> None:
-        """The next frame's number is read from disk: another process may have written the run meanwhile."""
-        self._numbers.clear()
-
     def flush(self) -> FrameStream:
         """Wait until everything appended so far is on disk."""
         self._owner.flush()
@@ -109,6 +105,7 @@ class Frames(OfRun, FramesReader):
         super().__init__(owner)
         self._owner = owner
         self._streams: dict[str, FrameStream] = {}
+        owner.before_open.append(self._forget_numbers)
 
     def __call__(self, topic: str) -> FrameStream:
         """The frame stream of that topic, a path such as ``camera/front``.
@@ -122,12 +119,12 @@ class Frames(OfRun, FramesReader):
             stream = self._streams.setdefault(topic, FrameStream(self._owner, topic))
         return stream
 
-    def before_open(self) -> None:
-        """The run is about to be opened, perhaps once more."""
-        for stream in list(self._streams.values()):
-            stream.forget_number()
-
     def flush(self) -> Frames:
         """Wait until everything appended so far is on disk."""
         self._owner.flush()
         return self
+
+    def _forget_numbers(self) -> None:
+        # Another process may have written to the run meanwhile: the next frame's number is read from the disk.
+        for stream in list(self._streams.values()):
+            stream._numbers.clear()

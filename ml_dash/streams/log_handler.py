@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
 from ml_dash.query.logs import LogLevel
+
+if TYPE_CHECKING:
+    from ml_dash.streams.log_sink import LogSink
 
 MAX_NESTED = 2
 """Records logged while another one is being stored, by the text of a value say: one inside another, and no deeper."""
@@ -19,17 +22,6 @@ NUMBERS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 _OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 
 
-class Lines(Protocol):
-    """The log of a run."""
-
-    def _keep_record(self, level: str, message: str, metadata: dict[str, Any], when: float) -> None:
-        """Keep a line without printing it.
-
-        Raises:
-            MlDashError: it cannot be stored, or the run is not open.
-        """
-
-
 class LogHandler(logging.Handler):
     """Sends the records of ``logging`` to the log of a run.
 
@@ -38,13 +30,13 @@ class LogHandler(logging.Handler):
     closed the handler does nothing. It never raises.
 
     Args:
-        lines: the log of a run.
+        sink: takes the lines.
         level: the least serious level that is sent.
     """
 
-    def __init__(self, lines: Lines, level: str | int = logging.NOTSET) -> None:
+    def __init__(self, sink: LogSink, level: str | int = logging.NOTSET) -> None:
         super().__init__(to_number(level))
-        self._lines = lines
+        self._sink = sink
         self._busy = threading.local()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -64,9 +56,9 @@ class LogHandler(logging.Handler):
         level, message = to_level(record.levelno), self._message(record)
         about = _about(record)
         try:
-            self._lines._keep_record(level, message, about | _extra(record), record.created)
+            self._sink.keep_record(level, message, about | _extra(record), record.created)
         except (TypeError, ValueError):  # a value of extra= cannot be stored; the line counts for more
-            self._lines._keep_record(level, message, about, record.created)
+            self._sink.keep_record(level, message, about, record.created)
 
     def _message(self, record: logging.LogRecord) -> str:
         try:

@@ -12,6 +12,7 @@ from ml_dash.query.logs import LEVELS, LogLevel, LogReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
 from ml_dash.streams.attribute_errors import OfRun
+from ml_dash.streams.log_sink import LogSink
 from ml_dash.streams.owner import Owner
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["LogBuilder", "LogLevel", "Logs"]
 
 _LOG = int(Kind.LOG)
-_PRINTED_AS = {"stdout": "info", "stderr": "warn"}
-
-
 _BY_NAME = "format the message yourself, f'...', and pass values as keywords, such as lr=0.1"
 
 
@@ -145,9 +143,9 @@ class Logs(OfRun, LogReader):
         Raises:
             InvalidValueError: there is no such level.
         """
-        from ml_dash.streams.log_handler import LogHandler
+        from ml_dash.streams.log_handler import LogHandler  # loads logging
 
-        return LogHandler(self, level)
+        return LogHandler(LogSink(self._owner), level)
 
     def _log_at(
         self, level: str, message: str, metadata: Mapping[str, object] | None, extra: dict[str, object]
@@ -159,41 +157,6 @@ class Logs(OfRun, LogReader):
             more = _checked(taken.pop("metadata")) if "metadata" in taken else {}
             metadata = {**(_checked(metadata) if metadata is not None else {}), **more, **taken}
         self.log(message, level, metadata, **extra)
-
-    def _keep_record(self, level: str, message: str, metadata: Mapping[str, object], when: float) -> None:
-        """Log a line of another time without printing it.
-
-        Args:
-            level: one of the five, as it is spelt on disk.
-            message: the text.
-            metadata: values that belong to the line; not empty.
-            when: seconds since 1970.
-
-        Raises:
-            InvalidTypeError: a value cannot be stored.
-            ExperimentError: the experiment is not open.
-        """
-        started = time.perf_counter_ns()
-        data = encode({"level": level, "message": message, "metadata": metadata}, "a log line")
-        self._owner.channel.publish(_LOG, b"", data, when, started)
-
-    def _keep_printed(self, stream: str, text: str) -> None:
-        """Log a line that the program printed to ``stdout`` or ``stderr``. Never raises."""
-        try:
-            data = encode({"level": _PRINTED_AS[stream], "message": text, "metadata": {"stream": stream}}, "a log line")
-            self._owner.channel.publish(_LOG, b"", data, time.time())
-        except Exception:  # noqa: BLE001 - the run is closed; it was printed all the same
-            return
-
-    def _keep_exception(self, error: BaseException) -> None:
-        """Log an exception that ends the run, with its traceback. Never raises."""
-        try:
-            import traceback  # not in every run
-
-            text = "".join(traceback.format_exception(error)).rstrip()
-            self._keep_record("error", text.rsplit("\n", 1)[-1], {"exception": text}, time.time())
-        except Exception:  # noqa: BLE001 - the exception's own text cannot be had; the run's status tells of it
-            return
 
     def _builder(
         self, message: object, level: str, metadata: Mapping[str, object] | None, extra: dict[str, object]

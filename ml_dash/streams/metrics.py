@@ -114,6 +114,8 @@ class Metrics(OfRun, MetricsReader):
         self._owner = owner
         self._metrics: dict[str | None, Metric] = {}
         self.buffer = Buffer(owner, self._known, self._seconds)
+        owner.before_end.append(self._before_end)
+        owner.after_fork.append(self._after_fork)
 
     def __call__(
         self,
@@ -176,14 +178,13 @@ class Metrics(OfRun, MetricsReader):
         self._owner.flush()
         return self
 
-    def before_end(self, channel: Channel) -> None:
-        """Summarise what no summary has had, into the channel of the run that ends."""
+    def _before_end(self, channel: Channel) -> None:
         self.buffer.summarise_rest(channel)
         for metric in self._known():
             metric.summary_cache.before_end(channel)
 
-    def after_fork_in_child(self) -> None:
-        """Forget what waits: the parent summarises it."""
+    def _after_fork(self) -> None:
+        # The parent summarises the values that wait.
         for metric in self._known():
             metric._window.clear()
             metric.summary_cache.clear()

@@ -1,8 +1,9 @@
-"""What a stream needs to know of the experiment it belongs to."""
+"""The run that a stream belongs to, as the stream sees it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 from ml_dash.errors import InvalidValueError
@@ -10,23 +11,33 @@ from ml_dash.ipc.channel import Channel
 
 
 class Owner(Protocol):
-    """An experiment, as its streams see it.
+    """The open or closed run that a stream belongs to.
 
-    ``channel`` is an ordinary attribute that is read at each call: it is exchanged when the experiment is opened, closed
-    or forked, and whatever stands there raises or attaches as it should.
+    Attributes:
+        channel: where the stream publishes. Read it at each call: it is exchanged when the run is opened, closed or
+            forked, and its stand-ins raise or attach as they should.
+        folder: absolute path of the run's directory.
+        writer_id: part of the names of this writer's files; empty for the run's first writer.
+        clock: the newest timestamp of each thread.
+        before_open: called before the run is opened, also when it is opened again.
+        before_end: called with the channel of the run that ends, to publish what a stream still holds.
+        after_fork: called in a forked child.
     """
 
     channel: Channel
     folder: str
     writer_id: str
     clock: Clock
+    before_open: list[Callable[[], None]]
+    before_end: list[Callable[[Channel], None]]
+    after_fork: list[Callable[[], None]]
 
     @property
     def prefix(self) -> str:
-        """Where the run is, for people."""
+        """The run's prefix, for messages."""
 
-    def _warn_once(self, text: str) -> None:
-        """Show a text, once for each run."""
+    def warn_once(self, text: str) -> None:
+        """Print a text on stderr, once for each run."""
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything published so far is on disk."""

@@ -94,7 +94,7 @@ class Window:
                 "Summarise more often, or leave counters out of the keys"
             )
         else:
-            self._owner._warn_once(
+            self._owner.warn_once(
                 f"{self._what}: {MAX_VALUES} values of a key wait for a summary; its percentiles come from a sample "
                 "of that size. Summarise more often"
             )

@@ -60,10 +60,10 @@ if os.fork() == 0:
     exp.files.save("large")
     exp.files.delete("a")
     exp.files.update("b", description="by the child")
-    say("child", exp.writer_id, *[entry["filename"] for entry in exp.files.list()])
+    say("child", exp.session.writer_id, *[entry["filename"] for entry in exp.files.list()])
     os._exit(0)
 os.wait()
-say("tag", exp.writer_id)
+say("tag", exp.session.writer_id)
 exp.files.delete("c")
 exp.run.complete()
 """

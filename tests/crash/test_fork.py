@@ -336,8 +336,8 @@ from ml_dash.ipc import named_memory
 exp = experiment().run.start()
 exp.files("frames").save_image(np.zeros((8, 8, 3), np.uint8), to="parent.png")
 exp.flush()
-channel = exp.channel
-locks = [exp._lock, channel._producer._lock, channel._frames._lock, channel._slab._lock]
+channel = exp.session.channel
+locks = [exp.session._lock, channel._producer._lock, channel._frames._lock, channel._slab._lock]
 locks += [snowflake._Ids.files._lock, snowflake._Ids.runs._lock, named_memory._untracked()]
 held, stop = threading.Event(), threading.Event()
 

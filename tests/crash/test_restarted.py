@@ -27,7 +27,7 @@ wait_for_the_test()
 """
 AGAIN = """
 exp = experiment().run.start()
-assert exp.writer_id
+assert exp.session.writer_id
 exp.metrics("train").log(i=2)
 exp.flush()
 say("open")

@@ -100,12 +100,12 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-say("tags", bool(first.writer_id), bool(second.writer_id))
+say("tags", bool(first.session.writer_id), bool(second.session.writer_id))
 say("seen", len(second.metrics("train").read(limit=None)["data"]))
 second.run.complete()
 first.run.complete()
 with first.run as again:
-    say("again", bool(again.writer_id))
+    say("again", bool(again.session.writer_id))
     load(again, "three")
 """
     )
@@ -141,7 +141,7 @@ def test_the_death_of_one_writer_leaves_the_other_at_work(tmp_path, dies):
 exp = experiment().run.start()
 exp.log("before")
 exp.flush()
-say("tag", bool(exp.writer_id))
+say("tag", bool(exp.session.writer_id))
 wait_for_the_test()
 exp.log("after")
 exp.run.complete()

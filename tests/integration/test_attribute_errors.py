@@ -94,7 +94,7 @@ class TestNamesThatAreNotThere:
         assert 1 == "".join(traceback.format_exception(caught.value)).count("id you mean")
 
     def test_the_parts_inside_are_not_listed(self, exp, make):
-        inside = {"after_fork_in_child", "channel", "clock", "writer_id", "warn"}
+        inside = {"session", "after_fork_in_child", "channel", "clock", "writer_id", "warn"}
         public = {"run", "logs", "params", "metrics", "tracks", "files", "frames", "track", "log", "flush", "tags"}
 
         assert set() == inside & set(dir(exp))

@@ -133,7 +133,7 @@ class TestReading:
             from ml_dash import Experiment
 
             with Experiment({PREFIX!r}, dash_root={str(root)!r}, echo=False).run as exp:
-                assert exp.writer_id
+                assert exp.session.writer_id
                 for number in range(400):
                     exp.files.save_text(f"{{number}}", to=f"{{number % 3}}.txt")
                 print("done")
@@ -524,7 +524,7 @@ class TestTwoWriters:
         first = Experiment(PREFIX, dash_root=root, echo=False)
         second = Experiment(PREFIX, dash_root=root, echo=False)
         with first.run, second.run:
-            assert second.writer_id
+            assert second.session.writer_id
             for exp, name in ((first, "1"), (second, "2")):
                 exp.files.save_text(name, to=f"{name}.txt")
                 exp.files.save_text(name, to=f"{name}.gone")

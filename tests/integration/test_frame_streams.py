@@ -401,7 +401,7 @@ def test_two_writers_of_one_stream_are_counted_in_the_order_of_time(tmp_path, ru
             one.frames("cam").append(plain(step * 10), _ts=step + 0.0, format="png")
             two.frames("cam").append(plain(step * 10 + 5), _ts=step + 0.5, format="png")
         two.flush()
-        stream, tag = one.frames("cam"), two.writer_id
+        stream, tag = one.frames("cam"), two.session.writer_id
         entries = stream.list()
         shown = [int(stream.read(seq).mean()) for seq in range(8)]
 

@@ -33,7 +33,7 @@ def opened(tmp_path):
 
 def test_what_a_second_writer_says_of_a_metric_is_kept(opened, tmp_path):
     with opened().run as first, opened().run as second:
-        assert second.writer_id
+        assert second.session.writer_id
         second.metrics("accuracy", description="top-1", tags=["eval"]).log(value=1)
         first.metrics("accuracy", description="of the first").log(value=2)
         second.metrics("loss", metadata={"unit": "nats"}).log(value=1)

@@ -140,7 +140,7 @@ class TestLeftovers:
         (tmp_path / "big.bin").write_bytes(b"big")
         monkeypatch.setattr(socket, "gethostname", lambda: host)
         first, second = opened(), opened()
-        assert second.writer_id.startswith("main-")
+        assert second.session.writer_id.startswith("main-")
         assert first.flush()
         assert second.flush()
         writer = second.health()["writer_pid"]

@@ -338,14 +338,14 @@ class TestPrefix:
         assert ("alice/p/run", "alice", "p", "run") == (run.prefix, run.owner, run.project, run.name)
 
     def test_it_stays_while_the_run_is_open(self):
-        run = RUN(prefix="alice/p/run")
-        run._open = True
+        class OpenRun(RUN):
+            _is_open = True
+
+        run = OpenRun(prefix="alice/p/run")
         with pytest.raises(ExperimentError, match="'alice/p/run' and cannot become 'alice/p/other'"):
             run.prefix = "alice/p/other"
-        run._open = False
-        run.prefix = "alice/p/other"
 
-        assert "other" == run.name
+        assert "run" == run.name
 
     def test_owner_project_and_name_can_be_set_and_leave_the_prefix(self):
         run = RUN(prefix="alice/p/run")
