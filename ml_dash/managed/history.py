@@ -18,7 +18,7 @@ from ml_dash.managed.toml_values import decode, encode
 from ml_dash.records.values import decode as decode_line
 from ml_dash.storage import layout
 from ml_dash.storage.follow import Position
-from ml_dash.storage.lines import shards
+from ml_dash.storage.journal import shards
 
 COVERS = "# The last value of each metric. Journals up to: "
 """Start of the first line of metrics.toml; the size of each journal follows, by file name."""

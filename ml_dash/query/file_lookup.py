@@ -18,9 +18,10 @@ from itertools import islice
 from typing import BinaryIO, Protocol
 
 from ml_dash.query.source import Source
-from ml_dash.storage import file_index, layout, legacy, lines, reading
+from ml_dash.storage import file_index, layout, legacy, reading
 from ml_dash.storage.file_index import Entry, full_name, is_below
 from ml_dash.storage.follow import FileState, Position, file_state
+from ml_dash.storage.journal import shards
 
 SETTLED_NS = 1_000_000_000
 """Least age of a folder's last change for its listing to be complete. Some file systems keep time in coarse steps, and
@@ -214,7 +215,7 @@ class IndexLookup:
         else:
             self._folder_state = state if time.time_ns() - state[3] > SETTLED_NS else None
             self._listed_at = time.monotonic()
-            paths = lines.shards(folder, "index")
+            paths = shards(folder, "index")
         self._journals = {path: self._journals.get(path) or FileJournal(path) for path in paths}
 
     def _announced_journals(self) -> list[str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_dash.records.values import decode
-from ml_dash.storage import layout, lines, metric_reading
+from ml_dash.storage import layout, metric_reading
 from ml_dash.storage.documents import to_seconds
 from ml_dash.storage.follow import Position
-from ml_dash.storage.journal import last_lines
+from ml_dash.storage.journal import last_lines, shards
 
 READ_BYTES = 8 << 20
 """How much of one journal is taken in at one look, or a whole line: what a fast run writes within seconds."""
@@ -79,11 +79,11 @@ class Follower:
 
     def _journals(self) -> Iterator[tuple[str, str | None, str]]:
         if self._logs:
-            for path in lines.shards(os.path.join(self._run, "logs"), "logs"):
+            for path in shards(os.path.join(self._run, "logs"), "logs"):
                 yield "log", None, path
         if self._metrics:
             for name in metric_reading.metric_names(self._run):
-                for path in lines.shards(os.path.join(self._run, layout.metric_folder(name)), "data"):
+                for path in shards(os.path.join(self._run, layout.metric_folder(name)), "data"):
                     yield "metric", name, path
 
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from ml_dash.errors import StorageError
 from ml_dash.records.values import decode
 from ml_dash.storage.follow import Position
-from ml_dash.storage.lines import shards
+from ml_dash.storage.journal import shards
 
 FIRST_WRITER = "main"
 """What the writer without a tag is called."""

@@ -13,7 +13,7 @@ import numpy as np
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, StorageError
 from ml_dash.query.source import Source
 from ml_dash.storage import layout
-from ml_dash.storage.lines import shards
+from ml_dash.storage.journal import shards
 from ml_dash.storage.names import check_topic
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_dash.records.aggregate import Moments
-from ml_dash.storage import legacy, lines, metric_reading, range_reading
+from ml_dash.storage import legacy, metric_reading, range_reading
+from ml_dash.storage.journal import read_batches
 
 FOLD_VALUES = 65_536
 """Values of one field taken together by ``stats``: half a megabyte, and numpy's own cost is nothing beside it."""
@@ -36,7 +37,7 @@ def _tallied(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
     tally = _Tally(by_time=len(paths) > 1)
     for path in paths:
         start = _tally_copy(tally, path) if by_copies else 0
-        for batch in lines.read_batches(path, start):
+        for batch in read_batches(path, start):
             points = (point for point in batch if "data" in point)
             tally.take(point if "index" in point else legacy.as_point(point, None) for point in points)
     return tally.result()

@@ -70,13 +70,14 @@ def environment_digest(run: RunReader) -> dict[str, Any]:
 
 def streams(run: RunReader) -> list[dict[str, Any]]:
     """The log, metrics, tracks and frame streams: how much there is of each."""
-    from ml_dash.storage import layout, lines, metric_reading, track_reading
+    from ml_dash.storage import layout, metric_reading, track_reading
+    from ml_dash.storage.journal import shards
 
     def journals(paths: list[str]) -> int:
         return sum(os.path.getsize(path) for path in paths)
 
     found = []
-    paths = lines.shards(os.path.join(run.folder, "logs"), "logs")
+    paths = shards(os.path.join(run.folder, "logs"), "logs")
     if paths:
         found.append({"kind": "log", "name": None, "count": count_lines(paths), "bytes": journals(paths)})
     for name in run.metrics.list():

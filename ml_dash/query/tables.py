@@ -10,9 +10,10 @@ from ml_dash.errors import MissingExtraError
 from ml_dash.query import columnar_copies
 from ml_dash.query.validation import check_there
 from ml_dash.records.values import decode
-from ml_dash.storage import layout, legacy, lines, range_reading, track_reading
+from ml_dash.storage import layout, legacy, range_reading, track_reading
 from ml_dash.storage.columns import kind_of_field, rows_to_table
 from ml_dash.storage.compaction import POINTS, ROWS, Row, Shape, point_row
+from ml_dash.storage.journal import shards
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ def metric_table(
 ) -> Any:
     """The points of a metric as a ``pyarrow.Table``, in the order of ``read``: ``_index``, ``_ts``, the values, ``_createdAt``."""
     names = None if columns is None else [INDEX, POINTS.time, *columns]
-    journals = lines.shards(os.path.join(run, layout.metric_folder(name)), "data")
+    journals = shards(os.path.join(run, layout.metric_folder(name)), "data")
     flat = legacy.flat_journal(run, name)
     if flat is None and len(journals) == 1:
         return _table(run, journals[0], POINTS, start, end, names)

@@ -27,7 +27,7 @@ from ml_dash.storage.columns import (
     wider,
     with_schema,
 )
-from ml_dash.storage.journal import read_lines_from, whole_length
+from ml_dash.storage.journal import read_lines, whole_length
 from ml_dash.storage.parquet_copy import Copy, Coverage, Group
 from ml_dash.storage.table_spill import TableSpill
 
@@ -206,7 +206,7 @@ def _large_groups(groups: list[Group]) -> list[Group]:
 def _pieces(journal: str, start: int) -> Iterator[_Piece]:
     lines: list[bytes] = []
     end = start
-    for line in read_lines_from(journal, start):
+    for line in read_lines(journal, start):
         lines.append(line)
         end += len(line) + 1
         if len(lines) >= GROUP_LINES or end - start >= GROUP_BYTES:

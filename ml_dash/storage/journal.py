@@ -1,7 +1,7 @@
-"""Append-only files of JSON lines: the writer's open ones, and how any reader looks at one.
+"""Append-only files of JSON lines: the open ones of a writer, and how every reader takes their lines.
 
-A line is whole when it ends in a newline. What stands after the last newline was never finished: readers ignore it,
-the next writer of that file cuts it off.
+A line is whole when it ends in a newline. The bytes after the last newline were never finished: readers ignore them, and
+the next writer of that file cuts them off. A stream has a journal for each of its writers.
 """
 
 from __future__ import annotations
@@ -9,14 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+from ml_dash.records.values import decode, is_published, parse, parse_values
+from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
+from ml_dash.storage.follow import Position
 
 MAX_OPEN = 64
-"""Descriptors kept open by a writer; a run with more streams opens the least used ones again."""
+"""Descriptors that a writer keeps open; a run with more streams opens the least used ones again."""
 
-_BLOCK = 1 << 20
+BATCH_BYTES = 128 * 1024
+"""Bytes of lines parsed at once: enough that the call costs nothing beside them, and a page of points is one batch."""
+
 TAIL_BLOCK = 1 << 16
 """How much of a journal's end is read at a time, until it holds as many lines as were asked for."""
 
@@ -31,11 +37,11 @@ class Journals:
         self._dirty: set[str] = set()
 
     def length(self, path: str) -> int:
-        """Bytes in a journal now; opens it, cutting off an unfinished line if it had been closed."""
+        """Return the size of a journal in bytes; opens it, which cuts off an unfinished line."""
         length, has_name = self._disk.length(self._descriptor(path))
         if has_name:
             return length
-        self._forget(path)  # the user deleted the folder: start the file again
+        self._forget(path)  # the folder was deleted: begin the file again
         return self._disk.length(self._descriptor(path))[0]
 
     def append(self, path: str, data: bytes) -> None:
@@ -44,18 +50,18 @@ class Journals:
         self._disk.append(self._descriptor(path), data)
 
     def truncate(self, path: str, length: int) -> None:
-        """Undo appends."""
+        """Cut a journal to ``length`` bytes, to undo appends."""
         self._disk.truncate(os.path.join(self._run, path), length)
 
     def take_dirty(self) -> list[str]:
-        """The absolute paths appended to since the last call."""
+        """Return the absolute paths of the journals that were appended to since the last call."""
         dirty, self._dirty = self._dirty, set()
         return [os.path.join(self._run, path) for path in dirty]
 
     def close(self) -> None:
         """Close every descriptor. Idempotent."""
         for path in list(self._open):
-            with contextlib.suppress(OSError):  # what was appended was synced, and the descriptor is gone all the same
+            with contextlib.suppress(OSError):  # the data was synced before, and the descriptor is closed in any case
                 self._forget(path)
 
     def _descriptor(self, path: str) -> int:
@@ -78,7 +84,7 @@ class Journals:
 
 
 def cut_unfinished_line(disk: Disk, path: str) -> None:
-    """Remove what stands after the last newline of a file; a missing file is fine."""
+    """Remove the bytes after the last newline of a file; a missing file is fine."""
     size = disk.size(path)
     if not size:
         return
@@ -88,7 +94,7 @@ def cut_unfinished_line(disk: Disk, path: str) -> None:
 
 
 def whole_length(path: str, size: int) -> int:
-    """The length of a file up to and with its last newline within the first ``size`` bytes."""
+    """Return the length of a file up to and including the last newline within its first ``size`` bytes."""
     with open(path, "rb") as file:
         end = size
         while end > 0:
@@ -127,21 +133,84 @@ def last_line(path: str) -> bytes | None:
     return lines[0] if lines else None
 
 
-def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The whole lines of a journal, without their newlines; nothing if the file is missing."""
-    return read_lines_from(path, 0)
+def read_lines(path: str | os.PathLike[str], start: int = 0) -> Iterator[bytes]:
+    """Yield the whole lines of a journal without their newlines; none if the file is missing.
 
-
-def read_lines_from(path: str | os.PathLike[str], start: int) -> Iterator[bytes]:
-    """The same from the line on that begins at byte ``start``."""
+    Args:
+        path: the journal.
+        start: the offset at which the first line begins.
+    """
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
     except (FileNotFoundError, NotADirectoryError):
         return
     with file:
-        file.seek(start)
-        rest = b""
-        while block := file.read(_BLOCK):
-            lines = (rest + block).split(b"\n")
-            rest = lines.pop()
-            yield from lines
+        for _, block in Position(start).read(file):
+            yield from block.split(b"\n")
+
+
+def read_objects(path: str, start: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a journal; other lines are left out."""
+    return objects(read_lines(path, start))
+
+
+def objects(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects among some lines."""
+    for line in lines:
+        try:
+            value = decode(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
+def read_batches(path: str, start: int = 0) -> Iterator[list[dict[str, Any]]]:
+    """Yield the JSON objects of a journal in batches, not revived: a float that is not finite is still a text.
+
+    Args:
+        path: the journal.
+        start: the offset at which the first line begins.
+    """
+    batch: list[bytes] = []
+    size = 0
+    for line in read_lines(path, start):
+        batch.append(line)
+        size += len(line)
+        if size >= BATCH_BYTES:
+            yield [value for value in _parse_lines(batch) if isinstance(value, dict)]
+            batch, size = [], 0
+    if batch:
+        yield [value for value in _parse_lines(batch) if isinstance(value, dict)]
+
+
+def shards(folder: str, stem: str) -> list[str]:
+    """Return the absolute paths of a stream's journals, the first writer's before the others'.
+
+    Args:
+        folder: absolute path of the stream's folder.
+        stem: ``data``, ``logs`` or ``index``.
+    """
+    try:
+        names = sorted(name for name in os.listdir(folder) if layout.is_shard(name, stem))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    names.sort(key=lambda name: name != f"{stem}.jsonl")
+    return [os.path.join(folder, name) for name in names]
+
+
+def _parse_lines(lines: list[bytes]) -> list[Any]:
+    """Parse lines in one call, which takes half of the time; one by one if a line is broken, which is None then."""
+    joined = b"[" + b",".join(lines) + b"]"
+    if not ((b'NaN"' in joined or b'Infinity"' in joined) and any(map(is_published, lines))):
+        with contextlib.suppress(ValueError):
+            values = parse(joined)
+            if isinstance(values, list) and len(values) == len(lines):
+                return values
+    values = []
+    for line in lines:
+        try:
+            values.append(parse_values(line))
+        except ValueError:
+            values.append(None)
+    return values

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 UNNAMED_METRIC = "None"
 EXPERIMENT = "experiment.json"
@@ -90,3 +91,8 @@ def is_about(name: str) -> bool:
 def is_shard(name: str, stem: str) -> bool:
     """Whether a file name is the journal ``stem`` of any writer."""
     return bool(_SHARD.fullmatch(name)) and name.startswith(f"{stem}.")
+
+
+def has_data(names: Iterable[str]) -> bool:
+    """Whether one of the file names in a folder is a journal of points, rows or frames."""
+    return any(is_shard(name, "data") for name in names)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ml_dash.records.values import revive
-from ml_dash.storage import layout, legacy, lines
+from ml_dash.storage import layout, legacy
 from ml_dash.storage.documents import read_document
-from ml_dash.storage.journal import read_lines
+from ml_dash.storage.journal import read_batches, read_lines, read_objects, shards
 
 
 def read_metric(run: str, name: str | None, start: int, limit: int | None) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _points_of_one(path: str, start: int, stop: int | None) -> Iterator[dict[str
             )
         position += group.rows
         covered = group.end
-    tail = (point for batch in lines.read_batches(path, covered) for point in batch if "data" in point)
+    tail = (point for batch in read_batches(path, covered) for point in batch if "data" in point)
     last = None if stop is None else max(0, stop - position)
     first = max(0, start - position)
     for place, point in enumerate(itertools.islice(tail, first, last), position + first):
@@ -61,7 +61,7 @@ def _points_of_one(path: str, start: int, stop: int | None) -> Iterator[dict[str
 def metric_shards(run: str, name: str | None) -> list[str]:
     """Absolute paths of a metric's journals, the first writer's before the others', a flat one before all."""
     flat = legacy.flat_journal(run, name)
-    journals = lines.shards(os.path.join(run, layout.metric_folder(name)), "data")
+    journals = shards(os.path.join(run, layout.metric_folder(name)), "data")
     return journals if flat is None else [flat, *journals]
 
 
@@ -88,7 +88,7 @@ def metric_names(run: str) -> list[str | None]:
     root = os.path.join(run, "metrics")
     names: set[str] = set()
     for folder, _, files in os.walk(root):
-        if folder != root and lines.has_data(files):
+        if folder != root and layout.has_data(files):
             names.add(os.path.relpath(folder, root))
         names.update(legacy.flat_names(root, folder, files))
     return [name if name != layout.UNNAMED_METRIC else None for name in sorted(names)]
@@ -104,7 +104,7 @@ def _count_lines(run: str, name: str | None) -> int:
 
 
 def _merged_points(paths: list[str]) -> list[dict[str, Any]]:
-    points = [legacy.as_point(point, None) for path in paths for point in lines.read_objects(path) if "data" in point]
+    points = [legacy.as_point(point, None) for path in paths for point in read_objects(path) if "data" in point]
     points.sort(key=point_time)
     return [point | {"index": index} for index, point in enumerate(points)]
 

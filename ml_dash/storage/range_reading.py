@@ -15,8 +15,7 @@ from typing import Any
 from ml_dash.storage import parquet_copy
 from ml_dash.storage.columns import field_of, kind_of_field, name_of, rows_to_table, wider, with_schema
 from ml_dash.storage.compaction import Row, Shape, rows_of
-from ml_dash.storage.journal import read_lines_from
-from ml_dash.storage.lines import objects
+from ml_dash.storage.journal import objects, read_lines
 from ml_dash.storage.parquet_copy import Copy, Coverage, Group
 
 LARGE_BYTES = 1 << 20
@@ -66,7 +65,7 @@ def rows_between(journal: str, start: float | None, end: float | None) -> Iterat
             for number, group in enumerate(copy.coverage.groups):
                 if overlaps(group, start, end):
                     yield from objects(_lines_in_range(journal, copy, number, start, end))
-    yield from objects(read_lines_from(journal, covered))
+    yield from objects(read_lines(journal, covered))
 
 
 def table(
@@ -117,7 +116,7 @@ def has_nulls(journal: str, shape: Shape) -> bool:
     coverage = coverage_of(journal)
     if coverage is not None and coverage.nulls:
         return True
-    tail = read_lines_from(journal, coverage.size if coverage is not None else 0)
+    tail = read_lines(journal, coverage.size if coverage is not None else 0)
     return any(row is not None and None in row.values() for row in map(shape.row, objects(tail)))
 
 
@@ -190,7 +189,7 @@ def _tail_tables(
     journal: str, shape: Shape, start: int, names: list[str] | None, as_json: frozenset[str] = frozenset()
 ) -> Iterator[Any]:
     lines: list[bytes] = []
-    for line in read_lines_from(journal, start):
+    for line in read_lines(journal, start):
         lines.append(line)
         if len(lines) == TAIL_LINES:
             yield _to_table(rows_of(lines, shape), names, as_json)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ml_dash.records.values import flatten, revive
-from ml_dash.storage import file_index, layout, legacy, lines
+from ml_dash.storage import file_index, layout, legacy
 from ml_dash.storage.documents import parameters_in, read_document, read_raw_document
+from ml_dash.storage.journal import read_objects, shards
 
 
 def read_experiment(run: str) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def read_parameters(run: str) -> dict[str, Any]:
 
 def iter_logs(run: str) -> Iterator[dict[str, Any]]:
     """Every log line; by time if several writers wrote, each one's lines in its own order. One line is held at a time."""
-    journals = [lines.read_objects(path) for path in lines.shards(os.path.join(run, "logs"), "logs")]
+    journals = [read_objects(path) for path in shards(os.path.join(run, "logs"), "logs")]
     if len(journals) == 1:
         return journals[0]
     import heapq
@@ -48,7 +49,7 @@ def iter_logs(run: str) -> Iterator[dict[str, Any]]:
 
 def read_files(run: str) -> list[dict[str, Any]]:
     """The newest version of every stored file that was not deleted, in the order of saving."""
-    paths = lines.shards(os.path.join(run, "files"), "index")
+    paths = shards(os.path.join(run, "files"), "index")
     with file_index.without_collector():
         journals = [file_index.read_entries(path) for path in paths]
         has_index = os.path.join(run, layout.file_index()) in paths
@@ -63,8 +64,8 @@ def read_files(run: str) -> list[dict[str, Any]]:
 
 def read_frames(run: str, topic: str) -> list[dict[str, Any]]:
     """The index of a frame stream in the order of its numbers."""
-    paths = lines.shards(os.path.join(run, layout.frames_folder(topic)), "data")
-    return sorted((line for path in paths for line in lines.read_objects(path)), key=lambda line: line.get("seq", 0))
+    paths = shards(os.path.join(run, layout.frames_folder(topic)), "data")
+    return sorted((line for path in paths for line in read_objects(path)), key=lambda line: line.get("seq", 0))
 
 
 def _listed_files(run: str, *, has_index: bool) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ from typing import Any
 from ml_dash.errors import InvalidNameError
 from ml_dash.records.mocap import mocap_document
 from ml_dash.records.values import encode
-from ml_dash.storage import layout, legacy, lines
+from ml_dash.storage import layout, legacy
 from ml_dash.storage.documents import read_document
-from ml_dash.storage.journal import read_lines
+from ml_dash.storage.journal import read_lines, read_objects, shards
 from ml_dash.storage.names import check_topic
 
 TRACK_FORMATS = ("json", "jsonl", "parquet", "mocap")
@@ -54,7 +54,7 @@ def merged_rows(run: str, topic: str, start: float | None = None, end: float | N
 def list_tracks(run: str) -> list[str]:
     """The topics of a run, sorted. A folder of an older client counts under the topic that its metadata.json names."""
     root = os.path.join(run, "tracks")
-    folders = (folder for folder, _, files in os.walk(root) if folder != root and lines.has_data(files))
+    folders = (folder for folder, _, files in os.walk(root) if folder != root and layout.has_data(files))
     return sorted({_topic_of(os.path.relpath(folder, root), folder) for folder in folders})
 
 
@@ -88,11 +88,11 @@ def track_shards(run: str, topic: str) -> list[str]:
     client began counts for each. Otherwise the folder ``a_b`` is the topic ``a_b`` alone.
     """
     folder, old = (os.path.join(run, place(topic)) for place in (layout.track_folder, layout.old_track_folder))
-    before = lines.shards(old, "data") if old != folder else []
+    before = shards(old, "data") if old != folder else []
     if before and not legacy.is_published(before[0]):
         about = read_document(os.path.join(old, layout.METADATA)) or {}
         before = before if about.get("topic") == topic else []
-    return [*before, *lines.shards(folder, "data")]
+    return [*before, *shards(folder, "data")]
 
 
 def _topic_of(name: str, folder: str) -> str:
@@ -115,7 +115,7 @@ def _shard_stats(path: str) -> dict[str, Any]:
         return about
     columns: set[str] = set()
     total, first, last = 0, math.inf, -math.inf
-    for row in lines.read_objects(path):
+    for row in read_objects(path):
         timestamp = _row_time(row)
         if timestamp is not None:
             total += 1

@@ -11,7 +11,7 @@ from ml_dash.errors import StorageError
 from ml_dash.query.download import blob_path
 from ml_dash.storage import file_index, layout, reading
 from ml_dash.storage.documents import read_raw_document
-from ml_dash.storage.lines import shards
+from ml_dash.storage.journal import shards
 from ml_dash.storage.names import INDEX_FILES
 from ml_dash.storage.own_files import DAMAGED, files_below, is_temporary
 from ml_dash.verify.documents import inspect_document, relative

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ml_dash.query.frame_index import frame_of
-from ml_dash.storage.journal import read_lines
-from ml_dash.storage.lines import shards
+from ml_dash.storage.journal import read_lines, shards
 from ml_dash.verify.findings import ERROR, NOTE, RESIZE, REWRITE, WARNING, Finding, Fix, format_numbers
 from ml_dash.verify.journals import Advance
 

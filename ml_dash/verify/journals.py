@@ -14,8 +14,7 @@ from ml_dash.records.values import decode
 from ml_dash.storage import file_index, layout, parquet_copy
 from ml_dash.storage.compaction import point_row, track_row
 from ml_dash.storage.documents import read_raw_document
-from ml_dash.storage.journal import read_lines
-from ml_dash.storage.lines import shards
+from ml_dash.storage.journal import read_lines, shards
 from ml_dash.verify.documents import inspect_document, relative
 from ml_dash.verify.findings import (
     COPY,

@@ -12,7 +12,8 @@ import numpy as np
 import orjson
 
 from ml_dash.media.decode import decode_image
-from ml_dash.storage import lines, metric_reading, reading
+from ml_dash.storage import metric_reading, reading
+from ml_dash.storage.journal import read_objects, shards
 from tests.run_contents import frame_bytes, read_logs
 
 ROWS = 3
@@ -91,7 +92,7 @@ class EveryStream:
         assert [(n, n) for n in numbers] == [(point["index"], point["data"]["number"]) for point in points]
         about = json.loads(Path(run, "metrics/train/loss/metadata.json").read_bytes())
         assert ("what falls", len(numbers)) == (about["description"], about["totalDataPoints"])
-        rows = [line for path in lines.shards(f"{run}/tracks/robot/pose", "data") for line in lines.read_objects(path)]
+        rows = [line for path in shards(f"{run}/tracks/robot/pose", "data") for line in read_objects(path)]
         assert numbers == [row["number"] for row in rows]
         assert len(numbers) == json.loads(Path(run, "tracks/robot/pose/metadata.json").read_bytes())["totalEntries"]
         assert {f"key{n}": n for n in numbers} | {"last": numbers[-1]} == reading.read_parameters(run)

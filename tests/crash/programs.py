@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ml_dash.storage import lines, metric_reading, reading
+from ml_dash.storage import journal, metric_reading, reading
 from ml_dash.storage.documents import read_document
 from tests.run_contents import read_logs
 from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
@@ -234,7 +234,7 @@ def messages(folder: Path) -> list[str]:
 
 def shards(folder: Path, name: str = "train") -> list[str]:
     """The names of a metric's files, the first writer's before the others'."""
-    return [Path(path).name for path in lines.shards(f"{run_folder(folder)}/metrics/{name}", "data")]
+    return [Path(path).name for path in journal.shards(f"{run_folder(folder)}/metrics/{name}", "data")]
 
 
 def wait_for_exit(pids: Sequence[int], timeout: float = 30.0) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ml_dash.storage import layout, lines, reading, track_reading
+from ml_dash.storage import layout, reading, track_reading
 from ml_dash.storage.documents import read_document
+from ml_dash.storage.journal import read_objects
 from tests.crash.programs import ending, messages, others, points, run, run_folder, running, shards
 from tests.run_contents import frame_bytes
 from tests.support import wait_until
@@ -69,7 +70,7 @@ def assert_whole(folder: Path, names: list[str]) -> None:
 def assert_own_files(folder: Path, names: list[str]) -> None:
     """No file was written to by two writers."""
     paths = [Path(run_folder(folder), "metrics/train", shard) for shard in shards(folder)]
-    writers = [{point["data"]["who"] for point in lines.read_objects(str(path))} for path in paths]
+    writers = [{point["data"]["who"] for point in read_objects(str(path))} for path in paths]
     assert sorted(({name} for name in names), key=str) == sorted(writers, key=str)
 
 
