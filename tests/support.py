@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ml_dash
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+PREFIX = "alice/walker/run-1"
+"""The prefix of runs in tests to which it makes no difference."""
 
 # Short enough to add nothing to a test, long enough to leave the second core to the process waited for.
 POLL_SECONDS = 0.01
@@ -60,6 +64,11 @@ def _is_free(lock: Path) -> bool:
         except BlockingIOError:
             return False
         return True
+
+
+def lines(path: Path) -> list[Any]:
+    """Read a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def import_root() -> Path:

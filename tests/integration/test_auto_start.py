@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ml_dash import Experiment, InvalidTypeError, ml_dash_experiment
-from tests.support import python_environment, run_python
+from tests.support import lines, python_environment, run_python
 
 PREFIX = "alice/walker/run-1"
 SETTINGS = {"ML_DASH_USER": "alice", "DASH_PREFIX": "", "ML_DASH_PREFIX": "", "ML_DASH_ECHO": "0"}
@@ -46,10 +46,6 @@ def only_run(root):
 
 def document(run):
     return json.loads((run / "experiment.json").read_text())
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 class TestImport:

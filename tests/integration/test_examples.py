@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support import REPOSITORY, python_environment
+from tests.support import REPOSITORY, lines, python_environment
 
 EXAMPLES = REPOSITORY / "examples"
 
@@ -34,10 +34,6 @@ def run_example(name, folder, environment=None):
     assert 0 == done.returncode, done.stderr
     assert "" == done.stderr
     return done.stdout
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def frames(run):

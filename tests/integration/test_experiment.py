@@ -11,7 +11,7 @@ import pytest
 
 from ml_dash import Experiment, ml_dash_experiment
 from ml_dash.experiment.experiment import OperationMode
-from tests.support import run_python, wait_until
+from tests.support import lines, run_python, wait_until
 
 PREFIX = "alice/walker/run-1"
 
@@ -38,10 +38,6 @@ def make(tmp_path):
 
 def document(root, prefix=PREFIX):
     return json.loads((root / prefix / "experiment.json").read_text())
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_the_program_of_the_readme(tmp_path, monkeypatch):

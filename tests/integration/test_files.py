@@ -19,9 +19,7 @@ from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingExtraErro
 from ml_dash.query.file_about import ABOUT
 from ml_dash.storage import disk
 from ml_dash.streams.file_formats import MAX_FILE_BYTES
-from tests.support import wait_until
-
-PREFIX = "alice/walker/run-1"
+from tests.support import PREFIX, wait_until
 
 ENTRY_KEYS = [
     "id", "experimentId", "path", "filename", "description", "tags", "bindrs", "contentType", "sizeBytes", "checksum",
@@ -30,14 +28,9 @@ ENTRY_KEYS = [
 
 
 @pytest.fixture
-def exp(tmp_path):
-    with Experiment(PREFIX, dash_root=tmp_path / "root", echo=False).run as exp:
-        yield exp
-
-
-@pytest.fixture
-def run(tmp_path):
-    return tmp_path / "root" / PREFIX
+def folder(shared, own_name):
+    """A folder of files that only this test uses."""
+    return shared.files(own_name)
 
 
 def index(run):
@@ -55,8 +48,9 @@ def blobs(run):
     return sorted(path for path in paths if path.parent != run / "files")
 
 
-def only(exp, folder=None):
-    (entry,) = exp.files(folder).list()
+def only(files):
+    """The one file of a folder."""
+    (entry,) = files.list()
     return entry
 
 
@@ -75,16 +69,16 @@ class TestSaving:
             (lambda files: files.save_pkl({1, 2}, to="a.pkl"), "a.pkl", pickle.dumps({1, 2})),
         ],
     )  # fmt: skip
-    def test_what_was_given_is_what_lies_there(self, exp, run, save, name, content):
-        returned = save(exp.files("some/folder"))
-        entry = only(exp)
+    def test_what_was_given_is_what_lies_there(self, shared, folder, own_name, save, name, content):
+        returned = save(folder)
+        entry = only(folder)
 
-        assert content == blob(run, entry).read_bytes()
-        assert ("/some/folder", name) == (entry["path"], entry["filename"])
+        assert content == blob(Path(shared.folder), entry).read_bytes()
+        assert (f"/{own_name}", name) == (entry["path"], entry["filename"])
         assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["sizeBytes"], entry["checksum"])
         assert {
             "id": entry["id"],
-            "path": "/some/folder",
+            "path": f"/{own_name}",
             "filename": name,
             "status": "queued",
         }.items() <= returned.items()
@@ -121,26 +115,26 @@ class TestSaving:
         exp.files.save_blob(content, to="a")
         content[:] = b"after!"
 
-        assert b"before" == blob(run, only(exp)).read_bytes()
+        assert b"before" == blob(run, only(exp.files)).read_bytes()
 
     def test_a_file_larger_than_every_buffer(self, exp, run):
         content = np.random.default_rng(0).bytes(30_000_000)
         exp.files.save_blob(content, to="large.bin")
         exp.log("after")
 
-        assert content == blob(run, only(exp)).read_bytes()
+        assert content == blob(run, only(exp.files)).read_bytes()
 
     def test_json_takes_what_parameters_take(self, exp, run):
         exp.files.save_json({"nan": math.nan, "array": np.arange(3), 1: Path("a/b"), "big": 2**70}, to="a.json")
 
         assert {"nan": "NaN", "array": [0, 1, 2], "1": "a/b", "big": 2**70} == json.loads(
-            blob(run, only(exp)).read_text()
+            blob(run, only(exp.files)).read_text()
         )
 
     def test_an_array_becomes_an_image(self, exp, run):
         exp.files.save(np.zeros((8, 8, 3), np.uint8), to="a.png")
 
-        assert blob(run, only(exp)).read_bytes().startswith(b"\x89PNG")
+        assert blob(run, only(exp.files)).read_bytes().startswith(b"\x89PNG")
 
     @pytest.mark.parametrize(
         ("content", "name", "read"),
@@ -153,11 +147,11 @@ class TestSaving:
             ([1, 2], "a", lambda path: json.loads(path.read_text()) == [1, 2]),
         ],
     )
-    def test_the_ending_of_a_name_says_how(self, exp, run, content, name, read):
-        exp.files.save(content, to=f"some/{name}")
+    def test_the_ending_of_a_name_says_how(self, shared, folder, own_name, content, name, read):
+        folder.save(content, to=f"some/{name}")
 
-        assert "/some" == only(exp)["path"]
-        assert read(blob(run, only(exp)))
+        assert f"/{own_name}/some" == only(folder)["path"]
+        assert read(blob(Path(shared.folder), only(folder)))
 
     @pytest.mark.allow_leaks("matplotlib keeps the fonts open that it has used")
     def test_a_figure(self, exp, run):
@@ -262,7 +256,7 @@ class TestRecord:
         exp.files("models").save_blob(
             b"1", to="a.pt", description="best", tags=["x"], metadata={"epoch": 3, "loss": math.nan, "big": 2**70}
         )
-        entry = only(exp)
+        entry = only(exp.files)
 
         assert ENTRY_KEYS == list(entry)
         assert ("best", ["x"], [], None) == tuple(entry[key] for key in ("description", "tags", "bindrs", "deletedAt"))
@@ -293,10 +287,10 @@ class TestRecord:
             ("a", "application/octet-stream"),
         ],
     )
-    def test_the_content_type_comes_from_the_name(self, exp, name, kind):
-        exp.files.save_blob(b"1", to=name)
+    def test_the_content_type_comes_from_the_name(self, folder, name, kind):
+        folder.save_blob(b"1", to=name)
 
-        assert kind == only(exp)["contentType"]
+        assert kind == only(folder)["contentType"]
 
     def test_ids_grow(self, exp):
         for number in range(50):
@@ -318,9 +312,9 @@ class TestSameName:
             exp.files("models").save_blob(b"%d" % step, to="latest.pt")
         exp.flush()
 
-        assert b"9" == blob(run, only(exp)).read_bytes()
+        assert b"9" == blob(run, only(exp.files)).read_bytes()
         # An older version goes once the newer one is committed, which flush does not wait for.
-        wait_until(lambda: [blob(run, only(exp))] == blobs(run), message="the older versions are gone")
+        wait_until(lambda: [blob(run, only(exp.files))] == blobs(run), message="the older versions are gone")
 
     def test_the_same_name_in_another_folder_is_another_file(self, exp):
         exp.files("a").save_blob(b"1", to="x")
@@ -332,7 +326,7 @@ class TestSameName:
     def test_a_version_of_an_earlier_session_goes_too(self, tmp_path, run):
         """A job that is continued every night overwrites its last checkpoint."""
         for session in range(3):
-            with Experiment(PREFIX, dash_root=tmp_path / "root", echo=False).run as exp:
+            with Experiment(PREFIX, dash_root=tmp_path, echo=False).run as exp:
                 exp.files("models").save_blob(b"%d" % session, to="latest.pt")
                 exp.files("models").save_blob(b"keep", to=f"{session}.pt")
 
@@ -341,13 +335,15 @@ class TestSameName:
 
 
 class TestList:
-    @pytest.fixture(autouse=True)
-    def _some_files(self, exp):
-        for name in ("a.png", "b.txt", "eval/c.png", "eval/deep/d.png", "evaluation/e.png"):
-            exp.files.save_blob(b"1", to=name)
+    @pytest.fixture(scope="class")
+    def some_files(self, tmp_path_factory):
+        with Experiment(PREFIX, dash_root=tmp_path_factory.mktemp("list"), echo=False).run as exp:
+            for name in ("a.png", "b.txt", "eval/c.png", "eval/deep/d.png", "evaluation/e.png"):
+                exp.files.save_blob(b"1", to=name)
+            yield exp.files
 
     @pytest.mark.parametrize(
-        ("folder", "pattern", "names"),
+        ("inside", "pattern", "names"),
         [
             (None, None, "abcde"),
             (None, "*.png", "acde"),
@@ -361,13 +357,13 @@ class TestList:
             (None, "*.PNG", ""),
         ],
     )
-    def test_a_folder_and_a_pattern(self, exp, folder, pattern, names):
-        assert list(names) == [entry["filename"][0] for entry in exp.files(folder).list(pattern)]
+    def test_a_folder_and_a_pattern(self, some_files, inside, pattern, names):
+        assert list(names) == [entry["filename"][0] for entry in some_files(inside).list(pattern)]
 
 
 class TestDocument:
     def test_at_close_the_document_equals_the_index(self, tmp_path, run):
-        with Experiment(PREFIX, dash_root=tmp_path / "root", echo=False).run as exp:
+        with Experiment(PREFIX, dash_root=tmp_path, echo=False).run as exp:
             for number in range(5):
                 exp.files("m").save_blob(b"%d" % number, to=f"{number % 3}.bin", metadata={"n": number, "x": math.inf})
             exp.files("frames").save_image(np.zeros((4, 4), np.uint8), to="f.jpg")
@@ -392,7 +388,7 @@ class TestDocument:
         assert sorted(blob(run, entry) for entry in entries) == blobs(run)
 
     def test_a_run_without_files_has_an_empty_document(self, tmp_path, run):
-        with Experiment(PREFIX, dash_root=tmp_path / "root", echo=False).run:
+        with Experiment(PREFIX, dash_root=tmp_path, echo=False).run:
             pass
 
         assert {"files": []} == json.loads((run / "files/.files_metadata.json").read_text())

@@ -16,20 +16,12 @@ import pytest
 from ml_dash import Experiment
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, StorageError
 from ml_dash.query.frames import FrameReader, FramesReader
-from tests.support import run_python
-
-PREFIX = "alice/walker/run-1"
+from tests.support import PREFIX, run_python
 
 
 @pytest.fixture
-def exp(tmp_path):
-    with Experiment(PREFIX, dash_root=tmp_path, echo=False).run as exp:
-        yield exp
-
-
-@pytest.fixture
-def run(tmp_path):
-    return tmp_path / PREFIX
+def camera(shared, own_name):
+    return shared.frames(own_name)
 
 
 def plain(value, shape=(24, 32, 3)):
@@ -51,10 +43,10 @@ def values(pairs):
     return [(entry["timestamp"], round(float(pixels.mean()))) for entry, pixels in pairs]
 
 
-def test_frames_come_back_by_their_number(exp):
+def test_frames_come_back_by_their_number(camera):
     for step in range(30):
-        exp.frames("camera/front").append(plain(step * 8), _ts=step / 30, format="png")
-    stream = exp.frames("camera/front")
+        camera.append(plain(step * 8), _ts=step / 30, format="png")
+    stream = camera
 
     assert list(range(30)) == [entry["seq"] for entry in stream.list()]
     assert [step / 30 for step in range(30)] == [entry["timestamp"] for entry in stream.list()]
@@ -88,20 +80,20 @@ def test_an_index_line_has_these_keys_and_no_others(exp, run):
         (plain(200), {"quality": 50}, plain(200)),
     ],
 )
-def test_any_frame_that_save_image_takes(exp, given, options, expected):
-    exp.frames("cam").append(given, **options)
-    pixels = exp.frames("cam").read(0)
+def test_any_frame_that_save_image_takes(camera, given, options, expected):
+    camera.append(given, **options)
+    pixels = camera.read(0)
 
     assert expected.shape == pixels.shape
     assert np.abs(expected.astype(int) - pixels).max() <= (0 if options.get("format") == "png" else 2)
 
 
-def test_colours_keep_their_order(exp):
+def test_colours_keep_their_order(camera):
     frame = np.zeros((16, 16, 3), np.uint8)
     frame[..., 0] = 255
-    exp.frames("cam").append(frame)
+    camera.append(frame)
 
-    assert [True, False, False] == (exp.frames("cam").read(0).mean(axis=(0, 1)) > 128).tolist()
+    assert [True, False, False] == (camera.read(0).mean(axis=(0, 1)) > 128).tolist()
 
 
 def test_the_shard_is_a_tar_file_while_it_grows(exp, run):
@@ -139,34 +131,34 @@ def test_streams_are_told_apart(exp):
     assert 20 == int(exp.frames("a/b").read(0).mean())
 
 
-def test_the_call_takes_a_snapshot(exp):
+def test_the_call_takes_a_snapshot(camera):
     buffer = plain(0)
     for step in range(40):
         buffer[:] = step
-        exp.frames("cam").append(buffer, format="png")
+        camera.append(buffer, format="png")
     buffer[:] = 255
 
-    assert list(range(40)) == [int(exp.frames("cam").read(step).mean()) for step in range(40)]
+    assert list(range(40)) == [int(camera.read(step).mean()) for step in range(40)]
 
 
-def test_threads_never_share_a_number(exp):
+def test_threads_never_share_a_number(camera):
     start = threading.Barrier(8)
 
     def work(worker):
         start.wait()
         for step in range(25):
-            exp.frames("cam").append(plain(worker * 30 + step), format="png", value=worker * 30 + step)
+            camera.append(plain(worker * 30 + step), format="png", value=worker * 30 + step)
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    entries = exp.frames("cam").list()
+    entries = camera.list()
 
     assert list(range(200)) == [entry["seq"] for entry in entries]
     for entry in entries[::10]:
-        assert entry["value"] == int(exp.frames("cam").read(entry["seq"]).mean())
+        assert entry["value"] == int(camera.read(entry["seq"]).mean())
 
 
 def test_numbers_go_on_after_reopening(tmp_path):
@@ -204,13 +196,13 @@ def test_a_frame_that_is_not_there(exp):
         (plain(1), {"writer": 1}, InvalidNameError, "'writer'"),
     ],
 )
-def test_a_wrong_call_writes_nothing_and_takes_no_number(exp, frame, options, error, text):
+def test_a_wrong_call_writes_nothing_and_takes_no_number(camera, frame, options, error, text):
     with pytest.raises(error) as caught:
-        exp.frames("cam").append(frame, **options)
-    exp.frames("cam").append(plain(1))
+        camera.append(frame, **options)
+    camera.append(plain(1))
 
     assert text in str(caught.value)
-    assert [0] == [entry["seq"] for entry in exp.frames("cam").list()]
+    assert [0] == [entry["seq"] for entry in camera.list()]
 
 
 @pytest.fixture
@@ -234,9 +226,9 @@ def test_frames_are_read_in_a_row(recorded):
     assert list(range(10)) == [entry["step"] for entry, _ in recorded]
 
 
-def test_an_iterator_gives_the_frames_that_there_were(exp, recorded):
+def test_an_iterator_gives_the_frames_that_there_were(recorded):
     iterator = recorded.iter()
-    exp.frames("cam").append(plain(99), _ts=9.9)
+    recorded.append(plain(99), _ts=9.9)
 
     assert 10 == len(list(iterator))
     assert 11 == len(recorded)
@@ -251,10 +243,10 @@ def test_the_frame_of_a_time(recorded):
     assert [(0.4, 40), (0.3, 30), (0.0, 0), (0.9, 90)] == values(nearest.values())
 
 
-def test_the_last_of_frames_with_one_time_and_the_latest_of_times_in_disorder(exp):
+def test_the_last_of_frames_with_one_time_and_the_latest_of_times_in_disorder(camera):
     for step, when in enumerate((5.0, 1.0, 3.0, 3.0, 2.0)):
-        exp.frames("cam").append(plain(step * 10), _ts=when, format="png")
-    stream = exp.frames("cam")
+        camera.append(plain(step * 10), _ts=when, format="png")
+    stream = camera
 
     assert [(3.0, 30)] == values([stream.at(4.0)])
     assert [(3.0, 30)] == values([stream.at(3.6, nearest=True)])
@@ -437,16 +429,16 @@ with Experiment({PREFIX!r}, dash_root={str(tmp_path)!r}, echo=False).run as exp:
     assert [(1.0, 10), (2.0, 20), (3.0, 30)] == values(FrameReader(Folder(str(run)), "cam"))
 
 
-def test_threads_read_while_others_append(exp):
+def test_threads_read_while_others_append(camera):
     """Whatever a reader sees is a whole prefix of the stream, from every thread."""
     stop, problems = threading.Event(), []
 
     def work():
         while not stop.is_set():
-            count = len(exp.frames("cam"))
+            count = len(camera)
             for seq in {0, count // 2, count - 1} - {-1}:
                 try:
-                    if seq < count and seq % 250 != int(exp.frames("cam").read(seq).mean()):
+                    if seq < count and seq % 250 != int(camera.read(seq).mean()):
                         problems.append(seq)
                 except Exception as error:  # noqa: BLE001 - the test's own thread reports it
                     problems.append(error)
@@ -455,13 +447,13 @@ def test_threads_read_while_others_append(exp):
     for thread in threads:
         thread.start()
     for step in range(200):
-        exp.frames("cam").append(plain(step % 250, (8, 8)), format="png")
+        camera.append(plain(step % 250, (8, 8)), format="png")
     stop.set()
     for thread in threads:
         thread.join()
 
     assert [] == problems
-    assert 200 == len(exp.frames("cam"))
+    assert 200 == len(camera)
 
 
 def test_a_reader_can_be_sent_to_another_process(run, exp, recorded):

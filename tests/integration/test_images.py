@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,24 +12,30 @@ import pytest
 from ml_dash import BufferConfig, Experiment
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError
 from ml_dash.ipc.frame_format import LARGEST_BYTE_COPY
-
-PREFIX = "alice/walker/run-1"
-
-
-@pytest.fixture
-def exp(tmp_path):
-    with Experiment(PREFIX, dash_root=tmp_path, echo=False).run as exp:
-        yield exp
+from tests.support import PREFIX
 
 
 @pytest.fixture
-def stored(exp, tmp_path):
-    """The images of a run in the order of saving, as OpenCV reads them: HxW, RGB or RGBA."""
+def folder(shared, own_name):
+    """A folder of files that only this test uses."""
+    return shared.files(own_name)
+
+
+@pytest.fixture
+def stored(folder, shared):
+    """Read the images of `folder` in the order of saving: HxW, RGB or RGBA."""
 
     def read():
-        return [decoded(tmp_path / PREFIX, entry) for entry in exp.files.list()]
+        return [decoded(Path(shared.folder), entry) for entry in folder.list()]
 
     return read
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """An open run in which no call may write anything."""
+    with Experiment(PREFIX, dash_root=tmp_path_factory.mktemp("untouched"), echo=False).run as exp:
+        yield exp
 
 
 def decoded(run, entry):
@@ -73,8 +80,8 @@ EXACT = {
 
 
 @pytest.mark.parametrize(("given", "expected"), EXACT.values(), ids=EXACT)
-def test_a_png_has_exactly_the_pixels(exp, stored, given, expected):
-    exp.files("frames").save_image(given, to="frame.png")
+def test_a_png_has_exactly_the_pixels(folder, stored, given, expected):
+    folder.save_image(given, to="frame.png")
     (pixels,) = stored()
 
     assert np.uint8 == pixels.dtype
@@ -83,8 +90,8 @@ def test_a_png_has_exactly_the_pixels(exp, stored, given, expected):
 
 @pytest.mark.parametrize(("given", "expected"), EXACT.values(), ids=EXACT)
 @pytest.mark.parametrize("name", ["frame.jpg", "frame.JPEG"])
-def test_a_jpeg_has_nearly_the_pixels(exp, stored, given, expected, name):
-    exp.files("frames").save_image(given, to=name, quality=95)
+def test_a_jpeg_has_nearly_the_pixels(folder, stored, given, expected, name):
+    folder.save_image(given, to=name, quality=95)
     (pixels,) = stored()
     expected = np.asarray(expected, float)
     if expected.ndim == 3 and expected.shape[2] == 4:  # JPEG has no alpha: it is blended with white
@@ -95,12 +102,12 @@ def test_a_jpeg_has_nearly_the_pixels(exp, stored, given, expected, name):
     assert np.abs(expected - pixels).mean() < 4
 
 
-def test_sixteen_bits_survive_in_a_png(exp, stored):
+def test_sixteen_bits_survive_in_a_png(folder, stored):
     depth = np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 21
     colour = np.stack([depth, depth[::-1], depth[:, ::-1]], axis=-1)
-    exp.files.save_image(depth, to="depth.png")
-    exp.files.save_image(colour, to="colour.png")
-    exp.files.save_image(depth, to="depth.jpg")
+    folder.save_image(depth, to="depth.png")
+    folder.save_image(colour, to="colour.png")
+    folder.save_image(depth, to="depth.jpg")
     first, second, third = stored()
 
     np.testing.assert_array_equal(depth, first)
@@ -114,8 +121,8 @@ def test_sixteen_bits_survive_in_a_png(exp, stored):
     [GRAY * 10.0 - 500, GRAY.astype(np.int32) * 100, GRAY / 1000 + 5, -GRAY.astype(float)],
     ids=["wide", "int", "narrow", "negative"],
 )
-def test_any_other_range_is_spread_over_all_brightness(exp, stored, scaled):
-    exp.files.save_image(scaled, to="a.png")
+def test_any_other_range_is_spread_over_all_brightness(folder, stored, scaled):
+    folder.save_image(scaled, to="a.png")
     (pixels,) = stored()
     expected = (scaled - scaled.min()) / (scaled.max() - scaled.min()) * 255
 
@@ -123,43 +130,45 @@ def test_any_other_range_is_spread_over_all_brightness(exp, stored, scaled):
     assert np.abs(expected - pixels).max() <= 0.51
 
 
-def test_a_depth_map_with_holes(exp, stored):
+def test_a_depth_map_with_holes(folder, stored):
     depth = np.linspace(2, 10, 100).reshape(10, 10)
     depth[0, 0], depth[1, 1] = np.nan, np.inf
-    exp.files.save_image(depth, to="a.png")
+    folder.save_image(depth, to="a.png")
     (pixels,) = stored()
 
     assert (0, 255, 255) == (pixels[0, 0], pixels[1, 1], pixels[-1, -1])
 
 
-def test_the_call_takes_a_snapshot(exp, stored):
+def test_the_call_takes_a_snapshot(folder, stored):
     """A renderer writes each frame into the same array."""
     buffer = np.empty_like(RGB)
     for step in range(60):
         buffer[:] = step * 4
-        exp.files("frames").save_image(buffer, to=f"frame_{step:05d}.png")
+        folder.save_image(buffer, to=f"frame_{step:05d}.png")
     buffer[:] = 255
 
     assert [step * 4 for step in range(60)] == [int(pixels.mean()) for pixels in stored()]
 
 
-def test_frames_of_every_step_are_all_there_in_order(exp, stored):
+def test_frames_of_every_step_are_all_there_in_order(folder, stored):
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 255, (120, 160, 3), dtype=np.uint8) for _ in range(200)]
     for step, frame in enumerate(frames):
-        returned = exp.files("frames").save_image(frame, to=f"frame_{step:05d}.png")
+        returned = folder.save_image(frame, to=f"frame_{step:05d}.png")
         assert "queued" == returned["status"]
-    listed = exp.files("frames").list()
+    listed = folder.list()
 
     assert [f"frame_{step:05d}.png" for step in range(200)] == [entry["filename"] for entry in listed]
     for frame, pixels in zip(frames, stored(), strict=True):
         np.testing.assert_array_equal(frame, pixels)
 
 
-def test_threads_save_frames_at_once(exp, stored):
+def test_threads_save_frames_at_once(folder, shared, own_name, stored):
     def work(worker):
         for step in range(25):
-            exp.files(str(worker)).save_image(np.full((30, 40), worker * 25 + step, np.uint8), to=f"{step}.png")
+            shared.files(f"{own_name}/{worker}").save_image(
+                np.full((30, 40), worker * 25 + step, np.uint8), to=f"{step}.png"
+            )
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
     for thread in threads:
@@ -216,21 +225,21 @@ def test_cameras_of_every_kind_share_the_memory(tmp_path):
         np.testing.assert_array_equal(expected[entry["filename"]], decoded(tmp_path / PREFIX, entry))
 
 
-def test_a_large_frame_is_copied_without_holding_other_threads_up(exp, stored):
+def test_a_large_frame_is_copied_without_holding_other_threads_up(folder, stored):
     large = np.random.default_rng(0).integers(0, 256, (1200, 1300, 3), np.uint8)
-    exp.files.save_image(large, to="large.png")
-    exp.files.save_image(large, to="again.png")
+    folder.save_image(large, to="large.png")
+    folder.save_image(large, to="again.png")
 
     assert LARGEST_BYTE_COPY < large.nbytes
     for pixels in stored():
         np.testing.assert_array_equal(large, pixels)
 
 
-def test_quality_trades_size_for_fidelity(exp):
+def test_quality_trades_size_for_fidelity(folder):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     for quality in (1, 50, 95, np.int64(100)):
-        exp.files.save_image(noise, to=f"{quality}.jpg", quality=quality)
-    sizes = [entry["sizeBytes"] for entry in exp.files.list()]
+        folder.save_image(noise, to=f"{quality}.jpg", quality=quality)
+    sizes = [entry["sizeBytes"] for entry in folder.list()]
 
     assert sorted(set(sizes)) == sizes
 
@@ -263,8 +272,8 @@ class Tensor:
         return self.array
 
 
-def test_a_tensor_is_an_array(exp, stored):
-    exp.files.save_image(Tensor(UNIT), to="a.png")
+def test_a_tensor_is_an_array(folder, stored):
+    folder.save_image(Tensor(UNIT), to="a.png")
 
     np.testing.assert_array_equal(RGB, stored()[0])
 
@@ -332,10 +341,10 @@ def test_the_policy_block_waits_and_loses_nothing(tmp_path):
         (RGB, {"metadata": {"a": object()}}, InvalidTypeError, "metadata.a"),
     ],
 )
-def test_a_wrong_call_says_what_is_wrong_and_writes_nothing(exp, image, options, error, text):
+def test_a_wrong_call_says_what_is_wrong_and_writes_nothing(untouched, image, options, error, text):
     with pytest.raises(error) as caught:
-        exp.files("frames").save_image(image, **{"to": "a.jpg"} | options)
+        untouched.files("frames").save_image(image, **{"to": "a.jpg"} | options)
 
     assert text in str(caught.value)
-    assert [] == exp.files.list()
-    assert 0 == exp.health()["bytes_waiting"]
+    assert [] == untouched.files.list()
+    assert 0 == untouched.health()["bytes_waiting"]

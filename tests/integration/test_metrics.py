@@ -21,9 +21,7 @@ from ml_dash.errors import (
 )
 from ml_dash.query.metrics import MetricsReader
 from ml_dash.streams import value_buffer
-from tests.support import python_environment, run_python
-
-PREFIX = "alice/walker/run-1"
+from tests.support import PREFIX, python_environment, run_python
 
 
 class Folder:
@@ -37,14 +35,8 @@ class Folder:
 
 
 @pytest.fixture
-def exp(tmp_path):
-    with Experiment(PREFIX, dash_root=tmp_path, echo=False).run as exp:
-        yield exp
-
-
-@pytest.fixture
-def run(tmp_path):
-    return tmp_path / PREFIX
+def train(shared, own_name):
+    return shared.metrics(own_name)
 
 
 @pytest.fixture
@@ -179,9 +171,9 @@ class TestBuffer:
 
         assert {} == exp.metrics.buffer.peek()
 
-    def test_a_dict_must_be_one(self, exp):
+    def test_a_dict_must_be_one(self, train):
         with pytest.raises(InvalidTypeError, match="is no dict"):
-            exp.metrics("train").buffer(0.5)
+            train.buffer(0.5)
 
     def test_looking_changes_nothing(self, exp):
         for number in range(8):
@@ -263,8 +255,8 @@ class TestBuffer:
 
 
 class TestSummaryCache:
-    def test_a_window_becomes_a_point(self, exp):
-        cache = exp.metrics("train").summary_cache
+    def test_a_window_becomes_a_point(self, train):
+        cache = train.summary_cache
         for value in (1.0, 2.0, 3.0):
             cache.store(loss=value)
         cache.store({"lr": 0.1})
@@ -273,7 +265,7 @@ class TestSummaryCache:
         cache.summarize()
         cache.store(loss=9)
         cache.summarize()
-        [first, second] = exp.metrics("train").read()["data"]
+        [first, second] = train.read()["data"]
 
         assert {
             "loss.mean": 2.0, "loss.min": 1.0, "loss.max": 3.0, "loss.count": 3, "loss.std": 1.0, "lr.mean": 0.1,
@@ -281,40 +273,40 @@ class TestSummaryCache:
         } == first["data"]  # fmt: skip
         assert {"loss.mean", "loss.min", "loss.max", "loss.count", "loss.std", "_ts"} == set(second["data"])
 
-    def test_without_clearing_a_window_grows_and_keeps_what_was_set(self, exp):
-        cache = exp.metrics("train").summary_cache
+    def test_without_clearing_a_window_grows_and_keeps_what_was_set(self, train):
+        cache = train.summary_cache
         cache.set(epoch=1)
         for value in (1.0, 3.0):
             cache.store(loss=value)
             cache.summarize(clear=False)
 
         assert [(1, 1.0, 1), (2, 2.0, 1)] == [
-            (point["loss.count"], point["loss.mean"], point["epoch"]) for point in points(exp.metrics("train"))
+            (point["loss.count"], point["loss.mean"], point["epoch"]) for point in points(train)
         ]
         assert {"loss": [1.0, 3.0]} == cache.peek()
 
-    def test_a_window_of_nan_logs_nothing_and_is_cleared(self, exp):
-        cache = exp.metrics("train").summary_cache
+    def test_a_window_of_nan_logs_nothing_and_is_cleared(self, train):
+        cache = train.summary_cache
         cache.store(loss=math.nan, acc=None)
         cache.set(epoch=1)
         cache.summarize()
         cache.store(loss=1)
         cache.summarize()
-        [point] = points(exp.metrics("train"))
+        [point] = points(train)
 
         assert (1, None) == (point["loss.count"], point.get("epoch"))
         assert not [key for key in point if key.startswith("acc")]
 
-    def test_looking_at_some_keys(self, exp):
-        cache = exp.metrics("train").summary_cache
+    def test_looking_at_some_keys(self, train):
+        cache = train.summary_cache
         for number in range(7):
             cache.store(a=number, b=number)
 
         assert {"b": [5.0, 6.0]} == cache.peek("b", "missing", limit=2)
         assert ["a", "b"] == list(cache.peek())
 
-    def test_wrong_values_are_refused(self, exp):
-        cache = exp.metrics("train").summary_cache
+    def test_wrong_values_are_refused(self, train):
+        cache = train.summary_cache
         with pytest.raises(InvalidValueError, match="a='x'"):
             cache.store(a="x")
         with pytest.raises(InvalidTypeError, match="what"):
@@ -499,10 +491,10 @@ class TestStats:
 class TestOrder:
     STEPS = (5, 5, 3, 4, 3, 5)
 
-    def test_steps_may_repeat_and_go_back(self, exp):
+    def test_steps_may_repeat_and_go_back(self, train):
         for step in self.STEPS:
-            exp.metrics("train").log(step=step, _ts=float(step))
-        read = exp.metrics("train").read()["data"]
+            train.log(step=step, _ts=float(step))
+        read = train.read()["data"]
 
         assert list(self.STEPS) == [point["data"]["step"] for point in read]
         assert [0, 1, 2, 3, 4, 5] == [point["index"] for point in read]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ml_dash import Experiment
+from tests.support import lines
 
 PREFIX = "alice/walker/run-1"
 
@@ -27,10 +28,6 @@ def session(tmp_path):
 @pytest.fixture
 def run(tmp_path):
     return tmp_path / PREFIX
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def document(path):

@@ -21,7 +21,7 @@ import ml_dash
 from ml_dash import Experiment, MLProject, OperationMode
 from ml_dash.streams.tracks import Track
 from tests.seeds import experiments_newer, experiments_older, manager, readme, tracks
-from tests.support import REPOSITORY, python_environment
+from tests.support import REPOSITORY, lines, python_environment
 
 IMPORT = "from ml_dash import Experiment\n"
 OPEN = IMPORT + "exp = Experiment('robotics/training').run.start()\n"
@@ -74,10 +74,6 @@ def status(run):
 
 def params(run):
     return json.loads((run / "parameters.json").read_text())["data"]
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def messages(run):

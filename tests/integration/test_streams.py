@@ -15,9 +15,7 @@ import pytest
 
 from ml_dash import Experiment, LogLevel
 from ml_dash.errors import ConfigurationError, InvalidValueError
-from tests.support import shown
-
-PREFIX = "alice/walker/run-1"
+from tests.support import PREFIX, lines, shown
 
 
 class Colour(enum.Enum):
@@ -73,18 +71,13 @@ EXPECTED = {name: expected for name, (_, expected) in VALUES.items()}
 
 
 @pytest.fixture
-def exp(tmp_path):
-    with Experiment(PREFIX, dash_root=tmp_path, echo=False).run as exp:
-        yield exp
+def metric(shared, own_name):
+    return shared.metrics(own_name)
 
 
 @pytest.fixture
-def run(tmp_path):
-    return tmp_path / PREFIX
-
-
-def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+def track(shared, own_name):
+    return shared.tracks(own_name)
 
 
 def document(path):
@@ -207,10 +200,10 @@ class TestParams:
 
 
 class TestMetrics:
-    def test_points_come_back_in_the_order_of_calls(self, exp):
+    def test_points_come_back_in_the_order_of_calls(self, metric):
         for step in range(5):
-            exp.metrics("train").log(loss=1 / (step + 1), step=step)
-        read = exp.metrics("train").read()
+            metric.log(loss=1 / (step + 1), step=step)
+        read = metric.read()
 
         assert [0, 1, 2, 3, 4] == [point["data"]["step"] for point in read["data"]]
         assert [0, 1, 2, 3, 4] == [point["index"] for point in read["data"]]
@@ -222,10 +215,10 @@ class TestMetrics:
         ("start", "limit", "steps", "more"),
         [(0, 2, [0, 1], True), (3, 2, [3, 4], False), (4, None, [4], False), (5, 10, [], False), (2, 0, [], True)],
     )
-    def test_reading_a_part(self, exp, start, limit, steps, more):
+    def test_reading_a_part(self, metric, start, limit, steps, more):
         for step in range(5):
-            exp.metrics("train").log(step=step)
-        read = exp.metrics("train").read(start, limit)
+            metric.log(step=step)
+        read = metric.read(start, limit)
 
         assert steps == [point["data"]["step"] for point in read["data"]]
         assert (start, start + len(steps) - 1, len(steps), more) == (
@@ -291,15 +284,15 @@ class TestMetrics:
             unnamed[key] for key in ("metricId", "name", "description", "tags", "metadata")
         )
 
-    def test_stats_count_what_was_just_logged(self, exp):
+    def test_stats_count_what_was_just_logged(self, metric):
         for step in range(7):
-            exp.metrics("train").log(step=step)
+            metric.log(step=step)
 
-        assert (7, "train") == tuple(exp.metrics("train").stats()[key] for key in ("totalDataPoints", "name"))
+        assert (7, metric.name) == tuple(metric.stats()[key] for key in ("totalDataPoints", "name"))
 
-    def test_any_value(self, exp):
-        exp.metrics("train").log(**GIVEN, nan=math.nan)
-        data = exp.metrics("train").read()["data"][0]["data"]
+    def test_any_value(self, metric):
+        metric.log(**GIVEN, nan=math.nan)
+        data = metric.read()["data"][0]["data"]
 
         assert math.isnan(data.pop("nan"))
         assert EXPECTED == {key: value for key, value in data.items() if key != "_ts"}
@@ -313,10 +306,10 @@ class TestMetrics:
         assert 4 == second["self"]
 
     @pytest.mark.parametrize("given", [12.5, 12, np.float32(12.5), "12.5", Tensor(12.5)], ids=shown)
-    def test_whatever_is_a_number_is_a_timestamp(self, exp, given):
-        exp.metrics("train").log(a=1, _ts=given)
+    def test_whatever_is_a_number_is_a_timestamp(self, metric, given):
+        metric.log(a=1, _ts=given)
 
-        assert 12 == int(exp.metrics("train").read()["data"][0]["data"]["_ts"])
+        assert 12 == int(metric.read()["data"][0]["data"]["_ts"])
 
     def test_a_point_may_inherit_the_last_timestamp(self, exp):
         with pytest.raises(ConfigurationError, match="has used none yet"):
@@ -326,26 +319,25 @@ class TestMetrics:
 
         assert [2.5] == [point["data"]["_ts"] for point in exp.metrics("train").read()["data"]]
 
-    def test_the_time_of_the_call_is_the_default(self, exp):
+    def test_the_time_of_the_call_is_the_default(self, metric):
         before = dt.datetime.now(dt.UTC).timestamp()
-        exp.metrics("train").log(a=1)
-        stamp = exp.metrics("train").read()["data"][0]["data"]["_ts"]
+        metric.log(a=1)
+        stamp = metric.read()["data"][0]["data"]["_ts"]
 
         assert before <= stamp <= dt.datetime.now(dt.UTC).timestamp()
 
 
 class TestTracks:
-    def test_rows_are_sorted_and_those_of_one_time_are_merged(self, exp):
-        pose = exp.tracks("robot/pose")
-        pose.append(q=[1.0], a=1, _ts=2.0)
-        pose.append(q=[0.5], _ts=1.0)
-        pose.append(q=[9.0], b=2, _ts=2.0)
+    def test_rows_are_sorted_and_those_of_one_time_are_merged(self, track):
+        track.append(q=[1.0], a=1, _ts=2.0)
+        track.append(q=[0.5], _ts=1.0)
+        track.append(q=[9.0], b=2, _ts=2.0)
 
         assert {
             "entries": [{"timestamp": 1.0, "q": [0.5]}, {"timestamp": 2.0, "q": [9.0], "a": 1, "b": 2}],
             "count": 2,
-        } == pose.read()
-        assert pose.read()["entries"] == pose.list_entries()
+        } == track.read()
+        assert track.read()["entries"] == track.list_entries()
 
     def test_a_window_and_some_columns(self, exp):
         for step in range(6):
@@ -355,13 +347,11 @@ class TestTracks:
             start_timestamp=0.5, end_timestamp=1.0, columns=["b", "missing"]
         )["entries"]
 
-    def test_a_track_as_json_lines(self, exp):
-        exp.tracks("pose").append(q=math.nan, _ts=1)
-        exp.tracks("pose").append(q="NaN", _ts=2)
+    def test_a_track_as_json_lines(self, track):
+        track.append(q=math.nan, _ts=1)
+        track.append(q="NaN", _ts=2)
 
-        assert b'{"timestamp":1.0,"q":"NaN"}\n{"timestamp":2.0,"q":"\\\\NaN"}\n' == exp.tracks("pose").read(
-            format="jsonl"
-        )
+        assert b'{"timestamp":1.0,"q":"NaN"}\n{"timestamp":2.0,"q":"\\\\NaN"}\n' == track.read(format="jsonl")
 
     def test_a_track_that_is_not_there(self, exp):
         assert {"entries": [], "count": 0} == exp.tracks("none").read()
@@ -401,18 +391,18 @@ class TestTracks:
             about[key] for key in ("trackId", "topic", "columns", "totalEntries", "firstTimestamp", "lastTimestamp")
         )
 
-    def test_any_value(self, exp):
-        exp.tracks("pose").append(**GIVEN, nan=np.array([1.0, math.nan]), self=1, _ts=0)
-        row = exp.tracks("pose").list_entries()[0]
+    def test_any_value(self, track):
+        track.append(**GIVEN, nan=np.array([1.0, math.nan]), self=1, _ts=0)
+        row = track.list_entries()[0]
 
         np.testing.assert_array_equal([1.0, math.nan], row.pop("nan"))
         assert EXPECTED | {"timestamp": 0.0, "self": 1} == row
 
     @pytest.mark.parametrize("stamp", [-5.5, 0, 1e18, 1e-300, np.float32(0.5), np.int64(3)], ids=shown)
-    def test_any_clock(self, exp, stamp):
-        exp.tracks("pose").append(q=1, _ts=stamp)
+    def test_any_clock(self, track, stamp):
+        track.append(q=1, _ts=stamp)
 
-        assert [float(stamp)] == [row["timestamp"] for row in exp.tracks("pose").list_entries()]
+        assert [float(stamp)] == [row["timestamp"] for row in track.list_entries()]
 
     def test_a_track_of_an_older_client_is_found(self, exp, run):
         """It kept the topic a/b in the folder a_b."""
