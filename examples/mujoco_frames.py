@@ -1,7 +1,7 @@
-"""MuJoCo: render every step of a simulation and keep every picture, without slowing the simulation down.
+"""MuJoCo: render and store an image at every step of a simulation, without slowing the simulation down.
 
-Run it with ``python examples/mujoco_frames.py`` (``pip install mujoco``). It renders without a screen: on the GPU by
-default; set ``MUJOCO_GL=osmesa`` where there is none.
+Run it with ``python examples/mujoco_frames.py`` (``pip install mujoco``). It renders without a display: on the GPU by
+default; set ``MUJOCO_GL=osmesa`` to render on the CPU.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-os.environ.setdefault("MUJOCO_GL", "egl")  # before mujoco is imported
+os.environ.setdefault("MUJOCO_GL", "egl")  # mujoco reads it on import
 
 import mujoco
 import numpy as np
@@ -81,12 +81,12 @@ MODEL = """
 
 
 def pump(data: mujoco.MjData) -> None:
-    """Swing the legs with the direction of the swing, as a child does on a swing."""
+    """Swing the legs in the direction of the motion, as a child does on a swing."""
     data.ctrl[:] = np.tanh(2 * data.joint("bar").qvel[0]) * np.array([0.8, -0.5])
 
 
 def simulate(exp: Experiment) -> float:
-    """Step, render and record. Returns the seconds that it took."""
+    """Step, render and record; return the duration in seconds."""
     model = mujoco.MjModel.from_xml_string(MODEL)
     data = mujoco.MjData(model)
     substeps = round(1 / FRAMES_PER_SECOND / model.opt.timestep)
@@ -104,7 +104,7 @@ def simulate(exp: Experiment) -> float:
 
 
 def main() -> None:
-    """Simulate and say what recording cost."""
+    """Simulate, and print the cost of recording."""
     root = sys.argv[1] if len(sys.argv) > 1 else ".dash"
     experiment = Experiment("examples/mujoco/frames", readme="An acrobat on a bar.", dash_root=root)
     with experiment.run as exp:
@@ -115,7 +115,7 @@ def main() -> None:
     print(
         f"recording took {health['cost_seconds'] / seconds:.1%} of that time: {health['frames_written']} frames written,"
     )
-    print(f"{health['frames_dropped']} dropped; they lie in {folder}/files/frames")
+    print(f"{health['frames_dropped']} dropped; they are in {folder}/files/frames")
 
 
 if __name__ == "__main__":

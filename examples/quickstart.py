@@ -1,6 +1,6 @@
-"""A double pendulum that records itself: a picture, its energy and its pose at every step.
+"""Simulate a double pendulum and record an image, its energy and its pose at every step.
 
-Run it with ``python examples/quickstart.py``. It needs nothing but ml-dash; everything it writes lies below ``.dash``.
+Run it with ``python examples/quickstart.py``. It needs only ml-dash, and writes only below ``.dash``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 def acceleration(state: Vector) -> Vector:
-    """Time derivative of the state of two masses of 1 kg on rods of 1 m."""
+    """Return the time derivative of the state of two masses of 1 kg on rods of 1 m."""
     a, b, u, v = state
     sine, cosine = np.sin(a - b), np.cos(a - b)
     shared = 2 - cosine**2
@@ -42,7 +42,7 @@ def acceleration(state: Vector) -> Vector:
 
 
 def step(state: Vector) -> Vector:
-    """One frame later: Runge-Kutta of fourth order in a few substeps."""
+    """Return the state one frame later: Runge-Kutta of fourth order in a few substeps."""
     h = DT / SUBSTEPS
     for _ in range(SUBSTEPS):
         k1 = acceleration(state)
@@ -54,14 +54,14 @@ def step(state: Vector) -> Vector:
 
 
 def positions(state: Vector) -> Vector:
-    """Both masses in metres, x to the right and y up, the pivot at (0, 0); shape (2, 2)."""
+    """Return the positions of both masses in metres, x to the right and y up, the pivot at (0, 0); shape (2, 2)."""
     a, b = state[:2]
     elbow = np.array([np.sin(a), -np.cos(a)])
     return np.array([elbow, [elbow[0] + np.sin(b), elbow[1] - np.cos(b)]])
 
 
 def energies(state: Vector) -> dict[str, float]:
-    """Kinetic, potential and total energy in joules."""
+    """Return the kinetic, potential and total energy in joules."""
     a, b, u, v = state
     kinetic = u**2 + v**2 / 2 + u * v * np.cos(a - b)
     potential = GRAVITY * positions(state)[:, 1].sum()
@@ -69,14 +69,14 @@ def energies(state: Vector) -> dict[str, float]:
 
 
 class Canvas:
-    """Draws the pendulum; the path of the lower mass fades behind it."""
+    """Draws the pendulum, and a fading trail of the lower mass."""
 
     def __init__(self) -> None:
         self._trail = np.zeros((HEIGHT, WIDTH), np.uint8)
         self._before: tuple[int, int] | None = None
 
     def draw(self, state: Vector) -> Picture:
-        """The picture of one state: RGB, uint8, 480x640x3."""
+        """Return the image of one state: RGB, uint8, 480x640x3."""
         elbow, hand = (self._pixel(point) for point in positions(state))
         self._extend_trail(hand)
         picture = self._background()
@@ -116,7 +116,7 @@ def simulate(exp: Experiment) -> None:
 
 
 def tree(folder: Path, indent: str = "") -> None:
-    """Print what lies in a folder, with the sizes; folders of many files as one line."""
+    """Print the files of a folder with their sizes; a folder with many files is one line."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -132,7 +132,7 @@ def tree(folder: Path, indent: str = "") -> None:
 
 
 def cost(health: dict[str, Any], seconds: float) -> None:
-    """Print what recording took from the simulation."""
+    """Print the time that recording took from the simulation."""
     each = health["cost_seconds"] / health["calls"] * 1e6
     print(f"{health['calls']} calls in {seconds:.1f} s, {each:.0f} microseconds each:", end=" ")
     print(f"{health['cost_seconds'] / seconds:.1%} of the simulation's time")
@@ -140,7 +140,7 @@ def cost(health: dict[str, Any], seconds: float) -> None:
 
 
 def main() -> None:
-    """Simulate, record, and show where everything lies and what it cost."""
+    """Simulate and record; print the files and the cost."""
     experiment = Experiment(
         "examples/pendulum/quickstart",
         readme="A double pendulum, pushed off near the top.",
