@@ -195,10 +195,7 @@ class _Repair:
                 self._disk, self._run, "", None if name == layout.UNNAMED_METRIC else name
             )
         else:
-            document = load_document(self._disk, self._at(f"{folder}/{layout.METADATA}")) or {}
-            document = {"trackId": f"local-track-{name.replace('/', '_')}", "topic": name} | document
-            state = journal_state.TrackState(folder, name, document=document)
-            journal_state.count_rows(state, self._at(layout.data(folder)))
+            state = journal_state.load_track(self._disk, self._run, "", name, recount=True)
         journal_state.save_metadata(self._disk, self._run, state, self._now)
         return f"{fix.path}: counted anew"
 

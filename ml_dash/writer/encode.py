@@ -18,17 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class EncodeJob:
-    """One frame on its way to bytes.
+    """A frame to encode.
 
     Attributes:
-        spec: what lies in shared memory.
-        offset: where, in bytes; or -1 if the pixels are in the file ``raw``.
-        raw: absolute path of a file with the pixels, C-contiguous, for frames larger than the ring.
+        entry: the frame's index entry, as the training process sent it.
+        spec: shape and type of the pixels.
+        offset: where the pixels begin in shared memory; -1 if they are in the file ``raw``.
+        raw: absolute path of a file with the pixels, C-contiguous, for a frame larger than the frame buffer takes.
         image_format: ``jpeg`` or ``png``.
         quality: 1 to 100, for JPEG.
-        target: absolute path of the file to write, or empty to keep the encoded bytes in ``encoded``.
+        target: absolute path of the file to write; empty for a frame whose bytes are kept in ``encoded``.
+        done: whether the job has ended.
+        error: the exception that ended it.
+        encoded: the file's bytes, without a target.
+        size: bytes of the file.
+        checksum: SHA-256 of the file, with a target.
     """
 
+    entry: dict[str, Any]
     spec: FrameSpec
     offset: int
     raw: str
@@ -140,7 +147,7 @@ class EncoderPool:
             return view(self._memory, job.offset, job.spec)
         content = self._disk.read_file(job.raw)
         if content is None:
-            raise LookupError(f"{job.raw} is gone: the run's folder was changed by somebody else")
+            raise LookupError(f"{job.raw} is gone: another program changed the run's folder")
         return view(memoryview(content), 0, job.spec)
 
 

@@ -1,4 +1,4 @@
-"""What the writer remembers of each journal: its next number, and the counts that its metadata.json shows."""
+"""State that the writer keeps for each journal: the next number, and the counts in its metadata.json."""
 
 from __future__ import annotations
 
@@ -14,27 +14,59 @@ from ml_dash.storage.documents import load_document, timestamp, write_document
 from ml_dash.storage.journal import last_line, read_lines
 
 LOG_SEQUENCE = "logs/.log_sequence"
-"""Where the published client keeps the number of its next log line."""
+"""File in which the published client keeps the number of its next log line."""
 
 METRIC_ABOUT = ("description", "tags", "metadata")
-"""What a user says of a metric, as a whole."""
+"""Keys of metadata.json that the user sets."""
 
 MOST_DIGITS = 16
-"""A number of more is damage: nobody logs that many lines."""
+"""A number with this many digits is taken for damage: no run logs that many lines."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class LogState:
+    """The run's log.
+
+    Attributes:
+        journal: path below the run's folder.
+        next_index: sequence number of the next line.
+    """
+
+    journal: str
+    next_index: int
+
+    def advance(self, next_index: int) -> None:
+        """Lines with the numbers below ``next_index`` were committed."""
+        self.next_index = next_index
+
+
+@dataclass(slots=True, eq=False)
 class MetricState:
-    """A metric's folder."""
+    """A metric.
 
+    Attributes:
+        journal: path below the run's folder.
+        folder: the journal's folder.
+        name: None for the metric without a name.
+        total: points in the journal.
+        next_index: index of the next point. Larger than ``total`` if points were lost, or numbered by another client.
+        document: the content of metadata.json but for the counts.
+    """
+
+    journal: str
     folder: str
     name: str | None
     total: int = 0
     next_index: int = 0
     document: dict[str, Any] = field(default_factory=dict)
 
+    def advance(self, next_index: int) -> None:
+        """Points with the indices below ``next_index`` were committed."""
+        self.total += next_index - self.next_index
+        self.next_index = next_index
+
     def metadata(self, now: float) -> dict[str, Any]:
-        """The content of metadata.json, as the published client writes it."""
+        """The content of metadata.json."""
         return self.document | {
             "totalDataPoints": self.total,
             "nextIndex": self.next_index,
@@ -42,10 +74,22 @@ class MetricState:
         }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TrackState:
-    """A track's folder."""
+    """A track.
 
+    Attributes:
+        journal: path below the run's folder.
+        folder: the journal's folder.
+        topic: the track's name.
+        total: rows in the journal.
+        first: the least timestamp; None without rows.
+        last: the greatest timestamp; None without rows.
+        columns: names of all fields that rows had.
+        document: the content of metadata.json but for the counts.
+    """
+
+    journal: str
     folder: str
     topic: str
     total: int = 0
@@ -55,14 +99,14 @@ class TrackState:
     document: dict[str, Any] = field(default_factory=dict)
 
     def count(self, when: float, fields: dict[str, Any]) -> None:
-        """Take one more row into account."""
+        """Count one more row."""
         self.total += 1
         self.columns.update(fields)
         self.first = when if self.first is None else min(self.first, when)
         self.last = when if self.last is None else max(self.last, when)
 
     def metadata(self, now: float) -> dict[str, Any]:  # noqa: ARG002 - one signature for every stream
-        """The content of metadata.json, as the published client writes it."""
+        """The content of metadata.json."""
         return self.document | {
             "columns": sorted(self.columns),
             "totalEntries": self.total,
@@ -72,19 +116,19 @@ class TrackState:
 
 
 def load_metric(disk: Disk, run: str, writer_id: str, name: str | None) -> MetricState:
-    """Continue a metric where its journal ends: no index is given that was given before.
+    """Load a metric's state, so that no index is used that was used before.
 
-    The published client gave some twice, after it had lost count; so the count of lines counts as well.
+    The published client lost count and used some twice, so the number of lines is a lower bound as well.
     """
     folder = layout.metric_folder(name)
-    path = os.path.join(run, layout.data(folder, writer_id))
-    found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
-    if writer_id:  # what the writer before this one was told
-        found |= load_document(disk, os.path.join(run, layout.about_metric(name, writer_id))) or {}
-    total, following = _count_and_next(disk, path, "index")
+    journal = layout.data(folder, writer_id)
+    stored = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
+    if writer_id:  # a killed writer with this id may have written a description
+        stored |= load_document(disk, os.path.join(run, layout.about_metric(name, writer_id))) or {}
+    total, next_index = _count_and_next(disk, os.path.join(run, journal), "index")
     if not writer_id:
         flat = count_lines(disk, os.path.join(run, folder + legacy.JOURNAL))
-        following = max(following, _whole_number(found.get("nextIndex")), flat)
+        next_index = max(next_index, _whole_number(stored.get("nextIndex")), flat)
     document = {
         "metricId": f"local-metric-{name}",
         "name": name,
@@ -92,36 +136,42 @@ def load_metric(disk: Disk, run: str, writer_id: str, name: str | None) -> Metri
         "tags": [],
         "metadata": None,
         "totalDataPoints": total,
-        "nextIndex": following,
-    } | found
-    return MetricState(folder, name, total, following, document)
+        "nextIndex": next_index,
+    } | stored
+    return MetricState(journal, folder, name, total, next_index, document)
 
 
-def load_track(disk: Disk, run: str, writer_id: str, topic: str) -> TrackState:
-    """Continue a track: the counts of its metadata.json if they fit its journal, else counted anew."""
+def load_track(disk: Disk, run: str, writer_id: str, topic: str, *, recount: bool = False) -> TrackState:
+    """Load a track's state: the counts of its metadata.json if they fit its journal, else (or to ``recount``) counted."""
     folder = layout.track_folder(topic)
-    path = os.path.join(run, layout.data(folder, writer_id))
-    found = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
-    document = {"trackId": f"local-track-{topic.replace('/', '_')}", "topic": topic} | found
-    state = TrackState(folder, topic, document=document)
+    journal = layout.data(folder, writer_id)
+    path = os.path.join(run, journal)
+    stored = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
+    document = {"trackId": f"local-track-{topic.replace('/', '_')}", "topic": topic} | stored
+    state = TrackState(journal, folder, topic, document=document)
     lines = count_lines(disk, path)
-    columns = found.get("columns")
-    if lines == _whole_number(found.get("totalEntries")) and isinstance(columns, list):
+    columns = stored.get("columns")
+    if not recount and lines == _whole_number(stored.get("totalEntries")) and isinstance(columns, list):
         state.total, state.columns = lines, set(columns)
-        state.first, state.last = found.get("firstTimestamp"), found.get("lastTimestamp")
+        state.first, state.last = stored.get("firstTimestamp"), stored.get("lastTimestamp")
     else:
         count_rows(state, path)
     return state
 
 
-def next_log_number(disk: Disk, run: str, writer_id: str) -> int:
-    """The sequence number of the next log line: none that was given before, also where numbering began anew."""
-    following = _count_and_next(disk, os.path.join(run, layout.logs(writer_id)), "sequenceNumber")[1]
-    return following if writer_id else max(following, _kept_number(disk, os.path.join(run, LOG_SEQUENCE)))
+def load_log(disk: Disk, run: str, writer_id: str) -> LogState:
+    """Load the log's state, so that no sequence number is used that was used before."""
+    journal = layout.logs(writer_id)
+    next_index = _count_and_next(disk, os.path.join(run, journal), "sequenceNumber")[1]
+    if not writer_id:
+        digits = (disk.read_file(os.path.join(run, LOG_SEQUENCE)) or b"").strip()
+        if digits.isdigit() and len(digits) < MOST_DIGITS:
+            next_index = max(next_index, int(digits))
+    return LogState(journal, next_index)
 
 
 def names_below(disk: Disk, run: str, root: str) -> Iterator[str]:
-    """The streams that have a journal of the run's first writer, by name: ``a`` and ``a/b`` below ``root``."""
+    """Yield the names of the streams below ``root`` that have a journal of the run's first writer, such as ``a`` and ``a/b``."""
     waiting = [root]
     while waiting:
         folder = waiting.pop()
@@ -138,13 +188,13 @@ def save_metadata(disk: Disk, run: str, state: MetricState | TrackState, now: fl
 
 
 def save_about(disk: Disk, run: str, state: MetricState, writer_id: str) -> None:
-    """Write what a writer that is not the first knows of a metric: metadata.json is another one's."""
+    """Write the description of a metric for a writer that is not the first: metadata.json belongs to the first."""
     about = {name: state.document[name] for name in METRIC_ABOUT}
     write_document(disk, os.path.join(run, layout.about_metric(state.name, writer_id)), about)
 
 
 def count_lines(disk: Disk, path: str) -> int:
-    """Whole lines in a file; 0 if it is missing."""
+    """The number of whole lines in a file; 0 if it is missing."""
     return sum(block.count(b"\n") for block in disk.read_blocks(path))
 
 
@@ -159,6 +209,7 @@ def count_rows(state: TrackState, path: str) -> None:
 
 
 def _count_and_next(disk: Disk, path: str, key: str) -> tuple[int, int]:
+    """The number of lines in a journal, and the number of the next one; ``key`` is the name of a line's number."""
     total = count_lines(disk, path)
     line = last_line(path) if total else None
     if line is None:
@@ -167,11 +218,6 @@ def _count_and_next(disk: Disk, path: str, key: str) -> tuple[int, int]:
         return total, max(_whole_number(decode(line)[key]) + 1, total)
     except (ValueError, KeyError, TypeError):
         return total, total
-
-
-def _kept_number(disk: Disk, path: str) -> int:
-    digits = (disk.read_file(path) or b"").strip()
-    return int(digits) if digits.isdigit() and len(digits) < MOST_DIGITS else 0
 
 
 def _whole_number(value: object) -> int:

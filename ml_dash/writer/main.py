@@ -97,16 +97,18 @@ class Writer:
         )
         if self._replaces_another and not writer_id:
             self._environment.resume()
-        self._records = RecordWriter(run, writer_id, disk, self._status, self._syncer.add, self._environment.opened)
+        self._records = RecordWriter(
+            run, writer_id, disk, self._status, on_stored=self._syncer.add, on_opened=self._environment.opened
+        )
         self._applier = Applier(
-            run,
-            self._consumer,
-            self._control,
-            disk,
-            self._journals,
-            self._records,
-            self._pool,
-            assignment.suspicion,
+            run=run,
+            consumer=self._consumer,
+            control=self._control,
+            disk=disk,
+            journals=self._journals,
+            records=self._records,
+            pool=self._pool,
+            suspicion=assignment.suspicion,
         )
         self._copies = ColumnarCopies(assignment.columnar_rows, self._control.set_error)
         self._next_beat = time.monotonic() + HEARTBEAT_S

@@ -1,7 +1,7 @@
-"""Each kind of record, turned into lines of a batch and files in place. Nothing here appends to a journal.
+"""Turn records into lines of a batch and files in place, one method per kind. Nothing here appends to a journal.
 
-Doing a record twice gives the same as doing it once: names and ids were chosen by the training process, files are put
-in place by rename, and lines only count once their batch is committed.
+A record may be written twice with the same result as once: names and ids were chosen by the training process, files are
+put in place by rename, and lines only count once their batch is committed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ml_dash.writer.batch import Batch
 from ml_dash.writer.columnar import Stream
 from ml_dash.writer.encode import EncodeJob
 from ml_dash.writer.import_legacy import import_files
-from ml_dash.writer.journal_state import MetricState, TrackState
+from ml_dash.writer.journal_state import LogState, MetricState, TrackState
 from ml_dash.writer.shards import FrameShards
 from ml_dash.writer.status import RunStatus
 
 REMEMBERED_FILES = 65_536
-"""File names whose newest id is remembered, so that the version before goes at once; older ones go at close."""
+"""File names whose newest id is remembered, so that an older version is removed at once; others are removed at the end."""
 
 HASH_NOW_BYTES = 8 * 1024 * 1024
-"""A stored file up to this size is hashed with its record; a larger one at the end, so that nothing waits behind it."""
+"""A stored file up to this size is hashed with its record; a larger one at the end, so that no record waits behind it."""
 
 
 class RecordWriter:
-    """Turns records into a batch.
+    """Writes records into batches.
 
     Attributes:
         old_versions_left: files may be stored that a later save of the same name replaced.
@@ -42,10 +42,10 @@ class RecordWriter:
     Args:
         run: absolute path of the run's directory.
         writer_id: empty for the run's first writer.
-        disk: where files go.
+        disk: the file operations.
         status: the run's experiment.json.
-        stored: called with the absolute path of each file that was put in place.
-        opened: called with what the training process told of itself, and the time, when the run begins.
+        on_stored: called with the absolute path of each file that was put in place.
+        on_opened: called when the run begins, with what the training process recorded of its environment, and the time.
     """
 
     def __init__(
@@ -54,27 +54,26 @@ class RecordWriter:
         writer_id: str,
         disk: Disk,
         status: RunStatus,
-        stored: Callable[[str], None],
-        opened: Callable[[dict[str, Any], float], None],
+        *,
+        on_stored: Callable[[str], None],
+        on_opened: Callable[[dict[str, Any], float], None],
     ) -> None:
         self._run = run
         self._writer_id = writer_id
         self._disk = disk
         self._status = status
-        self.stored = stored
-        self._opened = opened
-        self._log_path = layout.logs(writer_id)
-        self._index_path = layout.file_index(writer_id)
-        self._absolute_index = os.path.join(run, self._index_path)
+        self.on_stored = on_stored
+        self._on_opened = on_opened
         self.old_versions_left = False
-        self._numbers: dict[str, int] = {}
+        self._index_path = layout.file_index(writer_id)
+        self._log_state: LogState | None = None
         self._metrics: dict[bytes, MetricState] = {}
         self._tracks: dict[bytes, TrackState] = {}
         self._shards = FrameShards(run, writer_id, disk)
-        self._files: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._touched: dict[str, MetricState | TrackState] = {}
+        self._newest_ids: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._unsaved: dict[str, MetricState | TrackState] = {}
         self._postponed: deque[Callable[[], None]] = deque(maxlen=REMEMBERED_FILES)
-        self._handlers: dict[int, Callable[[Record, EncodeJob | None, Batch], None]] = {
+        self._write_record: dict[int, Callable[[Record, Batch], None]] = {
             Kind.OPEN: self._open,
             Kind.LOG: self._log,
             Kind.PARAMS: self._params,
@@ -83,23 +82,27 @@ class RecordWriter:
             Kind.DESCRIBE: self._describe,
             Kind.FILE: self._file,
             Kind.FILE_CHANGE: self._file_change,
-            Kind.IMAGE: self._image,
-            Kind.FRAME: self._frame,
             Kind.CLOSE: self._close,
         }
 
     def write(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:
-        """Add a record to the batch.
+        """Add a record to the batch; ``job`` is that of an image or a frame.
 
         Raises:
             OSError: a file could not be put in place.
             Exception: the record itself is wrong.
         """
-        self._handlers[record.kind](record, job, batch)
+        if job is None:
+            self._write_record[record.kind](record, batch)
+        else:
+            self._encoded(record, job, batch)
 
     def committed(self, batch: Batch) -> None:
-        """The batch is on disk: its numbers are taken."""
-        self._numbers.update(batch.numbers)
+        """Count the lines of a batch that is on disk now, and remove the files that it replaced."""
+        for state, next_index in batch.next_indices.items():
+            state.advance(next_index)
+            if isinstance(state, MetricState):
+                self._unsaved[state.folder] = state
         for step in batch.after:
             try:
                 step()
@@ -107,35 +110,34 @@ class RecordWriter:
                 self._postponed.append(step)
 
     def tidy_up(self) -> None:
-        """Remove what could not be removed when its batch was committed.
+        """Remove the files that could not be removed when their batch was committed.
 
         Raises:
-            OSError: the disk refuses still.
+            OSError: the disk still refuses.
         """
         while self._postponed:
             self._postponed[0]()
             self._postponed.popleft()
 
-    def forget(self) -> None:
-        """A batch was undone. What counts lines only counts committed ones; where a shard ends is read again."""
+    def forget_batch(self) -> None:
+        """A batch was undone: read again where each shard ends. Counts only include committed lines."""
         self._shards.forget()
 
     def save_metadata(self, now: float) -> None:
-        """Write metadata.json of the streams that got records since the last time."""
-        while self._touched:
-            folder, state = next(iter(self._touched.items()))
+        """Write metadata.json of the streams that got records since the last call."""
+        while self._unsaved:
+            folder, state = next(iter(self._unsaved.items()))
             if not self._writer_id:
                 journal_state.save_metadata(self._disk, self._run, state, now)
-            del self._touched[folder]
+            del self._unsaved[folder]
 
     def streams(self) -> list[Stream]:
-        """The journals of the metrics and tracks that got records, as far as they have one."""
-        found: list[Stream] = []
-        for is_track, states in ((False, self._metrics.values()), (True, self._tracks.values())):
-            for state in states:
-                journal = os.path.join(self._run, layout.data(state.folder, self._writer_id))
-                found.append(Stream(journal, is_track, state.total))
-        return found
+        """The metrics and tracks that got records from this writer."""
+        states: list[MetricState | TrackState] = [*self._metrics.values(), *self._tracks.values()]
+        return [
+            Stream(os.path.join(self._run, state.journal), isinstance(state, TrackState), state.total)
+            for state in states
+        ]
 
     def load_every_stream(self) -> None:
         """Have ``save_metadata`` write every stream: a writer that was killed had counts that it never wrote."""
@@ -143,12 +145,12 @@ class RecordWriter:
             return
         for name in journal_state.names_below(self._disk, self._run, "metrics"):
             state = self._metric_state(b"" if name == layout.UNNAMED_METRIC else name.encode())
-            self._touched[state.folder] = state
+            self._unsaved[state.folder] = state
         for topic in journal_state.names_below(self._disk, self._run, "tracks"):
             track = self._track_state(topic.encode())
-            self._touched[track.folder] = track
+            self._unsaved[track.folder] = track
 
-    def _open(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
+    def _open(self, record: Record, _: Batch) -> None:
         opening = parse(record.data)
         self._status.open(opening, record.time)
         if self._writer_id:
@@ -157,29 +159,27 @@ class RecordWriter:
         for folder in ("logs", "metrics", "files"):
             self._disk.make_folder(os.path.join(self._run, folder))
         if opening.get("environment"):
-            self._opened(opening["environment"], record.time)
+            self._on_opened(opening["environment"], record.time)
 
-    def _close(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
+    def _close(self, record: Record, _: Batch) -> None:
         self._status.ending = parse(record.data)
 
-    def _log(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
-        number = self._next_number(batch, self._log_path, self._next_log_number)
-        head = b'{"sequenceNumber":%d,"timestamp":"%s",' % (number, timestamp(record.time).encode())
-        batch.add(self._log_path, head + record.data[1:] + b"\n")
+    def _log(self, record: Record, batch: Batch) -> None:
+        state = self._log_state
+        if state is None:
+            state = self._log_state = journal_state.load_log(self._disk, self._run, self._writer_id)
+        index = batch.take_index(state)
+        head = b'{"sequenceNumber":%d,"timestamp":"%s",' % (index, timestamp(record.time).encode())
+        batch.add(state.journal, head + record.data[1:] + b"\n")
 
-    def _next_log_number(self) -> int:
-        return journal_state.next_log_number(self._disk, self._run, self._writer_id)
-
-    def _params(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
+    def _params(self, record: Record, batch: Batch) -> None:
         batch.parameters.update(parse(record.data))
 
-    def _metric(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
+    def _metric(self, record: Record, batch: Batch) -> None:
         state = self._metric_state(record.key)
-        path = layout.data(state.folder, self._writer_id)
-        number = self._next_number(batch, path, lambda: state.next_index)
+        index = batch.take_index(state)
         line = b'{"index":%d,"data":%s,"createdAt":"%s"}\n'
-        batch.add(path, line % (number, record.data, timestamp(record.time).encode()))
-        batch.after.append(lambda: self._count_point(state, number))
+        batch.add(state.journal, line % (index, record.data, timestamp(record.time).encode()))
 
     def _metric_state(self, key: bytes) -> MetricState:
         state = self._metrics.get(key)
@@ -188,26 +188,21 @@ class RecordWriter:
             self._metrics[key] = state
         return state
 
-    def _describe(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
+    def _describe(self, record: Record, _: Batch) -> None:
         state = self._metric_state(record.key)
         for name, value in parse(record.data).items():
             state.document[name] = state.document.get(name) or value
-        # Now, since it stands nowhere else: a writer that is killed leaves only what is on disk.
+        # At once, since no journal holds it: a writer that is killed leaves only what is on disk.
         if self._writer_id:
             journal_state.save_about(self._disk, self._run, state, self._writer_id)
         else:
             journal_state.save_metadata(self._disk, self._run, state, record.time)
 
-    def _count_point(self, state: MetricState, number: int) -> None:
-        state.total += 1
-        state.next_index = number + 1
-        self._touched[state.folder] = state
-
-    def _track(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
+    def _track(self, record: Record, batch: Batch) -> None:
         state = self._track_state(record.key)
         fields = parse(record.data)
         rest = b"," + record.data[1:] if fields else b"}"
-        batch.add(layout.data(state.folder, self._writer_id), b'{"timestamp":%r%s\n' % (record.time, rest))
+        batch.add(state.journal, b'{"timestamp":%r%s\n' % (record.time, rest))
         batch.after.append(lambda: self._count_row(state, record.time, fields))
 
     def _track_state(self, key: bytes) -> TrackState:
@@ -219,9 +214,9 @@ class RecordWriter:
 
     def _count_row(self, state: TrackState, when: float, fields: dict[str, Any]) -> None:
         state.count(when, fields)
-        self._touched[state.folder] = state
+        self._unsaved[state.folder] = state
 
-    def _file(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
+    def _file(self, record: Record, batch: Batch) -> None:
         entry = parse(record.key)
         staged = entry.pop("staged", None)
         target = os.path.join(self._run, layout.blob(entry["path"], entry["id"], entry["filename"]))
@@ -234,38 +229,42 @@ class RecordWriter:
             entry["sizeBytes"] = size = self._disk.size(target)
             entry["checksum"] = file_checksum(self._disk, target) if (size or 0) <= HASH_NOW_BYTES else None
         self._add_to_index(entry, record.time, batch)
-        batch.after.append(lambda: self.stored(target))
+        batch.after.append(lambda: self.on_stored(target))
 
     def _put_in_place(self, staged: str, target: str) -> None:
         self._disk.make_folder(os.path.dirname(target))
         try:
             self._disk.rename(staged, target)
-        except FileNotFoundError:  # done before, by an attempt whose batch did not get through
+        except FileNotFoundError:  # renamed before, by an attempt whose batch was not committed
             if self._disk.size(target) is None:
-                raise LookupError(f"{staged} is gone: the run's folder was changed by somebody else") from None
+                raise LookupError(f"{staged} is gone: another program changed the run's folder") from None
 
-    def _image(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:
-        assert job is not None
-        entry = parse(record.key)
-        entry["sizeBytes"], entry["checksum"] = job.size, job.checksum
+    def _file_change(self, record: Record, batch: Batch) -> None:
+        batch.add(self._index_path, record.data + b"\n")
+
+    def _encoded(self, record: Record, job: EncodeJob, batch: Batch) -> None:
         batch.frames += 1
-        self._add_to_index(entry, record.time, batch)
-        batch.after.append(lambda: self.stored(job.target))
+        if record.kind == Kind.IMAGE:
+            facts = {"sizeBytes": job.size, "checksum": job.checksum}
+            self._add_to_index(job.entry | facts, record.time, batch)
+            batch.after.append(lambda: self.on_stored(job.target))
+        else:
+            self._shards.add(record.key.decode(), job, record.time, batch)
         if job.raw:
             batch.after.append(lambda: self._disk.remove(job.raw))
 
-    def _file_change(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:  # noqa: ARG002 - one signature
-        batch.add(self._index_path, record.data + b"\n")
-
     def _add_to_index(self, entry: dict[str, Any], when: float, batch: Batch) -> None:
-        if not self._files and self._disk.size(self._absolute_index):
-            self.old_versions_left = True  # what a writer before this one stored is not remembered
-        batch.add(self._index_path, to_json(self._full_entry(entry, when)) + b"\n")
-        batch.after.append(lambda: self._supersede(entry["path"], entry["filename"], entry["id"]))
+        """Add a stored file to the index.
 
-    def _full_entry(self, entry: dict[str, Any], when: float) -> dict[str, Any]:
-        moment = timestamp(when)
-        return {
+        Args:
+            entry: what the training process sent of it, with ``sizeBytes`` and ``checksum``.
+            when: seconds since 1970 of the call.
+            batch: the batch of its record.
+        """
+        if not self._newest_ids and self._disk.size(os.path.join(self._run, self._index_path)):
+            self.old_versions_left = True  # the files that another writer stored before are not remembered
+        uploaded_at = timestamp(when)
+        line = {
             "id": entry["id"],
             "experimentId": self._status.experiment_id,
             "path": entry["path"],
@@ -277,17 +276,19 @@ class RecordWriter:
             "sizeBytes": entry["sizeBytes"],
             "checksum": entry["checksum"],
             "metadata": entry.get("metadata"),
-            "uploadedAt": moment,
-            "updatedAt": moment,
+            "uploadedAt": uploaded_at,
+            "updatedAt": uploaded_at,
             "deletedAt": None,
         }
+        batch.add(self._index_path, to_json(line) + b"\n")
+        batch.after.append(lambda: self._remove_old_version(entry["path"], entry["filename"], entry["id"]))
 
-    def _supersede(self, path: str, filename: str, file_id: str) -> None:
+    def _remove_old_version(self, path: str, filename: str, file_id: str) -> None:
         key = (path, filename)
-        before = self._files.pop(key, None)
-        self._files[key] = file_id
-        if len(self._files) > REMEMBERED_FILES:
-            self._files.popitem(last=False)
+        before = self._newest_ids.pop(key, None)
+        self._newest_ids[key] = file_id
+        if len(self._newest_ids) > REMEMBERED_FILES:
+            self._newest_ids.popitem(last=False)
             self.old_versions_left = True
         if before is not None and before != file_id:
             old = os.path.join(self._run, layout.blob(path, before, filename))
@@ -296,25 +297,9 @@ class RecordWriter:
             except OSError:
                 self.old_versions_left = True
 
-    def _frame(self, record: Record, job: EncodeJob | None, batch: Batch) -> None:
-        assert job is not None
-        batch.frames += 1
-        self._shards.add(record.key.decode(), parse(record.data), job, record.time, batch)
-        if job.raw:
-            batch.after.append(lambda: self._disk.remove(job.raw))
-
-    def _next_number(self, batch: Batch, path: str, load: Callable[[], int]) -> int:
-        number = batch.numbers.get(path)
-        if number is None:
-            number = self._numbers.get(path)
-        if number is None:
-            number = load()
-        batch.numbers[path] = number + 1
-        return number
-
 
 def file_checksum(disk: Disk, path: str) -> str:
-    """SHA-256 of a file as 64 hexadecimal digits."""
+    """The SHA-256 of a file as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for block in disk.read_blocks(path):
         digest.update(block)

@@ -41,16 +41,16 @@ class FrameShards:
         """A batch was undone: look at the disk again."""
         self._current.clear()
 
-    def add(self, topic: str, frame: dict[str, object], job: EncodeJob, when: float, batch: Batch) -> None:
+    def add(self, topic: str, job: EncodeJob, when: float, batch: Batch) -> None:
         """Append one encoded frame and its index line to the batch."""
         folder = layout.frames_folder(topic)
         shard, offset = self._current.get(topic) or self._open(folder)
         extension = "png" if job.image_format == "png" else "jpg"
-        member = tar_member(f"{frame['seq']:09d}.{extension}", len(job.encoded), when)
+        member = tar_member(f"{job.entry['seq']:09d}.{extension}", len(job.encoded), when)
         padding = bytes(-job.size % _BLOCK)
         batch.starts.setdefault(f"{folder}/{shard}", offset)
         batch.add(f"{folder}/{shard}", member + bytes(job.encoded) + padding)
-        line = {name: value for name, value in frame.items() if name != "frame"}  # where it lay in shared memory
+        line = {name: value for name, value in job.entry.items() if name != "frame"}  # where the pixels were
         line |= {"shard": shard, "offset": offset + len(member), "size": job.size, "format": job.image_format}
         batch.add(layout.data(folder, self._writer_id), to_json(line) + b"\n")
         offset += len(member) + job.size + len(padding)

@@ -231,7 +231,16 @@ class TestQuarantine:
     def set_aside(self, run, *texts):
         """What one writer process does with records at the same position."""
         control = Control(mmap.mmap(-1, FRAMES_OFFSET))
-        applier = Applier(str(run), None, control, Disk(), None, None, None, 0)
+        applier = Applier(
+            run=str(run),
+            consumer=None,
+            control=control,
+            disk=Disk(),
+            journals=None,
+            records=None,
+            pool=None,
+            suspicion=0,
+        )
         for text in texts:
             applier._set_aside(Record(64, 128, 1, 0.0, Kind.METRIC, b"m", text, 0), ValueError("no"))
         control.close()
