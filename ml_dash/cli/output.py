@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import click
 
+from ml_dash._progress import ProgressLine
 from ml_dash.cli.exits import print_message
 
 DEFAULT_SIZE = (80, 24)
@@ -18,12 +18,6 @@ DEFAULT_SIZE = (80, 24)
 
 NARROWEST = 40
 """Columns to which output is fitted at least; on a narrower terminal its lines wrap."""
-
-PATIENCE_S = 0.5
-"""Time after which a command begins to show its progress."""
-
-REDRAW_S = 0.1
-"""Time between two updates of the progress line."""
 
 LEVEL_STYLES = {"debug": "dim", "info": "green", "warn": "yellow", "error": "red", "fatal": "bold red"}
 
@@ -141,9 +135,7 @@ class Progress:
         self._verb = verb
         self._item = ""
         self._bytes = 0
-        self._next_update = time.monotonic() + PATIENCE_S
-        self._is_drawn = False
-        self._is_terminal = sys.stderr.isatty()
+        self._line = ProgressLine(self._describe)
 
     def begin(self, item: str) -> None:
         """Name the item, such as a run's prefix, that is next."""
@@ -153,17 +145,11 @@ class Progress:
     def advance(self, count: int) -> None:
         """Count bytes that have been processed."""
         self._bytes += count
-        if self._is_terminal and time.monotonic() >= self._next_update:
-            self._next_update = time.monotonic() + REDRAW_S
-            self._is_drawn = True
-            self._draw()
+        self._line.update()
 
     def wipe(self) -> None:
         """Empty the line, so that something else can be printed there."""
-        if self._is_drawn:
-            self._is_drawn = False
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        self._line.erase()
 
     def __enter__(self) -> Progress:
         return self
@@ -171,9 +157,8 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.wipe()
 
-    def _draw(self) -> None:
+    def _describe(self) -> str:
         from ml_dash.cli import formatting
 
         text = f"{self._verb} {formatting.clean(self._item)}, {formatting.size(self._bytes)}"
-        sys.stderr.write(f"\r{formatting.clip(text, _terminal_size().columns - 1)}\x1b[K")
-        sys.stderr.flush()
+        return formatting.clip(text, _terminal_size().columns - 1)

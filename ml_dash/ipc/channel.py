@@ -6,13 +6,13 @@ import contextlib
 import itertools
 import mmap
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ml_dash._json import json, orjson
+from ml_dash._progress import ProgressLine
 from ml_dash.errors import ExperimentError
 from ml_dash.ipc import slab as slabs
 from ml_dash.ipc import spill_file
@@ -27,12 +27,6 @@ from ml_dash.records.record import SPILLED, Kind
 from ml_dash.settings import BufferConfig
 from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
-
-PATIENCE_S = 0.5
-"""A drain that takes longer than this shows its progress on a terminal."""
-
-REDRAW_S = 0.1
-"""How often its progress is drawn anew."""
 
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.005
@@ -57,7 +51,6 @@ class Channel:
         self._config = config
         self._warn = warn
         self._seen_errors = 0
-        self._progress_shown = False
         self._spills = itertools.count()
         self._stalled_tail = -1
         self._stalled_since = 0.0
@@ -206,11 +199,10 @@ class Channel:
         self._patience, self._stalled_tail = self._config.close_timeout, -1  # closing has a deadline of its own
         impatient = False
         try:
-            drained = self._wait(lambda: self._words[Word.STATE] == State.FINISHED, None, show_progress)
+            with ProgressLine(self._describe_waiting) as progress:
+                drained = self._wait(lambda: self._words[Word.STATE] == State.FINISHED, None, progress)
         except KeyboardInterrupt:  # the user will not wait; the writer will
             drained, impatient = False, True
-        if self._progress_shown:
-            show_progress(-1)
         self._let_go(drained)
         if impatient:
             raise KeyboardInterrupt
@@ -314,27 +306,26 @@ class Channel:
             self._refusing_since = now
         return now - self._stalled_since < self._patience and now - self._refusing_since < self._config.fault_timeout
 
-    def _wait(
-        self, done: Callable[[], bool], timeout: float | None, progress: Callable[[int], None] | None = None
-    ) -> bool:
+    def _wait(self, done: Callable[[], bool], timeout: float | None, progress: ProgressLine | None = None) -> bool:
         if done():
             return True
         self._supervisor.ring_bell()
-        began, nap, next_line = time.monotonic(), _FIRST_NAP_S, PATIENCE_S
+        began, nap = time.monotonic(), _FIRST_NAP_S
         while not done():
             waited = time.monotonic() - began
             if not self._may_wait(waited) or (timeout is not None and waited >= timeout):
                 return done()
-            if progress is not None and waited > next_line:
-                next_line = waited + REDRAW_S
-                self._progress_shown = True
-                progress(self._control.waiting + self._frames.waiting)
+            if progress is not None:
+                progress.update()
             time.sleep(nap)
             nap = min(nap * 2, _LONGEST_NAP_S)
             if nap == _LONGEST_NAP_S:
                 self._supervisor.ring_bell()
         self._stalled_tail = -1  # an idle run's tail does not move either: the next wait counts from its own start
         return True
+
+    def _describe_waiting(self) -> str:
+        return f"ml_dash: writing, {(self._control.waiting + self._frames.waiting) / 1e6:.1f} MB to go"
 
     def _report(self) -> None:
         errors = self._words[Word.ERRORS]
@@ -348,12 +339,3 @@ def _allocate(frame_bytes: int) -> slabs.Slab:
         return slabs.create(frame_bytes)
     except slabs.NoSharedMemoryError:
         return slabs.private(frame_bytes)
-
-
-def show_progress(waiting: int) -> None:
-    """Draw on a terminal how much is left to write; quiet elsewhere. A negative amount wipes the line."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        return
-    text = f"\rml_dash: writing, {waiting / 1e6:.1f} MB to go\x1b[K" if waiting >= 0 else "\r\x1b[K"
-    sys.stderr.write(text)
-    sys.stderr.flush()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ml_dash._progress import ProgressLine
 from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
 from ml_dash.media.video import FASTEST, VideoFile, check_fps, check_video_name, check_video_quality
 from ml_dash.media.video_frames import rgb_frames
@@ -21,12 +20,6 @@ DEFAULT_FPS = 30
 
 FASTEST_GUESS = 240
 """Frames per second above which timestamps are no seconds either; cameras and screens end there."""
-
-PATIENCE_S = 0.5
-"""An export that takes longer than this shows its progress on a terminal."""
-
-REDRAW_S = 0.1
-"""How often its progress is drawn anew."""
 
 
 def export_video(
@@ -63,15 +56,17 @@ def export_video(
     if not times.size:
         raise InvalidValueError(f"{what} has no frames to export; check the topic, start= and end=")
     folder = os.path.dirname(path)
+    exported = 0
     with (
         replacing_path(path, rename=_put_in_place) as temporary,
         VideoFile(temporary, kind, rate, check_video_quality(quality)) as video,
-        _Progress(times.size) as progress,
+        ProgressLine(lambda: f"ml_dash: exporting, {exported} of {times.size} frames") as progress,
     ):
         _make_folder(folder)
         for pixels in rgb_frames(_of_one_size(what, frames)):
             video.add(pixels)
-            progress.advance()
+            exported += 1
+            progress.update()
         video.finish()
     return path
 
@@ -116,34 +111,3 @@ def _put_in_place(temporary: str, path: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise StorageError(error.errno, f"cannot put the video in place: {error.strerror}", path) from None
-
-
-class _Progress:
-    """One line on a terminal, drawn when it takes long; wiped at the end. Quiet elsewhere."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-        self._next = time.monotonic() + PATIENCE_S
-        self._drawn = False
-
-    def advance(self) -> None:
-        """One more frame is encoded."""
-        self._done += 1
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + REDRAW_S
-            self._drawn = True
-            _draw(f"ml_dash: exporting, {self._done} of {self._total} frames")
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._drawn:
-            _draw("")
-
-
-def _draw(text: str) -> None:
-    if sys.stderr is not None and sys.stderr.isatty():
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()

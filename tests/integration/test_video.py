@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from ml_dash import Experiment
+from ml_dash import Experiment, _progress
 from ml_dash.errors import (
     ExperimentError,
     InvalidNameError,
@@ -340,8 +340,8 @@ class Terminal:
 
 def test_only_a_terminal_shows_the_progress_of_what_takes_long(stream, tmp_path, monkeypatch):
     terminal, pipe = Terminal(True), Terminal(False)
-    for stderr, patience in ((terminal, 0.0), (pipe, 0.0)):
-        monkeypatch.setattr(frame_export, "PATIENCE_S", patience)
+    monkeypatch.setattr(_progress, "PATIENCE_S", 0.0)
+    for stderr in (terminal, pipe):
         monkeypatch.setattr(sys, "stderr", stderr)
         stream.export(tmp_path / "clip.mp4")
 
