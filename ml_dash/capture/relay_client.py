@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ml_dash.capture.redirect import FIRST_FREE_FD, Tap
 from ml_dash.capture.relay_process import FRAME, Relay
 from ml_dash.ipc import NO_SIGNAL
-from ml_dash.ipc.launch import can_launch, start_helper
+from ml_dash.ipc.launch import can_launch, start_process
 
 if TYPE_CHECKING:
     import subprocess
@@ -114,7 +114,7 @@ class RelayLink:
         sources = [(tap.fd, tap.reader, tap.saved, tap.on_terminal) for tap in self._taps]
         inherited = [theirs.fileno(), *(fd for source in sources for fd in source[1:3])]
         try:
-            self._process = start_helper(_ENTRY, {"link": theirs.fileno(), "sources": sources}, inherited)
+            self._process = start_process(_ENTRY, {"link": theirs.fileno(), "sources": sources}, inherited)
         except BaseException:
             ours.close()
             raise

@@ -66,7 +66,9 @@ class Channel:
         assignment = Assignment(run, writer_id, *encoders, config.sync_interval, os.getpid(), columnar_rows=rows)
         self._supervisor = Supervisor(assignment, self._slab, self._control, lock_fd, self._report)
         bell = self._supervisor.ring_bell
-        self._producer = Producer(self._slab, self._control, bell, self._may_wait, self._on_overflow)
+        self._producer = Producer(
+            self._slab, self._control, ring_bell=bell, may_wait=self._may_wait, on_overflow=self._on_overflow
+        )
         self._frames = FrameBuffer(
             self._slab,
             self._control,

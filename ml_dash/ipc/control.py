@@ -1,7 +1,7 @@
-"""The control block: the first page of the shared memory, one 64-bit word per fact.
+"""The control block: the first page of the shared memory, with one 64-bit word per fact.
 
-Every word has one writing side. Words that are written often lie in cache lines of their own, and each is a native
-aligned 8-byte store, so the other side reads the old or the new value and never half of each.
+Each word is written by one side only. A write is one aligned 8-byte store, so that the other side reads the old or the
+new value and never a mixture. Words that are written often have cache lines of their own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import IntEnum, unique
 WORDS_SIZE = 4096
 UNDO_OFFSET = WORDS_SIZE
 UNDO_SIZE = 60 * 1024
-"""Room for the undo log of one batch: more files than fit make a smaller batch."""
+"""Bytes for the undo log of one batch: a batch ends before it has more files than fit."""
 RECORDS_OFFSET = UNDO_OFFSET + UNDO_SIZE
 RECORDS_SIZE = 4 * 1024 * 1024
 """The record ring, a power of two: about 20 000 metric points, some 10 s of a fast loop while a writer restarts."""
@@ -26,20 +26,20 @@ ENDING_SIZE = WORDS_SIZE - ENDING_OFFSET
 
 @unique
 class Word(IntEnum):
-    """Index of each 64-bit word. The comment says who writes it."""
+    """Index of each word. The comment names the side that writes it."""
 
     HEAD = 0  # trainer: bytes published since the start
     TAIL = 8  # writer: bytes applied; moving it is the commit of a batch
     APPLIED = 9  # writer: records applied
     STATE = 16  # writer: a State
     SLEEPING = 17  # writer: NAPPING or ASLEEP while it waits, 0 while it works
-    FAULT = 18  # writer: 1 while a file operation keeps failing
+    FAULT = 18  # writer: 1 while file operations fail
     ERRORS = 19  # writer: errors so far
     ERROR_LENGTH = 20  # writer: bytes of the error text, written after the text
     REFUSED = 21  # writer: records set aside in quarantine
-    MEMORY = 22  # writer: resident bytes, the rings not counted
+    MEMORY = 22  # writer: resident bytes without the shared memory
     WRITER_PID = 23  # writer
-    CURRENT = 24  # writer, in careful mode: position + 1 of the record in hand
+    CURRENT = 24  # writer, while a record is suspected: position + 1 of the record in hand
     FRAMES_WRITTEN = 25  # writer: images and frames on disk
     UNDO_START = 32  # writer: the tail that the undo log belongs to, plus 1; 0: none
     UNDO_LENGTH = 33  # writer: bytes of the undo log
@@ -51,14 +51,14 @@ class Word(IntEnum):
 
 
 NAPPING = 1
-"""The writer looks again within milliseconds: only a ring that fills up is worth a bell."""
+"""The writer polls again within milliseconds: the doorbell rings only for a ring that fills up."""
 
 ASLEEP = 2
-"""Nothing has come for a while: the next frame rings, so that it is not the first of many that wait."""
+"""Nothing was published for a while: the doorbell rings once several frames wait."""
 
 
 class State(IntEnum):
-    """What the writer says of itself."""
+    """State of the writer."""
 
     STARTING = 0
     RUNNING = 1
@@ -66,20 +66,20 @@ class State(IntEnum):
 
 
 class Control:
-    """Named access to the words of a mapping. Both sides hold one; nothing here blocks."""
+    """Access to the control block of a mapping, for both sides. Nothing here blocks."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._view = memoryview(memory)
         self.words = self._view[:WORDS_SIZE].cast("Q")
 
     def close(self) -> None:
-        """Let go of the mapping, so that it can be closed. Idempotent."""
+        """Release the mapping, so that it can be closed. Idempotent."""
         self.words.release()
         self._view.release()
 
     @property
     def waiting(self) -> int:
-        """Bytes of records that are published and not applied."""
+        """Bytes of records that are published and not yet applied."""
         return max(0, self.words[Word.HEAD] - self.words[Word.TAIL])
 
     def set_error(self, text: str) -> None:
@@ -96,12 +96,12 @@ class Control:
         return bytes(self._view[ERROR_OFFSET : ERROR_OFFSET + length]).decode("utf-8", "replace")
 
     def set_ending(self, ending: bytes) -> None:
-        """Say how the run ends, where the ring has no room to say it (trainer). At most ``ENDING_SIZE`` bytes."""
+        """Store how the run ends, if the ring has no room for that record (trainer). At most ``ENDING_SIZE`` bytes."""
         self._view[ENDING_OFFSET : ENDING_OFFSET + len(ending)] = ending
         self.words[Word.ENDING_LENGTH] = len(ending)
 
     def ending(self) -> bytes:
-        """What ``set_ending`` said; empty without it."""
+        """The bytes given to ``set_ending``; empty without a call."""
         length = min(self.words[Word.ENDING_LENGTH], ENDING_SIZE)
         return bytes(self._view[ENDING_OFFSET : ENDING_OFFSET + length])
 
@@ -116,7 +116,7 @@ class Control:
         self.words[Word.UNDO_START] = tail + 1
 
     def read_undo(self) -> bytes | None:
-        """The undo log of the batch that was in hand when a writer died, or None."""
+        """The undo log of the batch that a writer which died was committing, or None."""
         if self.words[Word.UNDO_START] != self.words[Word.TAIL] + 1:
             return None
         length = min(self.words[Word.UNDO_LENGTH], UNDO_SIZE)

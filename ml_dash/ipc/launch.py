@@ -1,4 +1,4 @@
-"""Start the writer process. Nobody waits for it: what it is to do already lies in shared memory."""
+"""Start the writer process, and other processes of this package."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ml_dash.ipc import NO_SIGNAL
 from ml_dash.ipc.slab import Slab
 
 WRITER_ENTRY = "ml_dash.writer.main"
-"""The module whose ``main(boot)`` runs in the writer process and whose ``run_on_thread`` is the way without one."""
+"""Module whose ``main(boot)`` runs in the writer process; its ``run_on_thread`` runs the writer without a process."""
 
 GUILTY = 12
-"""Suspicion from which the record in hand is set aside: two crashes at it, or as many kills as end in a thread."""
+"""Suspicion from which the record in hand is set aside: two crashes, or as many kills as restarts are allowed."""
 
 CRASH = 6
-"""Suspicion that a crash of the writer adds to the record at which it happened."""
+"""Suspicion that a crash of the writer adds to the record in hand."""
 
 KILL = 2
-"""The same for a kill: somebody else may have done it, or the system because the record takes too much memory."""
+"""Suspicion that a kill adds. The system may have killed the writer because the record takes too much memory."""
 
-# The standard library comes first and the user's folders last: a json.py of theirs must not be imported instead of the
-# real one. Our own package comes from where this process has it, whatever else goes by its name there.
+# The standard library comes first and the user's folders last: a json.py of the user must not replace the real one.
+# ml_dash is loaded from where this process has it, even if another package of that name is on the path.
 _BOOT = (
     "import os, sys; boot = eval(sys.argv.pop()); own = [entry for entry in sys.path if entry]; "
     "library = os.path.dirname(os.__file__); "
@@ -42,24 +42,24 @@ _BOOT = (
     "importlib.import_module(boot['entry']).main(boot)"
 )
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-"""Where our package lies: a folder or an archive. Made absolute here, since the program may change its folder later."""
+"""Folder or archive that holds ml_dash. Made absolute at import, since the program may change its folder later."""
 
 _QUIET_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP} if hasattr(signal, "SIGHUP") else {signal.SIGINT}
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class Assignment(NamedTuple):
-    """What a writer needs to know that does not travel through the ring.
+    """Settings of a writer.
 
     Attributes:
         run: absolute path of the run's directory.
-        writer_id: empty for the run's first writer; else the name in ``data.<writer_id>.jsonl``.
-        encoders: frames that may be encoded at the same time.
-        burst_encoders: the same while training waits for room.
+        writer_id: empty for the run's first writer; else part of its files' names, such as ``data.<writer_id>.jsonl``.
+        encoders: number of frames encoded at the same time.
+        burst_encoders: the same number while training waits for room.
         sync_interval: seconds between syncs to the disk.
-        suspicion: how likely the record at the tail killed the writers before this one; see ``writer.apply``.
         parent: process id of the training process.
-        columnar_rows: rows from which a journal gets a columnar copy at the end; 0 is never.
+        suspicion: how likely the record at the tail killed the writers before this one; see ``writer.apply``.
+        columnar_rows: rows from which a journal gets a columnar copy at the end; 0 for none.
     """
 
     run: str
@@ -73,7 +73,7 @@ class Assignment(NamedTuple):
 
 
 class WriterProcess:
-    """A running writer and our end of its socket."""
+    """A writer process, and this side of its socket."""
 
     def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
         self.process = process
@@ -85,33 +85,29 @@ class WriterProcess:
         return self.process.pid
 
     def ring_bell(self) -> None:
-        """Wake it. A bell that is lost costs one polling interval, so every error is ignored."""
+        """Wake the writer. Errors are ignored: a lost bell costs one polling interval."""
         try:
             self.connection.send(b"!", socket.MSG_DONTWAIT | NO_SIGNAL)
         except OSError:
             return
 
     def close(self, timeout: float) -> int | None:
-        """Close the socket and wait for the process; its exit status, or None if it goes on beyond ``timeout``."""
-        with contextlib.suppress(OSError):  # it wakes whoever waits for it on another thread, as close does not
+        """Close the socket and wait ``timeout`` seconds for the process. Return its exit status; None if it goes on."""
+        with contextlib.suppress(OSError):  # it wakes a thread that waits for the socket, which close does not
             self.connection.shutdown(socket.SHUT_RDWR)
         self.connection.close()
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             try:
-                threading.Thread(target=self._reap, name="ml_dash-reaper", daemon=True).start()
-            except RuntimeError:  # no more threads are to be had: it stays as a zombie until we end
+                threading.Thread(target=self.process.wait, name="ml_dash-reaper", daemon=True).start()
+            except RuntimeError:  # no thread can be started: the writer stays a zombie until this process ends
                 self.process.returncode = 0
             return None
 
-    def _reap(self) -> None:
-        """Wait for a writer that goes on by itself, so that it does not stay as a zombie."""
-        self.process.wait()
-
 
 def can_launch() -> bool:
-    """Whether this interpreter can be started again: not in a frozen or embedded one."""
+    """Whether a process of the same interpreter can be started; a frozen or embedded one cannot."""
     executable = sys.executable or ""
     return (
         os.name == "posix"
@@ -122,12 +118,13 @@ def can_launch() -> bool:
 
 
 def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
-    """Start a writer on ``slab``.
+    """Start a writer process, and return at once.
 
     Args:
-        assignment: its work.
-        slab: the shared memory; the descriptor is inherited.
-        lock_fd: the run's locked file, kept locked by whoever of both lives longer; -1 for none.
+        assignment: the writer's settings.
+        slab: the shared memory, which the writer inherits.
+        lock_fd: descriptor of the run's locked file, which the writer inherits; -1 for none. The file stays locked until
+            both processes are gone.
 
     Raises:
         OSError: the process could not be started.
@@ -135,16 +132,13 @@ def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
     ours, theirs = socket.socketpair()
     try:
         inherited = [slab.fd, theirs.fileno(), *([lock_fd] if lock_fd >= 0 else [])]
-        boot = assignment._asdict() | {
-            "path": _search_path(),
-            "root": _ROOT,
-            "entry": WRITER_ENTRY,
+        descriptors = {
             "memory_fd": slab.fd,
             "memory_size": slab.size,
             "socket_fd": theirs.fileno(),
             "lock_fd": lock_fd,
         }
-        process = _popen(ascii(boot), inherited)
+        process = start_process(WRITER_ENTRY, assignment._asdict() | descriptors, inherited)
     except BaseException:
         ours.close()
         raise
@@ -154,43 +148,27 @@ def launch(assignment: Assignment, slab: Slab, lock_fd: int) -> WriterProcess:
     return WriterProcess(process, ours)
 
 
-def start_helper(entry: str, boot: Mapping[str, object], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-    """Run ``entry.main(boot)`` in a process of its own. For work that is not the writer's loop.
+def start_process(entry: str, boot: Mapping[str, object], inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Run ``main(boot)`` of a module in a process of its own.
 
     Args:
-        entry: a module of ours.
-        boot: what it needs to know; literals only.
-        inherited: descriptors that it gets under the same numbers; no others.
+        entry: name of a module of ml_dash, or of a test.
+        boot: its settings; literals only. ``path``, ``root`` and ``entry`` are added.
+        inherited: descriptors that the process inherits under the same numbers.
 
     Raises:
         OSError: the process could not be started.
     """
-    paths = {"path": [os.path.abspath(os.fsdecode(path)) for path in sys.path], "root": _ROOT, "entry": entry}
-    return _popen(ascii({**boot, **paths}), [*inherited])
-
-
-def run_on_thread(assignment: Assignment, slab: Slab) -> threading.Thread:
-    """Run the same writer on a thread of this process: where no process or no shared memory can be had."""
-    module = importlib.import_module(WRITER_ENTRY)
-    thread = threading.Thread(target=module.run_on_thread, args=(assignment, slab), name="ml_dash-writer", daemon=True)
-    thread.start()
-    return thread
-
-
-def _search_path() -> list[str]:
-    """Where modules are looked for, with absolute paths, also where the current folder was removed."""
     here = current_folder()
-    return [os.path.normpath(os.path.join(here, os.fsdecode(entry))) for entry in sys.path]
-
-
-def _popen(boot: str, inherited: list[int]) -> subprocess.Popen[bytes]:
+    path = [os.path.normpath(os.path.join(here, os.fsdecode(folder))) for folder in sys.path]
+    argument = ascii({**boot, "path": path, "root": _ROOT, "entry": entry})
     # No preexec_fn: it would make subprocess fork instead of vfork, and run the fork hooks of a process full of CUDA.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _QUIET_SIGNALS)  # kept over exec; the writer unblocks them
     try:
         return subprocess.Popen(
-            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT, boot],  # type: ignore[attr-defined]  # what multiprocessing uses to start the same interpreter with the same flags
+            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT, argument],  # type: ignore[attr-defined]  # what multiprocessing uses to start the same interpreter with the same flags
             stdin=subprocess.DEVNULL,
-            # Not ours: a pipe that the user's parent reads would stay open for as long as the writer drains.
+            # Not inherited: a pipe that the program's parent reads would stay open for as long as the writer drains.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             close_fds=True,
@@ -201,3 +179,11 @@ def _popen(boot: str, inherited: list[int]) -> subprocess.Popen[bytes]:
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def run_on_thread(assignment: Assignment, slab: Slab) -> threading.Thread:
+    """Run the writer on a thread of this process, if no process can be started or there is no shared memory."""
+    module = importlib.import_module(WRITER_ENTRY)
+    thread = threading.Thread(target=module.run_on_thread, args=(assignment, slab), name="ml_dash-writer", daemon=True)
+    thread.start()
+    return thread

@@ -1,4 +1,9 @@
-"""Shared memory by ``multiprocessing.shared_memory``, whose name is removed at once. For systems without /dev/shm."""
+"""Shared memory from ``multiprocessing.shared_memory.SharedMemory``, whose name is removed at once.
+
+``slab`` uses it where ``os.O_TMPFILE`` is missing, that is on systems other than Linux, such as macOS. On Linux a file
+without a name in /dev/shm is the same memory, without the 15 ms that the import takes and without Python's resource
+tracker. It stays since it is the only shared memory that those systems offer to Python; the tests run it on Linux.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,10 @@ from ml_dash import _fork
 
 
 def create(size: int) -> int:
-    """The descriptor of ``size`` bytes of shared memory, which has no name any more.
+    """Return the descriptor of ``size`` bytes of shared memory without a name.
 
     Raises:
-        OSError: the system has none.
+        OSError: the system has no shared memory.
     """
     with _untracked():
         shared = shared_memory.SharedMemory(create=True, size=size)
@@ -28,7 +33,7 @@ def create(size: int) -> int:
 
 
 class _Patch:
-    """The lock of the exchange below, and the end of it in a child that was forked meanwhile."""
+    """The lock of ``_untracked``, and the end of its effect in a child that was forked inside it."""
 
     lock = threading.Lock()
 
@@ -46,13 +51,13 @@ _fork.call_in_child(_Patch.renew)
 
 @contextlib.contextmanager
 def _untracked() -> Iterator[None]:
-    """Keep this thread's blocks out of Python's resource tracker, which would start a process of its own for them.
+    """Keep the blocks of this thread out of Python's resource tracker, which would start a process for them.
 
-    The block is unlinked within the same call, so there is nothing to track. Other threads are not affected.
+    A block is unlinked within the same call, so that it needs no tracking. Other threads are not affected.
     """
 
     class ForOthers:
-        """Passes on what other threads register meanwhile."""
+        """Passes on the blocks of other threads."""
 
         def __init__(self, owner: int) -> None:
             self._owner = owner

@@ -1,7 +1,7 @@
 """The record ring: one producing process, one consuming process, no lock between them.
 
 The producer copies an entry and then stores the new head; that store is the acknowledgement. The consumer reads
-entries up to the head and stores the tail only after what they became was written out. Nothing else is shared, so a
+entries up to the head and stores the tail only after their lines and files were written. Nothing else is shared, so a
 process that is killed leaves nothing locked and nothing half done.
 """
 
@@ -21,11 +21,11 @@ MAX_PAYLOAD = RECORDS_SIZE // 8
 """Largest payload that goes through the ring; a larger one goes through a spill file in the same order."""
 
 BELL_BYTES = 256 * 1024
-"""Once per this many bytes the producer looks whether the writer keeps up."""
+"""Published bytes between two checks whether the writer keeps up."""
 
 BELL_BACKLOG = RECORDS_SIZE // 4
-"""So much has to wait before the doorbell rings. The writer looks by itself, and a bell is a system call that gives up the
-interpreter, which a busy thread may keep for milliseconds."""
+"""Waiting bytes from which the doorbell rings. The writer polls by itself, and ringing is a system call that releases the
+interpreter lock, which a busy thread may then keep for milliseconds."""
 
 _FIRST_NAP_S = 0.0002
 _LONGEST_NAP_S = 0.002
@@ -36,36 +36,41 @@ _TAIL = int(Word.TAIL)
 _HEADER_SIZE = HEADER.size
 _PAD = int(Kind.PAD)
 _CLOSED_TAIL = -(1 << 63)
-"""A closed ring looks full, so that the path of every call needs no check of its own."""
+"""Tail of a closed ring: it looks full, so that ``push`` needs no check for it."""
 _pack = HEADER.pack
 _perf = time.perf_counter_ns
 
-
 FULL, CLOSED, TOO_LARGE = "full", "closed", "too large"
-"""Why a record cannot go through the ring."""
+"""Reasons why a record cannot go through the ring."""
 
 OverflowHandler = Callable[[str, int, bytes, bytes, float, int], int]
+"""Takes the reason and the arguments of ``push``, and returns a position, or 0 for a record that is given up."""
 
 
 class NoRoomError(Exception):
-    """The ring stayed full for longer than the caller would wait, or is closed. Never leaves this module."""
+    """The ring is closed, or stayed full for too long. Caught in this module."""
 
 
 class Producer:
-    """The training process's end. Any thread may push; a signal handler that pushes inside a push is safe too.
+    """The training process's end of the ring. Any thread may push, and so may a signal handler that interrupts a push.
+
+    Attributes:
+        published: number of records published.
+        cost_ns: nanoseconds that calls took in all.
 
     Args:
         slab: the shared memory.
         control: its control block.
-        ring_bell: called once per ``BELL_BYTES`` published bytes while more than ``BELL_BACKLOG`` wait.
-        may_wait: asked while the ring is full; False gives the record up. It is given the seconds waited so far.
-        on_overflow: called instead, with push's arguments, for what cannot go through the ring; its result is push's.
+        ring_bell: wakes the writer; called after each ``BELL_BYTES`` published bytes while more than ``BELL_BACKLOG`` wait.
+        may_wait: called while the ring is full, with the seconds waited so far; False gives the record up.
+        on_overflow: handles a record that cannot go through the ring; ``push`` returns its result.
     """
 
     def __init__(
         self,
         slab: Slab,
         control: Control,
+        *,
         ring_bell: Callable[[], None],
         may_wait: Callable[[float], bool],
         on_overflow: OverflowHandler,
@@ -88,10 +93,10 @@ class Producer:
 
         Args:
             kind: a ``Kind``.
-            key: what it belongs to, such as a metric's name.
-            data: its content; more than ``MAX_PAYLOAD`` bytes with the key go to the overflow handler.
+            key: name of the stream, such as a metric's.
+            data: the content; more than ``MAX_PAYLOAD`` bytes with the key go to the overflow handler.
             when: seconds since 1970 of the call, or a track row's timestamp.
-            started_ns: ``perf_counter_ns`` when the user's call began, for the cost that ``health`` shows.
+            started_ns: ``perf_counter_ns`` when the user's call began, for ``cost_ns``; 0 to count no cost.
             flags: ``SPILLED`` or 0.
         """
         payload = key + data
@@ -110,19 +115,21 @@ class Producer:
                     if end - self._tail > RECORDS_SIZE:
                         self._wait_for(end - RECORDS_SIZE)
                         continue
-                    place = start & _MASK
+                    entry_offset = start & _MASK
                     sequence = self.published
                     checksum = adler32(payload, start & 0xFFFFFFFF)
                     entry = _pack(start, sequence, when, size, checksum, len(key), kind, flags) + payload
-                    where = slice(place, place + _HEADER_SIZE + size)
-                    pad = self._pad(head, offset) if start != head else None
-                    # A push of a signal handler inside this one has moved the head and used the place: once more.
-                    # From this comparison to the last store nothing is called or allocated, so that neither a handler
-                    # nor a finalizer can run in between.
+                    target = slice(entry_offset, entry_offset + _HEADER_SIZE + size)
+                    pad = None
+                    if start != head:  # no room before the end of the memory: a pad entry says to go on at its start
+                        pad = slice(offset, offset + _HEADER_SIZE), _pack(head, 0, 0.0, 0, 0, 0, _PAD, 0)
+                    # If a signal handler pushed inside this push, the head has moved: try again. From this comparison
+                    # to the last store nothing is called or allocated, so that neither a handler nor a finalizer can
+                    # run in between.
                     if words[_HEAD] == head:
                         if pad is not None:
                             memory[pad[0]] = pad[1]
-                        memory[where] = entry
+                        memory[target] = entry
                         self.published = sequence + 1
                         words[_HEAD] = end
                         break
@@ -141,7 +148,7 @@ class Producer:
         return end
 
     def add_cost(self, started_ns: int) -> None:
-        """Count time that a call spent without publishing anything."""
+        """Count the time since ``started_ns``, of a call that published nothing."""
         with self._lock:
             self.cost_ns += _perf() - started_ns
 
@@ -154,22 +161,22 @@ class Producer:
         return end
 
     def close(self) -> None:
-        """Let go of the memory; a later push goes to the overflow handler. Idempotent."""
+        """Release the memory; a later push goes to the overflow handler. Idempotent."""
         with self._lock:
             self._closed = True
             self._tail = _CLOSED_TAIL
             self._memory.release()
 
     def disarm(self) -> None:
-        """In a forked child: let go of the memory. The lock may have been held at the fork, and is not taken."""
+        """In a forked child: release the memory. Not under the lock, which another thread may have held at the fork."""
         self._memory.release()
 
-    @staticmethod
-    def _pad(head: int, offset: int) -> tuple[slice, bytes]:
-        """The entry that says: go on at the start of the ring. And where it stands."""
-        return slice(offset, offset + _HEADER_SIZE), _pack(head, 0, 0.0, 0, 0, 0, _PAD, 0)
-
     def _wait_for(self, tail: int) -> None:
+        """Wait until the writer has moved the tail to ``tail``.
+
+        Raises:
+            NoRoomError: the ring is closed, or ``may_wait`` ended the wait.
+        """
         if self._closed:
             raise NoRoomError
         self._tail = self._words[_TAIL]
@@ -186,7 +193,11 @@ class Producer:
 
 
 class Consumer:
-    """The writer's end: reads published records in order and moves the tail when told."""
+    """The writer's end of the ring: reads published records in order, and moves the tail.
+
+    Attributes:
+        position: of the entry that is read next.
+    """
 
     def __init__(self, memory: memoryview, control: Control) -> None:
         self._memory = memory[RECORDS_OFFSET : RECORDS_OFFSET + RECORDS_SIZE]
@@ -194,11 +205,11 @@ class Consumer:
         self.position = self._words[_TAIL]
 
     def read(self, limit: int) -> Iterator[Record]:
-        """The next published records, at most ``limit`` of them. Reading does not free them: see ``free``."""
+        """Yield at most ``limit`` published records. Their memory is not freed: see ``free``."""
         head = self._words[_HEAD]
         while self.position < head and limit > 0:
             record = self._read_one(head)
-            if record is None:  # the store of the head was seen before the bytes: they arrive in a moment
+            if record is None:  # the new head was seen before the entry's bytes, which arrive in a moment
                 return
             self.position = record.end
             if record.kind != _PAD:
@@ -206,27 +217,24 @@ class Consumer:
                 yield record
 
     def free(self, end: int, records: int) -> None:
-        """Give everything before ``end`` back to the producer. This is the commit."""
+        """Move the tail to ``end``, which commits all records before it; ``records`` is their number since the start."""
         self._words[_TAIL] = end
         self._words[Word.APPLIED] = records
 
     def skip_damaged(self) -> int:
-        """Go on at the next entry that is whole, and return the bytes passed over: something wrote into our memory."""
+        """Move to the next valid entry, after a foreign write into the memory. Return the number of bytes skipped."""
         head, start = self._words[_HEAD], self.position
         while self.position < head and self._read_one(head) is None:
             self.position += ALIGNMENT
         return self.position - start
 
-    def rewind(self) -> None:
-        """Read again from the tail."""
-        self.position = self._words[_TAIL]
-
     def close(self) -> None:
-        """Let go of the memory. Idempotent."""
+        """Release the memory. Idempotent."""
         with contextlib.suppress(ValueError):
             self._memory.release()
 
     def _read_one(self, head: int) -> Record | None:
+        """The entry at ``position``, or None if it is not valid."""
         offset = self.position & _MASK
         position, sequence, when, size, checksum, key_size, kind, flags = HEADER.unpack_from(self._memory, offset)
         if position != self.position:

@@ -1,10 +1,10 @@
-"""One piece of shared memory per experiment: the control block, the record ring and the frame ring.
+"""The slab: one piece of shared memory per experiment, with the control block, the record ring and the frame buffer.
 
-It has no name by the time anyone could leak it: a file in /dev/shm that never had one, ``memfd_create``, or a file on a
-local disk that never had one either; ``multiprocessing.shared_memory`` is the same as the first, but takes 15 ms to
-import, and serves where there is no /dev/shm. The writer process gets it as an inherited descriptor.
-Memory is reserved with ``posix_fallocate`` before it is touched, since touching what /dev/shm cannot hold kills the
-process with SIGBUS.
+It never has a name that a killed process could leave behind. In order of preference it is a file without a name in
+/dev/shm, memory from ``memfd_create``, or a file without a name on a local disk; on systems without ``O_TMPFILE`` it is
+what ``named_memory`` makes. The writer process inherits the descriptor.
+Memory is reserved with ``posix_fallocate`` before its first use: to touch pages that /dev/shm has no room for would kill
+the process with SIGBUS.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 
 from ml_dash._file_systems import file_system_of, is_network
 from ml_dash.ipc.control import FRAMES_OFFSET
 
 HEADROOM = 8 * 1024 * 1024
-"""Bytes of /dev/shm left for others (DataLoader workers pass tensors through it)."""
+"""Bytes of /dev/shm that are left free for other programs (DataLoader workers pass tensors through it)."""
 
 _MADV_POPULATE_WRITE = 23
 
 
 class NoSharedMemoryError(Exception):
-    """No kind of shared memory can be had; the writer then runs on a thread. Never leaves ``ml_dash``."""
+    """The machine offers no shared memory; the writer then runs on a thread."""
 
 
 class Slab:
-    """A mapping and the descriptor to inherit.
+    """A mapping of memory, and the descriptor that the writer process inherits.
 
-    Args:
-        kind: how it was made.
+    Attributes:
+        kind: ``shared_memory``, ``memfd``, ``file``, ``private`` or ``inherited``.
         fd: the descriptor; -1 for memory private to this process.
         memory: the mapping.
-        size: its bytes.
+        size: bytes of the mapping.
     """
 
     __slots__ = ("_lock", "fd", "kind", "memory", "size")
@@ -51,7 +52,7 @@ class Slab:
         self._lock = threading.Lock()
 
     def reserve(self, offset: int, length: int) -> bool:
-        """Make sure that ``length`` bytes at ``offset`` exist for real. False if the machine has no room for them."""
+        """Allocate ``length`` bytes at ``offset``. False if the machine has no room for them."""
         if self.fd < 0:
             return True
         try:
@@ -61,17 +62,17 @@ class Slab:
         return True
 
     def populate(self, offset: int, length: int) -> None:
-        """Map the pages of a reserved range ahead of use; the first touch of a page costs ten times a copy."""
+        """Map the pages of a reserved range ahead of use. Without this, the first copy to a page takes ten times as long."""
         populate_pages(self.memory, offset, length)
 
     def close(self) -> None:
-        """Unmap and close. Views that are still alive keep the mapping until they go. Idempotent."""
+        """Unmap the memory and close the descriptor. Views that exist keep the mapping until they are gone. Idempotent."""
         with self._lock, contextlib.suppress(BufferError):
             self.memory.close()
         self._close_descriptor()
 
     def disarm(self) -> None:
-        """In a forked child: the same. The lock may have been held at the fork, and is not taken."""
+        """Close in a forked child, without the lock, which another thread may have held at the fork."""
         with contextlib.suppress(BufferError):
             self.memory.close()
         self._close_descriptor()
@@ -83,22 +84,27 @@ class Slab:
 
 
 def populate_pages(memory: mmap.mmap, offset: int, length: int) -> None:
-    """Ask the kernel to map a range for writing. Where it cannot (Linux before 5.14), pages come as they are used."""
+    """Have the kernel map a range for writing. Linux before 5.14 and other systems map each page at its first use."""
     if not sys.platform.startswith("linux"):
         return
     start = offset // mmap.PAGESIZE * mmap.PAGESIZE
     view = (ctypes.c_char * 1).from_buffer(memory, start)
-    # Through ctypes, since mmap.madvise holds the GIL for the milliseconds that this takes.
+    # Through ctypes: mmap.madvise holds the interpreter lock for the milliseconds that this takes.
     _libc().madvise(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(length), _MADV_POPULATE_WRITE)
 
 
-def create(frame_bytes: int) -> Slab:
-    """A slab with a frame ring of ``frame_bytes``, of the best kind that this machine has.
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
-    The frame ring is only addressed, not yet reserved: see ``Slab.reserve``.
+
+def create(frame_bytes: int) -> Slab:
+    """Make a slab with a frame buffer of ``frame_bytes``, of the best kind that this machine has.
+
+    The frame buffer gets addresses but no memory yet: see ``Slab.reserve``.
 
     Raises:
-        NoSharedMemoryError: none could be had.
+        NoSharedMemoryError: the machine has no shared memory with enough room.
     """
     size = FRAMES_OFFSET + frame_bytes
     for attempt in (_from_shared_memory, _from_memfd, _from_file):
@@ -109,13 +115,13 @@ def create(frame_bytes: int) -> Slab:
 
 
 def private(frame_bytes: int) -> Slab:
-    """Memory of this process alone, for the writer on a thread."""
+    """Make a slab of memory that only this process has, for a writer on a thread."""
     size = FRAMES_OFFSET + frame_bytes
     return Slab("private", -1, mmap.mmap(-1, size), size)
 
 
 def attach(fd: int, size: int) -> Slab:
-    """Map an inherited descriptor (in the writer process)."""
+    """Map an inherited descriptor, in the writer process."""
     return Slab("inherited", fd, mmap.mmap(fd, size), size)
 
 
@@ -154,7 +160,7 @@ def _from_memfd(size: int) -> int:
 
 
 def _from_file(size: int) -> int:
-    import tempfile  # only where there is neither /dev/shm nor memfd
+    import tempfile  # needed only where there is neither /dev/shm nor memfd
 
     for folder in (os.environ.get("SLURM_TMPDIR"), tempfile.gettempdir()):
         if folder and os.path.isdir(folder) and not is_network(file_system_of(folder)):
@@ -162,12 +168,3 @@ def _from_file(size: int) -> int:
                 os.ftruncate(file.fileno(), size)
                 return os.dup(file.fileno())
     raise OSError(errno.ENOENT, "no folder on a local disk")
-
-
-_libc_handle: list[ctypes.CDLL] = []
-
-
-def _libc() -> ctypes.CDLL:
-    if not _libc_handle:
-        _libc_handle.append(ctypes.CDLL(None, use_errno=True))
-    return _libc_handle[0]

@@ -1,4 +1,4 @@
-"""What does not go through the ring goes to the writer in a file beside the run: its name, and how it is made."""
+"""Files in the run's folder that carry what is too large for the ring to the writer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import os
 
 _ATTEMPTS = 30
-"""How often a file is tried to be made: beside many writers that end, each time may fail again."""
+"""Attempts to make a file: while other writers of the run end, each attempt may fail."""
 
 
 def prefix(writer_id: str) -> str:
-    """How the names of a writer's own files begin, and those of no other writer.
+    """Return the start of the names of a writer's files, which is the start of no other writer's.
 
     A writer id begins with a host name, which may be ``main`` or end in numbers as ids do, but never has an ``@``.
     """
@@ -18,12 +18,12 @@ def prefix(writer_id: str) -> str:
 
 
 def make_file(path: str) -> None:
-    """Make an empty file and its folder, for somebody who then writes to it.
+    """Make an empty file, and its folder if it is missing.
 
-    A writer that ends removes the folder if it is empty, also just before the file is made: then both are made anew.
+    A writer that ends removes the folder while it is empty, perhaps just before the file is made: then it is tried again.
     """
     for _ in range(_ATTEMPTS - 1):
-        # The second one is how makedirs says that a folder went away while it looked.
+        # makedirs raises FileExistsError if the folder is removed while it looks.
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             _make(path)
             return

@@ -1,4 +1,4 @@
-"""Keep one writer running on a slab: start it, notice that it is gone, start another, and at last take over."""
+"""Keep a writer running on a slab: start it, notice its end, replace it, and in the end run it on a thread."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ml_dash.ipc.slab import Slab
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 60.0
-"""A writer that is gone more often than this within the window is not started again: a thread takes over."""
+"""After this many restarts within the window, the writer runs on a thread of the training process."""
 
 TICK_S = 0.5
-"""How often errors of the writer are looked at."""
+"""Seconds between two checks for errors of the writer."""
 
 EXIT_TIMEOUT_S = 2.0
-"""How long a writer that closed its socket, or a thread that has finished, may take to end."""
+"""Seconds that a writer which closed its socket, or a thread which has finished, may take to end."""
 
 LAUNCH_TIMEOUT_S = 60.0
-"""How long the watching thread waits for the launch that goes on beside it."""
+"""Seconds that the watching thread waits for the first launch."""
 
 EXIT_GRACE_S = 0.03
-"""How long closing a run waits for the writer process to be gone; it may still bring files to the disk."""
+"""Seconds that closing a run waits for the writer process to end; it may go on to sync files."""
 
 _CRASHES = {-getattr(signal, name) for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE")}
 
@@ -38,11 +38,14 @@ _CRASHES = {-getattr(signal, name) for name in ("SIGSEGV", "SIGABRT", "SIGBUS", 
 class Supervisor:
     """Watches the writer on a thread of its own.
 
+    Attributes:
+        restarts: how often the writer was replaced.
+
     Args:
         assignment: the writer's work.
         slab: the shared memory.
         control: its control block.
-        lock_fd: the run's locked file or -1.
+        lock_fd: descriptor of the run's locked file, or -1.
         on_tick: called every ``TICK_S`` seconds and after each restart, to report errors.
     """
 
@@ -70,37 +73,31 @@ class Supervisor:
         """Whether the writer runs on a thread of this process."""
         return self._thread_writer is not None
 
-    @property
-    def alive(self) -> bool:
-        """Whether somebody is there to apply records, or will be within a moment."""
-        return self._thread_writer.is_alive() if self._thread_writer else self._watcher.is_alive()
-
     def start(self) -> None:
-        """Start the writer and the watch over it. Waits for neither, but when it returns the writer exists.
+        """Start the writer and the thread that watches it. When it returns the writer process exists.
 
-        Were the process started in the background, a training process killed before that would take everything with it.
+        The process is not started by that thread: a training process killed before would leave no writer.
         """
-        # The thread first: starting one waits until it runs, which takes milliseconds beside a process that starts.
-        with contextlib.suppress(
-            RuntimeError
-        ):  # no more threads are to be had: then nobody replaces a writer that dies
+        # The thread first: to start one waits until it runs, which takes milliseconds while a process starts.
+        with contextlib.suppress(RuntimeError):  # no thread can be started: a writer that dies is then not replaced
             self._watcher.start()
         self._start_writer()
         self._launched.set()
 
     def ring_bell(self) -> None:
-        """Wake the writer if it sleeps."""
+        """Wake the writer if it is asleep."""
         if self._words[Word.SLEEPING] and self._writer is not None:
             self._writer.ring_bell()
 
     def expect_end(self) -> None:
-        """From now on the writer may finish; before, one that does is as good as dead."""
+        """Take a writer that finishes from now on for ended, and not for dead."""
         self._end_expected = True
 
     def end(self, *, drained: bool) -> bool:
-        """The writer has finished, or we give up: stop watching, reap it. False if it goes on without us.
+        """Stop watching, and wait a moment for the writer's end. False if the writer goes on by itself.
 
-        A writer that has finished may still sync; that goes on without us too, and the run is free for the next one.
+        Args:
+            drained: whether the writer has finished. It may go on to sync files, but the run is free for the next writer.
         """
         self._done.set()
         timeout = EXIT_GRACE_S if drained else 0.0
@@ -115,23 +112,23 @@ class Supervisor:
         return ended
 
     def disarm(self) -> None:
-        """In a forked child: close our copy of the socket, so that the writer sees the parent's end."""
+        """In a forked child: close its copies of the descriptors, so that the writer notices the end of the parent."""
         self._done.set()
         if self._writer is not None:
             self._writer.connection.close()
-            self._writer.process.returncode = 0  # not our child
+            self._writer.process.returncode = 0  # it is no child of this process
             self._writer = None
         self._close_lock(release=False)
 
     def _close_lock(self, *, release: bool) -> None:
-        """Close our copy of the locked file. With ``release`` no other copy holds the run any longer either."""
+        """Close the descriptor of the locked file. With ``release`` the lock is released for all copies of it."""
         fd, self._lock_fd = self._lock_fd, -1
         if fd < 0:
             return
         if release:
             import fcntl
 
-            # A child that was forked behind Python's back may have a copy of the descriptor, and live on.
+            # A child that C code forked may have a copy of the descriptor, and outlive the run.
             fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
 
@@ -149,17 +146,17 @@ class Supervisor:
     def _watch(self) -> None:
         self._launched.wait(LAUNCH_TIMEOUT_S)
         while not self._done.is_set():
-            self._revive_thread()
+            self._restart_thread()
             writer = self._writer
-            gone = self._is_gone(writer) if writer is not None else self._done.wait(TICK_S)
+            is_gone = self._is_gone(writer) if writer is not None else self._done.wait(TICK_S)
             if self._is_over():
                 return
-            if gone and writer is not None:
+            if is_gone and writer is not None:
                 self._replace(writer)
             self._on_tick()
 
-    def _revive_thread(self) -> None:
-        """A writer on a thread that could not even begin, for want of descriptors say, is started again."""
+    def _restart_thread(self) -> None:
+        """Start the writer again if it ran on a thread that ended early, for example for want of descriptors."""
         thread = self._thread_writer
         if thread is not None and not thread.is_alive() and not self._is_over():
             self._thread_writer = None
@@ -169,6 +166,7 @@ class Supervisor:
         return self._done.is_set() or (self._end_expected and self._words[Word.STATE] == State.FINISHED)
 
     def _is_gone(self, writer: WriterProcess) -> bool:
+        """Wait up to ``TICK_S`` seconds for the writer to close its socket. Whether it did."""
         try:
             poller = select.poll()
             poller.register(writer.connection, select.POLLIN)
@@ -183,23 +181,19 @@ class Supervisor:
         if self._is_over():
             return
         crashed = status is None or status > 0 or status in _CRASHES
-        self._suspect(launch.CRASH if crashed else launch.KILL)
+        tail = self._words[Word.TAIL]
+        if tail != self._died_at:
+            self._suspicion = 0
+        self._died_at = tail
+        self._suspicion += launch.CRASH if crashed else launch.KILL
         self.restarts += 1
         now = time.monotonic()
         too_many = len(self._starts) == MAX_RESTARTS and now - self._starts[0] < RESTART_WINDOW_S
         self._starts.append(now)
         if too_many:
             self._writer = None
-            # What crashes a process must not be tried in this one.
+            # A record that crashes a process must not be tried in this one.
             suspicion = launch.GUILTY if crashed else self._suspicion
             self._thread_writer = launch.run_on_thread(self._assignment._replace(suspicion=suspicion), self._slab)
         else:
             self._start_writer()
-
-    def _suspect(self, weight: int) -> None:
-        """A writer that is gone at the same record as the one before makes that record more suspect."""
-        tail = self._words[Word.TAIL]
-        if tail != self._died_at:
-            self._suspicion = 0
-        self._died_at = tail
-        self._suspicion += weight

@@ -68,7 +68,7 @@ class ColumnarCopies:
             return
         self._copied.update((stream.journal, stream.rows) for stream in due)
         try:
-            self._process = launch.start_helper(ENTRY, {"streams": [tuple(stream) for stream in due]})
+            self._process = launch.start_process(ENTRY, {"streams": [tuple(stream) for stream in due]})
             self._started = time.monotonic()
         except OSError as error:
             self._report(f"the columnar copies cannot be made now: {error}")
