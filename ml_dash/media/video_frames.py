@@ -1,20 +1,8 @@
-"""What a video is made of: any frames to 8-bit RGB, one at a time, all over one range of values and of one size.
+"""Convert the frames of a video to 8-bit RGB of one size, one at a time.
 
-=================================  =====================================================================
-frames of                          become
-=================================  =====================================================================
-uint8                              themselves
-bool                               0 and 255
-uint16                             their upper 8 bits
-other integers, all in 0..255      themselves
-other integers                     the range min..max spread over 0..255
-floats, all finite ones in 0..1    times 255, rounded
-floats                             the range min..max of the finite values spread over 0..255, rounded
-=================================  =====================================================================
-
-The range is that of the whole video, since one of each frame would flicker: of all frames where they can be looked at
-twice (an array, a list, a tuple), of the first frame where they come from an iterator. What lies outside it is clipped.
-NaN and -inf become 0, +inf becomes 255. Where there is no range to spread, the result is 0.
+Values are converted as in an image (see ``convert``), but over one range for the whole video, since a range per frame
+would make it flicker. The range is that of all frames if they can be read twice (an array, a list, a tuple), and of the
+first frame if they come from an iterator; values outside it are clipped.
 """
 
 from __future__ import annotations
@@ -26,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError
+from ml_dash.media.convert import ValueRange, depends_on_range, to_eight_bit, value_range_of
 from ml_dash.media.frames import CHANNEL_COUNTS, check_frame
 
 RgbFrame = npt.NDArray[np.uint8]
 _Pixels = np.ndarray[Any, Any]
-_Range = tuple[float, float]
 
 
 def rgb_frames(frames: object) -> Iterator[RgbFrame]:
@@ -89,78 +77,47 @@ def _described(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]} pixels"
 
 
-def _ranges_of_all(frames: object) -> dict[str, _Range]:
-    """The range of all floats, and of all integers, that need one."""
-    ranges: dict[str, _Range] = {}
-    if isinstance(frames, np.ndarray) and not _needs_range(frames.dtype):
+def _ranges_of_all(frames: object) -> dict[str, ValueRange]:
+    """The ranges of all frames of floats and of all frames of integers, by the kind of their type."""
+    ranges: dict[str, ValueRange] = {}
+    if isinstance(frames, np.ndarray) and not depends_on_range(frames.dtype):
         return ranges
     for index, frame in enumerate(_iterated(frames)):
         pixels = _checked(frame, index)
-        if _needs_range(pixels.dtype):
-            low, high = _finite_range(pixels)
-            known = ranges.get(_kind(pixels.dtype), (low, high))
-            ranges[_kind(pixels.dtype)] = min(low, known[0]), max(high, known[1])
+        if depends_on_range(pixels.dtype):
+            kind = _range_kind(pixels.dtype)
+            low, high = value_range_of(pixels)
+            known_low, known_high = ranges.get(kind, (low, high))
+            ranges[kind] = min(low, known_low), max(high, known_high)
     return ranges
 
 
-def _needs_range(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" or (dtype.kind in "iu" and dtype not in (np.uint8, np.uint16))
-
-
-def _kind(dtype: np.dtype[Any]) -> str:
+def _range_kind(dtype: np.dtype[Any]) -> str:
     return "float" if dtype.kind == "f" else "integer"
 
 
-def _finite_range(pixels: _Pixels) -> _Range:
-    low, high = pixels.min(), pixels.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        finite = pixels[np.isfinite(pixels)]
-        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
-    return float(low), float(high)
-
-
-def _to_eight_bit(pixels: _Pixels, ranges: dict[str, _Range]) -> RgbFrame:
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype.kind == "b":
-        return np.where(pixels, np.uint8(255), np.uint8(0))
-    if not _needs_range(pixels.dtype):
-        return (pixels >> 8).astype(np.uint8)
-    low, high = ranges.setdefault(_kind(pixels.dtype), _finite_range(pixels))
-    if pixels.dtype.kind == "f" and low >= 0 and high <= 1:
-        scaled = pixels.astype(np.float32) * np.float32(255)
-    elif pixels.dtype.kind != "f" and low >= 0 and high <= 255:
-        return np.clip(pixels, 0, 255).astype(np.uint8)
-    else:
-        scaled = _spread(pixels.astype(np.float64), low, high)
-    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-    np.clip(scaled, 0, 255, out=scaled)
-    samples: RgbFrame = np.rint(scaled, out=scaled).astype(np.uint8)
-    return samples
-
-
-def _spread(pixels: npt.NDArray[np.float64], low: float, high: float) -> _Pixels:
-    """Map low..high to 0..255. Halved before they are subtracted: the difference of huge values would overflow."""
-    span = high / 2 - low / 2
-    if span <= 0:  # one value everywhere: that level of gray, as in an image
-        return np.clip(pixels, 0, 255)
-    spread = pixels / 2
-    spread -= low / 2
-    spread /= span
-    spread *= 255
-    return spread
+def _to_eight_bit(pixels: _Pixels, ranges: dict[str, ValueRange]) -> RgbFrame:
+    if not depends_on_range(pixels.dtype):
+        return to_eight_bit(pixels)
+    kind = _range_kind(pixels.dtype)
+    if kind not in ranges:  # the first frame of an iterator
+        ranges[kind] = value_range_of(pixels)
+    return to_eight_bit(pixels, ranges[kind])
 
 
 def _to_rgb(pixels: RgbFrame) -> RgbFrame:
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
-        rgb: RgbFrame = np.empty((*pixels.shape[:2], 3), np.uint8)
-        rgb[...] = pixels.reshape(*pixels.shape[:2], 1)
+    if pixels.ndim == 2:
+        rgb: RgbFrame = np.empty((*pixels.shape, 3), np.uint8)
+        rgb[...] = pixels[..., None]
         return rgb
     return _flattened_on_white(pixels) if pixels.shape[2] == 4 else pixels
 
 
 def _flattened_on_white(rgba: RgbFrame) -> RgbFrame:
-    """``255 - (255 - colour) * alpha / 255``, rounded; 16 bits are just enough for the product."""
+    """Blend with white: ``255 - (255 - colour) * alpha / 255``, rounded. 16 bits are just enough for the product.
+
+    With numpy only, unlike that of ``jpeg``: videos are encoded in the user's process, which may not load OpenCV.
+    """
     darkness = (255 - rgba[..., :3]).astype(np.uint16)
     darkness *= rgba[..., 3:]
     darkness += 127

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ml_dash.media.convert import to_eight_bit, to_png_pixels
+from ml_dash.media.convert import to_eight_bit, to_png_pixels, value_range_of
 from ml_dash.media.frames import check_frame, copy_into, view
 from ml_dash.media.jpeg import encode_jpeg
 from ml_dash.media.png import encode_png
@@ -70,6 +70,20 @@ def test_a_brighter_pixel_never_becomes_darker(array):
         assert (samples[np.isnan(values)] == 0).all()
         values, samples = values[~np.isnan(values)], samples[~np.isnan(values)]
     assert (np.diff(samples[np.argsort(values, kind="stable")]) >= 0).all()
+
+
+@given(frames())
+def test_a_range_that_is_the_frames_own_changes_no_pixel_by_more_than_the_rounding(array):
+    expected, result = to_eight_bit(array), to_eight_bit(array, value_range_of(array))
+    if array.dtype.kind == "f":
+        np.testing.assert_array_equal(expected, result)
+    assert np.abs(expected.astype(int) - result).max() <= 1
+
+
+@given(frames(), frames())
+def test_a_frame_over_the_range_of_another_one_converts_without_a_warning(array, other):
+    """As in a video: values outside the range are clipped."""
+    assert squeezed(array).shape == to_eight_bit(array, value_range_of(other)).shape
 
 
 @given(frames(npst.floating_dtypes(endianness="=")))
