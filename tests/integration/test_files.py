@@ -334,14 +334,16 @@ class TestSameName:
         assert b"2" == next(path for path in blobs(run) if path.name == "latest.pt").read_bytes()
 
 
-class TestList:
-    @pytest.fixture(scope="class")
-    def some_files(self, tmp_path_factory):
-        with Experiment(PREFIX, dash_root=tmp_path_factory.mktemp("list"), echo=False).run as exp:
-            for name in ("a.png", "b.txt", "eval/c.png", "eval/deep/d.png", "evaluation/e.png"):
-                exp.files.save_blob(b"1", to=name)
-            yield exp.files
+@pytest.fixture(scope="module")
+def some_files(tmp_path_factory):
+    """A run that holds nothing but these."""
+    with Experiment(PREFIX, dash_root=tmp_path_factory.mktemp("list"), echo=False).run as exp:
+        for name in ("a.png", "b.txt", "eval/c.png", "eval/deep/d.png", "evaluation/e.png"):
+            exp.files.save_blob(b"1", to=name)
+        yield exp
 
+
+class TestList:
     @pytest.mark.parametrize(
         ("inside", "pattern", "names"),
         [
@@ -358,7 +360,7 @@ class TestList:
         ],
     )
     def test_a_folder_and_a_pattern(self, some_files, inside, pattern, names):
-        assert list(names) == [entry["filename"][0] for entry in some_files(inside).list(pattern)]
+        assert list(names) == [entry["filename"][0] for entry in some_files.files(inside).list(pattern)]
 
 
 class TestDocument:
