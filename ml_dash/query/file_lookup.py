@@ -282,7 +282,7 @@ class FileJournal:
         elif "filename" in entry and "path" in entry:
             self._take_file(entry, int(entry["id"]), offset)
         else:
-            when = file_index.moment(entry)
+            when = file_index.change_time(entry)
             if when:
                 self.clock = when = max(self.clock, when)
             known = self.changes.setdefault(int(entry["id"]), {})

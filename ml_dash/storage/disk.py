@@ -1,7 +1,4 @@
-"""Every file operation of the writer, in one place: the seam where tests make the disk fail.
-
-Files that readers look at appear at once or not at all: a temporary name in the same folder, then a rename.
-"""
+"""Every file operation of the writer, in one class: tests replace it to make the disk fail."""
 
 from __future__ import annotations
 
@@ -17,26 +14,26 @@ COPY_CHUNK = 64 * 1024 * 1024
 """Bytes copied per system call, so that a copy of many GB can be interrupted."""
 
 COPY_ATTEMPTS = 3
-"""How often a file that changes while it is copied is copied anew: a save that is just ending is over by then."""
+"""Attempts to copy a file that changes meanwhile: a save that is about to end is over by the last one."""
 
 READ_BLOCK = 1 << 20
-"""Bytes of a file of any size that are in memory at once."""
+"""Bytes of a file in memory at once, whatever its size."""
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
 
 
 class Disk:
-    """The real disk. Every method raises ``OSError`` and leaves nothing half done that a reader would take as whole.
+    """The real disk. Every method raises ``OSError``, and leaves nothing half done that a reader would take as whole.
 
     Attributes:
-        owner: part of temporary names. A writer has the owner of the one before it: by doing its work again it also
-            replaces what that one left behind when it was killed. Empty: the process id.
+        owner: part of temporary names; empty for the process id. A writer has the owner of the one before it, so that
+            it replaces the temporary files of a killed one when it does the same work again.
     """
 
     owner = ""
 
     def open_append(self, path: str) -> int:
-        """A descriptor that appends; the file is made if it is missing, with its folders."""
+        """Open a file for appending and return the descriptor; makes the file and its folders if they are missing."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             return os.open(path, flags, 0o644)
@@ -45,7 +42,7 @@ class Disk:
             return os.open(path, flags, 0o644)
 
     def append(self, fd: int, data: bytes) -> None:
-        """Append all of ``data`` with as few calls as the system needs, normally one."""
+        """Append all of ``data``, normally in one call."""
         rest = memoryview(data)
         while rest:
             written = os.write(fd, rest)
@@ -54,22 +51,22 @@ class Disk:
             rest = rest[written:]
 
     def length(self, fd: int) -> tuple[int, bool]:
-        """Bytes in the file, and whether it still has a name (a folder may be deleted under us)."""
+        """Return the size of a file in bytes, and whether it still has a name: its folder may have been deleted."""
         status = os.fstat(fd)
         return status.st_size, status.st_nlink > 0
 
     def truncate(self, path: str, length: int) -> None:
-        """Cut a file to ``length`` bytes; a file that is missing counts as cut, a shorter one is left alone."""
+        """Cut a file to ``length`` bytes; a missing or shorter one is left alone."""
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_size > length:
                 os.truncate(path, length)
 
     def sync(self, fd: int) -> None:
-        """Bring a file's data to the disk."""
+        """Wait until a file's data is on the disk."""
         (os.fdatasync if sys.platform != "darwin" else os.fsync)(fd)
 
     def sync_path(self, path: str) -> None:
-        """Bring a file or a folder to the disk; one that is gone needs none."""
+        """Wait until a file or a folder is on the disk; a missing one is fine."""
         with contextlib.suppress(FileNotFoundError):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -78,7 +75,7 @@ class Disk:
                 os.close(fd)
 
     def sync_file_system(self, path: str) -> bool:
-        """Bring everything of the file system that holds ``path`` to the disk; False where that is not to be had."""
+        """Wait until the whole file system that holds ``path`` is on the disk; False where there is no such call."""
         try:
             import ctypes
 
@@ -96,11 +93,11 @@ class Disk:
         os.close(fd)
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and those above it; one that exists is fine."""
+        """Make a folder and its parents; an existing one is fine."""
         os.makedirs(path, exist_ok=True)
 
     def write_file(self, path: str, parts: Iterable[bytes | memoryview], sync: bool = False) -> None:
-        """Put a whole file in place, replacing one that is there; readers see the old or the new one."""
+        """Write a whole file, or replace one: readers see the old or the new one."""
         with replacing_path(path, f"tmp-{self.owner or os.getpid()}", self.rename) as temporary:
             fd = self._create(temporary, os.path.dirname(path))
             try:
@@ -112,23 +109,23 @@ class Disk:
                 self.close(fd)
 
     def rename(self, source: str, target: str) -> None:
-        """Move a file over another within one file system."""
+        """Move a file over another one in the same file system."""
         os.replace(source, target)
 
     def remove(self, path: str) -> None:
-        """Remove a file; one that is missing is fine."""
+        """Remove a file; a missing one is fine."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
     def remove_folder(self, path: str) -> None:
-        """Remove a folder and all in it; one that is missing is fine."""
+        """Remove a folder with its files; a missing one is fine."""
         import shutil
 
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
 
     def remove_empty_folder(self, path: str) -> None:
-        """Remove a folder if nothing is in it; one that is missing is fine."""
+        """Remove a folder if it is empty; a missing one is fine."""
         try:
             os.rmdir(path)
         except OSError as error:
@@ -136,7 +133,7 @@ class Disk:
                 raise
 
     def read_file(self, path: str) -> bytes | None:
-        """A whole small file, or None if it is missing."""
+        """Read a whole small file; None if it is missing."""
         try:
             with open(path, "rb") as file:
                 return file.read()
@@ -144,23 +141,23 @@ class Disk:
             return None
 
     def read_blocks(self, path: str) -> Iterator[bytes]:
-        """A file of any size in blocks; none if it is missing."""
+        """Read a file of any size in blocks; no block if it is missing."""
         try:
-            file = open(path, "rb")  # noqa: SIM115 - closed below, out of reach of the except
+            file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
         except _MISSING:
             return
         with file:
             yield from iter(lambda: file.read(READ_BLOCK), b"")
 
     def size(self, path: str) -> int | None:
-        """Bytes of a file, or None if it is missing. A disk that refuses to say is an error, not a missing file."""
+        """Return the size of a file in bytes; None if it is missing. An error of the disk is raised, not taken for that."""
         try:
             return os.stat(path).st_size
         except _MISSING:
             return None
 
     def list_folder(self, path: str) -> list[str] | None:
-        """The names in a folder, or None if it is missing."""
+        """Return the names in a folder; None if it is missing."""
         try:
             return os.listdir(path)
         except _MISSING:
@@ -180,14 +177,17 @@ class ChangedError(OSError):
 
 
 def copy_file(source: str, target: str) -> int:
-    """Copy a file as it is at one moment, with its time and permissions, without reading it into memory.
+    """Copy one consistent state of a file, with its time and permissions, without reading it into memory.
 
-    Shares blocks where the file system can. Returns the size. A change shows in the size or the time of the last
-    change; one within the clock's step, some milliseconds, after another one does not.
+    Shares blocks where the file system can. A change during the copy is noticed by the file's size or time of the last
+    change, but not if it follows another one within a step of the file system's clock, which is a few milliseconds.
+
+    Returns:
+        The size in bytes.
 
     Raises:
-        ChangedError: the file kept changing.
-        OSError: as the system says. The target is removed with either.
+        ChangedError: the file changed each time. The target is removed.
+        OSError: as the system says. The target is removed.
     """
     with open(source, "rb") as reader, open(target, "wb") as writer:
         try:
@@ -196,7 +196,9 @@ def copy_file(source: str, target: str) -> int:
                 size = _copy(reader.fileno(), writer.fileno())
                 after = os.fstat(reader.fileno())
                 if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
-                    _copy_about(before, writer.fileno())
+                    with contextlib.suppress(OSError):  # not every file system has times and permissions to set
+                        os.fchmod(writer.fileno(), before.st_mode & 0o777)
+                        os.utime(writer.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
                     return size
                 os.lseek(reader.fileno(), 0, os.SEEK_SET)
                 os.lseek(writer.fileno(), 0, os.SEEK_SET)
@@ -206,12 +208,6 @@ def copy_file(source: str, target: str) -> int:
             with contextlib.suppress(OSError):
                 os.unlink(target)
             raise
-
-
-def _copy_about(about: os.stat_result, target: int) -> None:
-    with contextlib.suppress(OSError):  # not every file system has times and permissions to set
-        os.fchmod(target, about.st_mode & 0o777)
-        os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def _copy(source: int, target: int) -> int:
@@ -227,7 +223,7 @@ def _copy(source: int, target: int) -> int:
                 raise
             break
         if copied == 0:
-            break  # at the end; or, of a file that the kernel makes up as it is read, at the start
+            break  # at the end, or at the start of a file that the kernel makes while it is read (/proc)
         total += copied
     if not total:
         with open(os.dup(source), "rb") as reader, open(os.dup(target), "wb") as writer:
@@ -240,7 +236,7 @@ _FICLONE = 0x40049409
 
 
 def _clone(source: int, target: int) -> bool:
-    """Share the blocks of ``source`` (btrfs, XFS, bcachefs); False where that is not to be had."""
+    """Share the blocks of ``source`` (btrfs, XFS, bcachefs); False on other file systems."""
     try:
         import fcntl
 

@@ -1,4 +1,4 @@
-"""Small JSON documents: read with patience, written at once or not at all."""
+"""Small JSON documents: read whatever their state, replaced at once; and the times in them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ml_dash.storage.disk import Disk
 
 
 def read_document(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """A JSON object from a file, or None if it is missing, broken or no object."""
+    """Read a JSON object from a file; None if the file is missing, broken or no object."""
     return _read(path, decode)
 
 
 def read_raw_document(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The same for rewriting: floats that are not finite stay the strings that they are on disk."""
+    """Read a JSON object as ``read_document`` does, but not revived: floats that are not finite stay texts."""
     return _read(path, parse)
 
 
@@ -32,15 +32,15 @@ def _read(path: str | os.PathLike[str], read: Callable[[bytes], Any]) -> dict[st
 
 
 def load_document(disk: Disk, path: str, *, values: bool = False) -> dict[str, Any] | None:
-    """``read_raw_document`` for whoever writes the document back: None only if it is missing or damaged.
+    """Read a JSON object as it stands, for a writer that changes it; None only if it is missing or damaged.
 
     Args:
-        disk: what reads it.
+        disk: reads it.
         path: the document.
         values: whether all text in it is the user's; see ``parse_values``.
 
     Raises:
-        OSError: the disk refuses; what is there must not be replaced by a fresh document.
+        OSError: it cannot be read, and so must not be replaced by a fresh document.
     """
     content = disk.read_file(path)
     if content is None:
@@ -53,19 +53,19 @@ def load_document(disk: Disk, path: str, *, values: bool = False) -> dict[str, A
 
 
 def parameters_in(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of parameters.json: its ``data``, or all of it where older clients wrote them bare."""
+    """Return the parameters in parameters.json: its ``data``, or all of it as older clients wrote it."""
     data = document.get("data")
     wrapped = isinstance(data, dict) and isinstance(document.get("version", 0), int)
     return dict(data) if wrapped and isinstance(data, dict) else dict(document)
 
 
 def write_document(disk: Disk, path: str, document: Mapping[str, Any], *, sync: bool = False) -> None:
-    """Replace a JSON document. The values are plain JSON: see ``records.values.to_plain``."""
+    """Replace a JSON document. Its values are plain JSON, see ``records.values.to_plain``."""
     disk.write_file(path, [to_json(document)], sync)
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """Plain values as JSON."""
+    """Return plain values as JSON."""
     try:
         return orjson.dumps(document)
     except (TypeError, ValueError):  # integers beyond 64 bits, text that is not valid UTF-8
@@ -73,9 +73,8 @@ def to_json(document: Mapping[str, Any]) -> bytes:
 
 
 def timestamp(seconds: float) -> str:
-    """Seconds since 1970 as the published client writes times: UTC, microseconds, ``Z``."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None)
-    return moment.isoformat() + "Z"
+    """Return seconds since 1970 in the format of the published client: ISO 8601, UTC, microseconds, ``Z``."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def to_datetime(text: object) -> datetime.datetime | None:

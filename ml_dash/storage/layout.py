@@ -1,7 +1,7 @@
-"""Where everything of a run lies, relative to its directory. Pure: no file is touched here.
+"""The names of a run's files, relative to its directory. Pure: no file is touched here.
 
-A run's first writer has an empty writer id and writes the plain files. Any other writer of the same run has files of its
-own beside them, named with its id, and readers merge them.
+A run's first writer has an empty writer id and writes the plain files. Any other writer of the run has its own files
+beside them, with its id in their names, and readers merge them.
 """
 
 from __future__ import annotations
@@ -34,62 +34,62 @@ _SHARD = re.compile(r"(?:data|logs|index)(?:\.[^/]+)?\.jsonl")
 
 
 def journal(folder: str, stem: str, writer_id: str) -> str:
-    """``folder/stem.jsonl``, or ``folder/stem.<writer_id>.jsonl`` for a writer that is not the first."""
+    """Return ``folder/stem.jsonl``, or ``folder/stem.<writer_id>.jsonl`` for a writer that is not the first."""
     return f"{folder}/{stem}.{writer_id}.jsonl" if writer_id else f"{folder}/{stem}.jsonl"
 
 
 def logs(writer_id: str = "") -> str:
-    """The journal of log lines."""
+    """Return the journal of log lines."""
     return journal("logs", "logs", writer_id)
 
 
 def metric_folder(name: str | None) -> str:
-    """The folder of a metric; ``a/b`` is a folder within a folder. The unnamed one is ``None``."""
+    """Return the folder of a metric; that of the unnamed one is called ``None``."""
     return f"metrics/{name or UNNAMED_METRIC}"
 
 
 def track_folder(topic: str) -> str:
-    """The folder of a track."""
+    """Return the folder of a track."""
     return f"tracks/{topic}"
 
 
 def frames_folder(topic: str) -> str:
-    """The folder of a frame stream."""
+    """Return the folder of a frame stream."""
     return f"frames/{topic}"
 
 
 def old_track_folder(topic: str) -> str:
-    """Where clients before this one put a track: one folder, each slash an underscore."""
+    """Return the folder of a track in runs of older clients: one level, with an underscore for each slash."""
     return f"tracks/{topic.replace('/', '_')}"
 
 
 def data(folder: str, writer_id: str = "") -> str:
-    """The journal of a metric, track or frame stream."""
+    """Return the journal of a metric, track or frame stream."""
     return journal(folder, "data", writer_id)
 
 
-def about_metric(name: str | None, writer_id: str) -> str:
-    """What a writer that is not the first was told of a metric."""
+def metric_description(name: str | None, writer_id: str) -> str:
+    """Return the document in which a writer that is not the first keeps the description of a metric."""
     return f"{metric_folder(name)}/metadata.{writer_id}.json"
 
 
 def file_index(writer_id: str = "") -> str:
-    """The journal of files."""
+    """Return the journal of files."""
     return journal("files", "index", writer_id)
 
 
 def blob(path: str, file_id: str, filename: str) -> str:
-    """A stored file. ``path`` is as in its record: ``/`` or ``/folder/...``."""
+    """Return the path of a stored file. ``path`` is as in its record: ``/`` or ``/folder/...``."""
     return os.path.normpath(f"files/{path}/{file_id}/{filename}")
 
 
-def is_about(name: str) -> bool:
-    """Whether a file name is that of ``about_metric``."""
+def is_metric_description(name: str) -> bool:
+    """Whether a file name is that of ``metric_description``."""
     return name.startswith("metadata.") and name.endswith(".json") and name != METADATA
 
 
 def is_shard(name: str, stem: str) -> bool:
-    """Whether a file name is the journal ``stem`` of any writer."""
+    """Whether a file name is that of the journal ``stem`` of any writer."""
     return bool(_SHARD.fullmatch(name)) and name.startswith(f"{stem}.")
 
 

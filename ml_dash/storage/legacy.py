@@ -1,7 +1,7 @@
-"""What is only found in trees of the published client: flat metrics, folded tracks, a list of files without an index.
+"""Formats of the published client: flat metrics, and a list of files without an index.
 
-That client writes JSON with a space after each colon, and this one never does: so a file's first bytes tell who began
-it, whatever became of the documents beside it.
+That client writes JSON with a space after each colon, and this one never does. So the first bytes of a file tell which
+one began it, without the documents beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ml_dash.storage import file_index, layout
 from ml_dash.storage.documents import to_seconds
 
 HEAD_BYTES = 256
-"""Read of a file to see who began it: the first key, however long, ends before."""
+"""Bytes that are read of a file to tell which client began it: its first key ends before."""
 
 JOURNAL = ".jsonl"
 
@@ -33,13 +33,13 @@ def is_published(path: str) -> bool:
 
 
 def flat_journal(run: str, name: str | None) -> str | None:
-    """The absolute path of a metric's ``metrics/<name>.jsonl``, which has no folder; None if there is none."""
+    """Return the absolute path of a metric's ``metrics/<name>.jsonl``; None if there is none."""
     path = os.path.join(run, layout.metric_folder(name) + JOURNAL)
     return path if os.path.isfile(path) else None
 
 
 def flat_names(folder: str, below: str, files: list[str]) -> Iterator[str]:
-    """The names of the metrics that lie flat in a folder.
+    """Yield the names of the metrics that are files in a folder, without a folder of their own.
 
     Args:
         folder: absolute path of the run's ``metrics``.
@@ -57,11 +57,11 @@ def is_data(file: str) -> bool:
 
 
 def as_point(line: dict[str, Any], position: int | None) -> dict[str, Any]:
-    """A line of a flat metric as a point; a line that is one already is given back.
+    """Return a line of a flat metric as a point; a line that is a point is returned unchanged.
 
     Args:
         line: ``timestamp`` (ISO text) and ``data``; data that is no dict becomes the field ``value``.
-        position: its place among the points, which is its index.
+        position: its position among the points, which becomes its index.
     """
     if "index" in line or "timestamp" not in line:
         return line
@@ -75,33 +75,32 @@ def as_point(line: dict[str, Any], position: int | None) -> dict[str, Any]:
 
 
 def listed_files(content: bytes) -> list[dict[str, Any]]:
-    """The records of ``.files_metadata.json``, deleted ones too; none if it is broken."""
-    is_theirs = is_published_text(content[:HEAD_BYTES])
+    """Return the records in the content of ``.files_metadata.json``, with deleted ones; none if it is broken."""
+    was_published = is_published_text(content[:HEAD_BYTES])
     try:
-        listed = (json.loads if is_theirs else parse)(content)["files"]
+        listed = (json.loads if was_published else parse)(content)["files"]
     except (ValueError, KeyError, TypeError):
         return []
-    known = listed if isinstance(listed, list) else []
-    entries = [entry | {"path": entry.get("path") or "/"} for entry in known if _is_record(entry)]
-    return [file_index.escape_values(entry) for entry in entries] if is_theirs else entries
+    entries = [
+        entry | {"path": entry.get("path") or "/"}
+        for entry in (listed if isinstance(listed, list) else ())
+        if file_index.is_entry(entry) and isinstance(entry.get("filename"), str)
+    ]
+    return [file_index.escape_values(entry) for entry in entries] if was_published else entries
 
 
-def news(listed: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the published client did to a run that has an index: files it saved, and changes of files that are known.
+def new_entries(listed: list[dict[str, Any]], known: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the files that the published client saved in a run with an index, and its changes of files in the index.
 
     Args:
-        listed: its list.
+        listed: its list of files.
         known: the files of the index by id.
     """
-    found = []
+    new = []
     for entry in listed:
         before = known.get(entry["id"])
         if before is None:
-            found.append(entry)
-        elif file_index.moment(entry) > file_index.moment(before):
-            found.append({key: value for key, value in entry.items() if key not in ("path", "filename")})
-    return found
-
-
-def _is_record(entry: object) -> bool:
-    return isinstance(entry, dict) and file_index.is_entry(entry) and isinstance(entry.get("filename"), str)
+            new.append(entry)
+        elif file_index.change_time(entry) > file_index.change_time(before):
+            new.append({key: value for key, value in entry.items() if key not in ("path", "filename")})
+    return new

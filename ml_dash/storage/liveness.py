@@ -1,4 +1,4 @@
-"""Whether somebody writes a run now: by its heartbeat, and by its lock."""
+"""Whether a run is being written now: by its heartbeat and its lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ml_dash.storage import layout, locks
 from ml_dash.storage.documents import read_raw_document, to_datetime, to_seconds
 
 HEARTBEAT_LIMIT_S = 60.0
-"""A run that says it is running and has not said so for longer is not: the writer does so every 10 s."""
+"""Age of the last heartbeat from which a run counts as ended: the writer writes one every 10 s."""
 
 
 def is_live(document: dict[str, Any]) -> bool:
@@ -26,9 +26,10 @@ def is_live(document: dict[str, Any]) -> bool:
 
 
 def open_seconds(document: dict[str, Any], *, live: bool) -> float | None:
-    """How long a run was open: all its openings, a live one until now, one that broke off until it was last heard of.
+    """Return how many seconds a run was open, over all its starts; None if its document does not say.
 
-    Of a run that does not count ``active_seconds`` it is the last opening alone; None where there is nothing to go by.
+    A live run counts until now, one that was killed until its last heartbeat. Of a run without ``active_seconds`` only
+    the last start is known.
     """
     heard, active = to_seconds(document.get("heartbeat_at")), document.get("active_seconds")
     if isinstance(active, (int, float)) and not isinstance(active, bool) and abs(active) <= sys.float_info.max:
@@ -40,31 +41,23 @@ def open_seconds(document: dict[str, Any], *, live: bool) -> float | None:
 
 
 def writer_of(folder: str) -> str:
-    """Who writes a run, as text to show; empty if nobody does.
+    """Return how a run shows that it is being written, as text for people; empty if it is not.
 
-    A run counts as written while it, or another writer of it, was heard of within the last minute, and while its lock
-    is held. The lock is looked at for a moment only: an experiment that is opened just then would write beside the
-    run's own files, which loses nothing.
+    It is while one of its writers had a heartbeat within the last minute, or its lock is held. The lock is tested for a
+    few microseconds; an experiment that is opened just then writes beside the run's own files, which loses nothing.
     """
-    beating = _beating(folder)
-    if beating:
-        return beating
-    return "its lock is held" if locks.is_locked(os.path.join(folder, layout.RUN_LOCK)) else ""
-
-
-def other_writers(folder: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """The documents of a run's further writers: the path relative to the run, and the content if it can be read."""
-    place = os.path.join(folder, layout.WRITERS)
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(place)):
-            if name.endswith(".json") and not name.startswith("."):
-                yield f"{layout.WRITERS}/{name}", read_raw_document(os.path.join(place, name))
-
-
-def _beating(folder: str) -> str:
     documents = [read_raw_document(os.path.join(folder, layout.EXPERIMENT))]
     documents += [document for _, document in other_writers(folder)]
     for document in documents:
         if document is not None and is_live(document):
             return f"it was heard of at {document['heartbeat_at']}, less than a minute ago"
-    return ""
+    return "its lock is held" if locks.is_locked(os.path.join(folder, layout.RUN_LOCK)) else ""
+
+
+def other_writers(folder: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield the documents of all writers but the first: the path relative to the run, and the content; None if broken."""
+    writers = os.path.join(folder, layout.WRITERS)
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(writers)):
+            if name.endswith(".json") and not name.startswith("."):
+                yield f"{layout.WRITERS}/{name}", read_raw_document(os.path.join(writers, name))

@@ -1,4 +1,4 @@
-"""The points of metrics, from every writer's journal."""
+"""Read metrics: their points from the journals of all writers, and their metadata."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ml_dash.storage.journal import read_batches, read_lines, read_objects, shar
 
 
 def read_metric(run: str, name: str | None, start: int, limit: int | None) -> dict[str, Any]:
-    """Points by position; see ``MetricReader.read``."""
-    # One more than asked for says whether there are more; what lies behind it is not read.
+    """Return points by position; see ``MetricReader.read``."""
+    # One more point than asked for says whether there are more; the points after it are not read.
     window = list(metric_points(run, name, start, None if limit is None else start + limit + 1))
     more = limit is not None and len(window) > limit
     window = window[:limit]
@@ -30,7 +30,7 @@ def read_metric(run: str, name: str | None, start: int, limit: int | None) -> di
 
 
 def metric_points(run: str, name: str | None, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Any]]:
-    """Points of a metric by position. Those of several writers are sorted by time, which takes all into memory."""
+    """Yield points of a metric by position. Those of several writers are sorted by time, in memory."""
     paths = metric_shards(run, name)
     if len(paths) > 1:
         yield from _merged_points(paths)[start:stop]
@@ -54,37 +54,33 @@ def _points_of_one(path: str, start: int, stop: int | None) -> Iterator[dict[str
     tail = (point for batch in read_batches(path, covered) for point in batch if "data" in point)
     last = None if stop is None else max(0, stop - position)
     first = max(0, start - position)
-    for place, point in enumerate(itertools.islice(tail, first, last), position + first):
-        yield revive(point if "index" in point else legacy.as_point(point, place))
+    for index, point in enumerate(itertools.islice(tail, first, last), position + first):
+        yield revive(point if "index" in point else legacy.as_point(point, index))
 
 
 def metric_shards(run: str, name: str | None) -> list[str]:
-    """Absolute paths of a metric's journals, the first writer's before the others', a flat one before all."""
+    """Return the absolute paths of a metric's journals: a flat one, the first writer's, the others'."""
     flat = legacy.flat_journal(run, name)
     journals = shards(os.path.join(run, layout.metric_folder(name)), "data")
     return journals if flat is None else [flat, *journals]
 
 
 def metric_document(run: str, name: str | None) -> dict[str, Any]:
-    """A metric's metadata.json, or only its name; and what other writers were told where that says nothing."""
+    """Return a metric's metadata.json with its name; keys that it lacks come from the descriptions of other writers."""
     folder = os.path.join(run, layout.metric_folder(name))
-    found = read_document(os.path.join(folder, layout.METADATA)) or {}
-    for told in _told(folder):
-        found |= {key: value for key, value in told.items() if not found.get(key)}
-    return found | {"name": name}
-
-
-def _told(folder: str) -> Iterator[dict[str, Any]]:
+    document = read_document(os.path.join(folder, layout.METADATA)) or {}
     try:
-        names = sorted(filter(layout.is_about, os.listdir(folder)))
+        descriptions = sorted(filter(layout.is_metric_description, os.listdir(folder)))
     except OSError:
-        names = []
-    for name in names:
-        yield read_document(os.path.join(folder, name)) or {}
+        descriptions = []
+    for description in descriptions:
+        other = read_document(os.path.join(folder, description)) or {}
+        document |= {key: value for key, value in other.items() if not document.get(key)}
+    return document | {"name": name}
 
 
 def metric_names(run: str) -> list[str | None]:
-    """The names of a run's metrics; None is the unnamed one."""
+    """Return the names of a run's metrics; None is the unnamed one."""
     root = os.path.join(run, "metrics")
     names: set[str] = set()
     for folder, _, files in os.walk(root):
@@ -95,12 +91,12 @@ def metric_names(run: str) -> list[str | None]:
 
 
 def list_metrics(run: str) -> list[dict[str, Any]]:
-    """Every metric of a run with its metadata, by name, the points counted."""
-    return [metric_document(run, name) | {"totalDataPoints": _count_lines(run, name)} for name in metric_names(run)]
-
-
-def _count_lines(run: str, name: str | None) -> int:
-    return sum(1 for path in metric_shards(run, name) for _ in read_lines(path))
+    """Return the metadata of every metric of a run, by name, with the number of its points."""
+    documents = []
+    for name in metric_names(run):
+        count = sum(1 for path in metric_shards(run, name) for _ in read_lines(path))
+        documents.append(metric_document(run, name) | {"totalDataPoints": count})
+    return documents
 
 
 def _merged_points(paths: list[str]) -> list[dict[str, Any]]:
@@ -110,7 +106,7 @@ def _merged_points(paths: list[str]) -> list[dict[str, Any]]:
 
 
 def point_time(point: dict[str, Any]) -> float:
-    """A point's ``_ts``, or 0 if it has none that is a number."""
+    """Return a point's ``_ts``, or 0 if it has none that is a number."""
     data = point["data"]
     when = data.get("_ts") if isinstance(data, dict) else None
     return when if isinstance(when, (int, float)) and math.isfinite(when) else 0.0

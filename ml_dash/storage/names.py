@@ -1,7 +1,7 @@
-"""The one place where a path given by the user is checked: prefix, topic, metric name, file path.
+"""Check paths that the user gives: prefix, topic, metric name, file path.
 
-Each check returns the segments of the path, so that what was checked is what is used. The checks of one string are
-cached, as a training loop gives the same few names millions of times.
+Each check returns the segments of the path, so that callers use what was checked. The checks of one string are cached,
+because a training loop gives the same few names millions of times.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ NAME_CACHE_SIZE = 4096
 """Names remembered per kind: more than a run has, and under 10 MB even if each one is as long as allowed."""
 
 QUOTED_CHARACTERS = 120
-"""A longer text is cut in a message, so that a pasted document does not fill the terminal."""
+"""Characters of a text in a message: a pasted document must not fill the terminal."""
 
 STREAM_FILES = frozenset({"data.jsonl", "data.parquet", "metadata.json", ".metadata.lock"})
-"""What a metric or a track keeps in its own folder; compared without case, as macOS and Windows do."""
+"""Files of a metric or a track in its folder; compared without case, as macOS and Windows do."""
 
 INDEX_FILES = frozenset({".files_metadata.json", ".files_metadata.lock", ".staging", "index.jsonl"})
-"""What the file index keeps at the top of `files/`."""
+"""Files of the index at the top of `files/`."""
 
 _PLAIN_FILE = re.compile(r"(?!index)[a-z0-9][a-z0-9_.-]{0,199}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -36,7 +36,7 @@ _SHARD_OF_STREAM = re.compile(r"data\..+\.(?:jsonl|parquet)")
 _SHARD_OF_INDEX = re.compile(r"index\..+\.jsonl")
 
 Reserved = Callable[[tuple[str, ...]], str | None]
-"""Given the segments, the one that may not be used, or None."""
+"""Takes the segments of a path and returns one that must not be used, or None."""
 
 
 def nothing_reserved(segments: tuple[str, ...]) -> None:

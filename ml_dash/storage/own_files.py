@@ -1,4 +1,4 @@
-"""What lies in a run's folder and belongs to the run: not the runs below it, and nothing behind a link."""
+"""The files in a run's folder that belong to the run: not the runs below it, and no links."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from ml_dash.storage import layout, scan
 
 DAMAGED = ".damaged-"
-"""Part of the name of an original that a repair kept."""
+"""Part of the name that a repair gives to an original that it keeps."""
 
 
 def nested_runs(folder: str) -> list[str]:
-    """The absolute folders of the runs below a run, itself not among them."""
-    return [found for found in scan.find_runs(folder) if found != os.path.abspath(folder)]
+    """Return the absolute folders of the runs below a run, without the run itself."""
+    return [nested for nested in scan.find_runs(folder) if nested != os.path.abspath(folder)]
 
 
 def own_entries(folder: str) -> list[str]:
-    """The names in a run's folder that are its own, sorted: every one that is no folder with another run in it."""
+    """Return the sorted names in a run's folder, without the folders that hold other runs."""
     start = len(os.path.abspath(folder)) + 1
     others = {nested[start:].split(os.sep, 1)[0] for nested in nested_runs(folder)}
     return sorted(name for name in os.listdir(folder) if name not in others)
 
 
 def own_files(folder: str) -> Iterator[str]:
-    """The run's files, relative to its folder and with slashes, sorted within each folder. Links are passed over."""
+    """Yield the run's files, relative to its folder and with slashes, sorted within each folder. Links are left out."""
     for name in own_entries(folder):
         path = os.path.join(folder, name)
         if os.path.islink(path):
@@ -36,28 +36,25 @@ def own_files(folder: str) -> Iterator[str]:
 
 
 def files_below(folder: str, part: str) -> Iterator[str]:
-    """The files of one folder of a run, in the same form."""
-    for place, names, files in os.walk(os.path.join(folder, part)):
-        names[:] = sorted(name for name in names if not os.path.islink(os.path.join(place, name)))
-        relative = os.path.relpath(place, folder).replace(os.sep, "/")
+    """Yield the files of one folder of a run, in the same form as ``own_files``."""
+    for current, names, files in os.walk(os.path.join(folder, part)):
+        names[:] = sorted(name for name in names if not os.path.islink(os.path.join(current, name)))
+        relative = os.path.relpath(current, folder).replace(os.sep, "/")
         for name in sorted(files):
-            path = os.path.join(place, name)
+            path = os.path.join(current, name)
             if os.path.isfile(path) and not os.path.islink(path):
                 yield f"{relative}/{name}"
 
 
 def is_lock(path: str) -> bool:
-    """Whether a file only exists to be locked; a stored file of such a name is none."""
+    """Whether a file only exists to be locked. A stored file with such a name does not."""
     name = path.rsplit("/", 1)[-1]
-    return name.startswith(".") and name.endswith((".lock", ".manager.open")) and not _may_be_stored(path)
+    may_be_stored = path.startswith("files/") and path.count("/") > 1
+    return name.startswith(".") and name.endswith((".lock", ".manager.open")) and not may_be_stored
 
 
 def is_temporary(path: str) -> bool:
-    """Whether a file has the name of one that is being written. A stored file may have such a name too."""
+    """Whether a file has the name of one that is being written. A stored file may have such a name as well."""
     name = path.rsplit("/", 1)[-1]
-    begun = name.startswith(".") and (".tmp-" in name or name.endswith((".tmp", ".part")))
-    return begun or path.startswith((f"{layout.SPILL}/", f"{layout.STAGING}/"))
-
-
-def _may_be_stored(path: str) -> bool:
-    return path.startswith("files/") and path.count("/") > 1
+    is_unfinished = name.startswith(".") and (".tmp-" in name or name.endswith((".tmp", ".part")))
+    return is_unfinished or path.startswith((f"{layout.SPILL}/", f"{layout.STAGING}/"))

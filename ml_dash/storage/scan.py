@@ -1,4 +1,4 @@
-"""Where the runs of a tree lie."""
+"""Find the runs in a tree of folders."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from ml_dash.storage import layout, legacy
 OWN_FOLDERS = frozenset(
     {"logs", "metrics", "tracks", "files", "frames", layout.QUARANTINE, layout.SPILL, layout.WRITERS}
 )
-"""What a run keeps in its folder. Any other folder in it may hold further runs: ``a/b`` and ``a/b/c`` can both be one."""
-
+"""Folders of a run itself. Any other folder in it may hold further runs: ``a/b`` and ``a/b/c`` can both be one."""
 
 _DOCUMENTS = frozenset({layout.EXPERIMENT, layout.PARAMETERS})
 
-
 NAMED_FOLDERS = 3
-"""Folders that a message names; the others it counts."""
+"""Folders that a message names; it counts the others."""
 
 
 class Unreadable(NamedTuple):
-    """A folder that cannot be listed, so that nobody knows of the runs in it.
+    """A folder that cannot be listed, so that the runs in it are not known.
 
     Attributes:
         folder: its absolute path.
-        reason: why, in the words of the system.
+        reason: the system's error text.
     """
 
     folder: str
@@ -34,20 +32,20 @@ class Unreadable(NamedTuple):
 
 
 def find_runs(root: str, unreadable: list[Unreadable] | None = None) -> Iterator[str]:
-    """The absolute folders of all runs below ``root``, itself included, in the order of their names.
+    """Yield the absolute folders of all runs below ``root``, itself included, in the order of their names.
 
-    Links are not followed: a tree that is linked into itself would never end.
+    Links are not followed, because a link to a parent would never end.
 
     Args:
-        root: where to look.
-        unreadable: takes each folder that cannot be listed; it is passed over.
+        root: the top of the tree.
+        unreadable: each folder that cannot be listed is left out and appended here.
     """
     waiting = [os.path.abspath(root)]
     while waiting:
         folder = waiting.pop()
         try:
             names, is_run = _folders_in(folder)
-        except (FileNotFoundError, NotADirectoryError):  # removed since its name was read
+        except (FileNotFoundError, NotADirectoryError):  # removed after its name was read
             continue
         except OSError as error:
             if unreadable is not None:
@@ -70,7 +68,7 @@ def is_run(folder: str) -> bool:
 
 
 def is_headless(folder: str, files: Container[str], folders: Container[str]) -> bool:
-    """Whether a folder is a run's although its experiment.json is gone: it has parameters, or a metric with points.
+    """Whether a folder without experiment.json is a run's: it has parameters, or a metric with points.
 
     Args:
         folder: its absolute path.
@@ -81,13 +79,13 @@ def is_headless(folder: str, files: Container[str], folders: Container[str]) -> 
 
 
 def prefix_of(folder: str, root: str) -> str:
-    """A run's place below the root, with slashes; the folder's own name if it is the root."""
+    """Return a run's path below the root, with slashes; the folder's own name if it is the root."""
     relative = os.path.relpath(folder, root)
     return os.path.basename(folder) if relative == os.curdir else relative.replace(os.sep, "/")
 
 
 def left_out(unreadable: Sequence[Unreadable], root: str) -> str:
-    """What to say of folders that were passed over: ``2 folders cannot be read, ...: a/b (Permission denied), c (...)``."""
+    """Return a message on folders that were left out: ``2 folders cannot be read, ...: a/b (Permission denied), ...``."""
     count = len(unreadable)
     named = [f"{prefix_of(folder, root)} ({reason})" for folder, reason in unreadable[:NAMED_FOLDERS]]
     more = f" and {count - NAMED_FOLDERS:,} more" if count > NAMED_FOLDERS else ""
@@ -120,7 +118,7 @@ def _has_points(metrics: str) -> bool:
 
 
 def _is_written(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a metric's folder, or a flat metric, with something in it."""
+    """Whether an entry of ``metrics`` is a metric's folder, or a flat metric, that is not empty."""
     is_folder = entry.is_dir(follow_symlinks=False)
     if not is_folder and not entry.name.endswith(legacy.JOURNAL):
         return False

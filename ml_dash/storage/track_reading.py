@@ -1,4 +1,4 @@
-"""The rows of tracks, from every writer's journal and from the folders of older clients."""
+"""Read tracks: their rows from the journals of all writers and the folders of older clients, and their metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRACK_FORMATS = ("json", "jsonl", "parquet", "mocap")
 def read_track(
     run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None, format: str
 ) -> Any:
-    """Rows by time in one of ``TRACK_FORMATS``; see ``TrackReader.read``."""
+    """Return rows by time in one of ``TRACK_FORMATS``; see ``TrackReader.read``."""
     rows = [projected(row, columns) for row in merged_rows(run, topic, start, end)]
     if format == "jsonl":
         return b"".join(encode(row, f"track {topic!r}") + b"\n" for row in rows)
@@ -33,18 +33,18 @@ def read_track(
 
 
 def merged_rows(run: str, topic: str, start: float | None = None, end: float | None = None) -> list[dict[str, Any]]:
-    """A track's rows from ``start`` to ``end``, both inclusive, sorted by time.
+    """Return a track's rows with a time from ``start`` to ``end``, both inclusive, sorted by time.
 
-    Rows of one timestamp are merged in the order of their calls; those of the first writer count as earlier than those
-    of the others.
+    Rows with the same timestamp are merged in the order of their calls, the first writer's before the others'.
     """
     from ml_dash.storage import range_reading  # not loaded by a training process that only logs
 
+    low, high = -math.inf if start is None else start, math.inf if end is None else end
     rows: dict[float, dict[str, Any]] = {}
     for path in track_shards(run, topic):
         for row in range_reading.rows_between(path, start, end):
             timestamp = _row_time(row)
-            if timestamp is None or not _within(timestamp, start, end):
+            if timestamp is None or not low <= timestamp <= high:
                 continue
             row["timestamp"] = timestamp
             rows.setdefault(timestamp, {"timestamp": timestamp}).update(row)
@@ -52,14 +52,14 @@ def merged_rows(run: str, topic: str, start: float | None = None, end: float | N
 
 
 def list_tracks(run: str) -> list[str]:
-    """The topics of a run, sorted. A folder of an older client counts under the topic that its metadata.json names."""
+    """Return the sorted topics of a run. A folder of an older client has the topic that its metadata.json names."""
     root = os.path.join(run, "tracks")
     folders = (folder for folder, _, files in os.walk(root) if folder != root and layout.has_data(files))
     return sorted({_topic_of(os.path.relpath(folder, root), folder) for folder in folders})
 
 
 def track_stats(run: str, topic: str) -> dict[str, Any]:
-    """A track's metadata, its entries counted now: those of every writer, each appended one."""
+    """Return a track's metadata, with the number of rows, the columns and the times of all writers' journals now."""
     parts = [_shard_stats(path) for path in track_shards(run, topic)]
     firsts = [part["firstTimestamp"] for part in parts if part["firstTimestamp"] is not None]
     lasts = [part["lastTimestamp"] for part in parts if part["lastTimestamp"] is not None]
@@ -73,46 +73,47 @@ def track_stats(run: str, topic: str) -> dict[str, Any]:
 
 
 def track_metadata(run: str, topic: str) -> dict[str, Any] | None:
-    """What metadata.json says of a track; None if there is no such track."""
+    """Return the metadata.json of a track; None if there is no such track."""
     folders = dict.fromkeys(os.path.dirname(path) for path in track_shards(run, topic))
-    found: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     for folder in folders:
-        found |= read_document(os.path.join(folder, layout.METADATA)) or {}
-    return found if folders else None
+        document |= read_document(os.path.join(folder, layout.METADATA)) or {}
+    return document if folders else None
 
 
 def track_shards(run: str, topic: str) -> list[str]:
-    """The journals of a topic: where older clients put it (an underscore for each slash), and where we do.
+    """Return the journals of a topic: in the folder of older clients (an underscore for each slash), and in its own.
 
-    Several topics may share such a folder, and its metadata.json names the first of them at most; so what an older
-    client began counts for each. Otherwise the folder ``a_b`` is the topic ``a_b`` alone.
+    Several topics may share a folder of an older client, whose metadata.json names at most the first of them. So a
+    journal that an older client began belongs to each of them; otherwise the folder ``a_b`` is the topic ``a_b`` alone.
     """
-    folder, old = (os.path.join(run, place(topic)) for place in (layout.track_folder, layout.old_track_folder))
+    folder = os.path.join(run, layout.track_folder(topic))
+    old = os.path.join(run, layout.old_track_folder(topic))
     before = shards(old, "data") if old != folder else []
     if before and not legacy.is_published(before[0]):
-        about = read_document(os.path.join(old, layout.METADATA)) or {}
-        before = before if about.get("topic") == topic else []
+        document = read_document(os.path.join(old, layout.METADATA)) or {}
+        before = before if document.get("topic") == topic else []
     return [*before, *shards(folder, "data")]
 
 
 def _topic_of(name: str, folder: str) -> str:
-    """The topic of a folder below ``tracks``: its path, or what an older client made it from."""
+    """Return the topic of a folder below ``tracks``: its path, or the topic that an older client made it from."""
     topic = (read_document(os.path.join(folder, layout.METADATA)) or {}).get("topic")
     if not isinstance(topic, str) or layout.old_track_folder(topic) != f"tracks/{name}":
         return name
     try:
         check_topic(topic)
-    except InvalidNameError:  # it was allowed once, and nobody could ask for it
+    except InvalidNameError:  # older clients allowed it, and no reader accepts it
         return name
     return topic
 
 
 def _shard_stats(path: str) -> dict[str, Any]:
-    """What metadata.json says of its journal if it is up to date, else the same counted."""
+    """Return the numbers of metadata.json if they are up to date, otherwise those of the journal itself."""
     folder, name = os.path.split(path)
-    about = (read_document(os.path.join(folder, layout.METADATA)) or {}) if name == "data.jsonl" else {}
-    if _counts_every_row(about) and about["totalEntries"] == sum(1 for _ in read_lines(path)):
-        return about
+    document = (read_document(os.path.join(folder, layout.METADATA)) or {}) if name == "data.jsonl" else {}
+    if _has_stats(document) and document["totalEntries"] == sum(1 for _ in read_lines(path)):
+        return document
     columns: set[str] = set()
     total, first, last = 0, math.inf, -math.inf
     for row in read_objects(path):
@@ -126,9 +127,9 @@ def _shard_stats(path: str) -> dict[str, Any]:
     return {"columns": columns, "totalEntries": total, "firstTimestamp": ends[0], "lastTimestamp": ends[1]}
 
 
-def _counts_every_row(about: dict[str, Any]) -> bool:
-    numbers = [about.get(key) for key in ("totalEntries", "firstTimestamp", "lastTimestamp")]
-    columns = about.get("columns")
+def _has_stats(document: dict[str, Any]) -> bool:
+    numbers = [document.get(key) for key in ("totalEntries", "firstTimestamp", "lastTimestamp")]
+    columns = document.get("columns")
     return (
         all(isinstance(number, (int, float)) for number in numbers)
         and isinstance(columns, list)
@@ -137,12 +138,12 @@ def _counts_every_row(about: dict[str, Any]) -> bool:
 
 
 def _row_time(row: dict[str, Any]) -> float | None:
-    """The time of a row, or None if it has none that can be sorted."""
+    """Return the time of a row; None if it has none that can be sorted."""
     timestamp = row.get("timestamp")
     if not isinstance(timestamp, (int, float)) or isinstance(timestamp, bool):
         return None
     try:
-        seconds = float(timestamp) + 0.0  # minus zero is zero
+        seconds = float(timestamp) + 0.0  # turns minus zero into zero
     except OverflowError:
         return None
     return seconds if math.isfinite(seconds) else None
@@ -160,12 +161,8 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     return data
 
 
-def _within(timestamp: float, start: float | None, end: float | None) -> bool:
-    return (start is None or timestamp >= start) and (end is None or timestamp <= end)
-
-
 def projected(row: dict[str, Any], columns: Sequence[str] | None) -> dict[str, Any]:
-    """A row with only these fields and its timestamp; with all of them for None."""
+    """Return a row with only these fields and its timestamp; with all fields for None."""
     if columns is None:
         return row
     return {"timestamp": row["timestamp"], **{name: row[name] for name in columns if name in row}}

@@ -24,7 +24,7 @@ def import_files(run: str, disk: Disk) -> None:
         return
     content = disk.read_file(document)
     listed = [entry for entry in legacy.listed_files(content or b"") if _is_in_its_place(entry)]
-    news = legacy.news(listed, _known(os.path.dirname(index), disk)) if listed else []
+    news = legacy.new_entries(listed, _known(os.path.dirname(index), disk)) if listed else []
     if not is_fresh:
         _append(disk, index, news)
     elif news:

@@ -124,7 +124,7 @@ def load_metric(disk: Disk, run: str, writer_id: str, name: str | None) -> Metri
     journal = layout.data(folder, writer_id)
     stored = load_document(disk, os.path.join(run, folder, layout.METADATA)) or {}
     if writer_id:  # a killed writer with this id may have written a description
-        stored |= load_document(disk, os.path.join(run, layout.about_metric(name, writer_id))) or {}
+        stored |= load_document(disk, os.path.join(run, layout.metric_description(name, writer_id))) or {}
     total, next_index = _count_and_next(disk, os.path.join(run, journal), "index")
     if not writer_id:
         flat = count_lines(disk, os.path.join(run, folder + legacy.JOURNAL))
@@ -190,7 +190,7 @@ def save_metadata(disk: Disk, run: str, state: MetricState | TrackState, now: fl
 def save_about(disk: Disk, run: str, state: MetricState, writer_id: str) -> None:
     """Write the description of a metric for a writer that is not the first: metadata.json belongs to the first."""
     about = {name: state.document[name] for name in METRIC_ABOUT}
-    write_document(disk, os.path.join(run, layout.about_metric(state.name, writer_id)), about)
+    write_document(disk, os.path.join(run, layout.metric_description(state.name, writer_id)), about)
 
 
 def count_lines(disk: Disk, path: str) -> int:
