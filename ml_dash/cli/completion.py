@@ -1,4 +1,4 @@
-"""``ml-dash completion``."""
+"""The command ``ml-dash completion``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ml-dash diff``."""
+"""The command ``ml-dash diff``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ml-dash doctor``."""
+"""The command ``ml-dash doctor``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ _STATE_WIDTH, _NAME_WIDTH = 7, 15
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
+    metavar="N",
     help="Frames per second that training records.",
 )
 @click.option("--size", default="640x480", show_default=True, metavar="WxH", help="Size of these frames in pixels.")

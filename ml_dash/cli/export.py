@@ -1,4 +1,4 @@
-"""``ml-dash export``."""
+"""The command ``ml-dash export``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ml-dash plot``."""
+"""The command ``ml-dash plot``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ml_dash.cli import output
+from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import find_run, json_option, metric_argument, root_option, run_argument
 from ml_dash.cli.exits import CommandError, WrongCallError
 from ml_dash.storage.atomic import replacing
@@ -84,13 +84,13 @@ def plot(
         points = {"x": x.tolist(), "y": series.values.tolist()}
         output.write_json(names | points | ({"png": os.path.abspath(png)} if png else {}))
     elif png is not None:
-        output.write([os.path.abspath(png)])
+        output.write([formatting.clean(os.path.abspath(png))])
     else:
         output.write(_lines(reader.prefix, series, x, x_label, width, height))
 
 
 def _lines(run: str, series: Series, x: Floats, x_label: str, width: int | None, height: int | None) -> list[str]:
-    from ml_dash.cli import formatting, terminal_plot
+    from ml_dash.cli import terminal_plot
     from ml_dash.cli.table import Cell, Column, table
 
     columns = width or output.width() or PIPED_WIDTH

@@ -1,4 +1,4 @@
-"""``ml-dash rm``."""
+"""The command ``ml-dash rm``."""
 
 from __future__ import annotations
 

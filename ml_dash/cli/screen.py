@@ -110,10 +110,10 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
         everything: whether to show all lines. A pipe gets all of them anyway.
     """
     width = output.width()
-    streams = stream_lines(about["streams"], width)
+    streams = _streams(about["streams"], width)
     sections = [
-        *head(about, width),
-        params(about["params"], width),
+        *_head(about, width),
+        _params(about["params"], width),
         Section("Metrics", metric_lines(run, width), cut_order=NUMBERS),
         Section(
             "Streams",
@@ -123,8 +123,8 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
             least=0,
         ),
         _files(about["files"], width),
-        Section("Tracker", note=tracker(about["tracker"], width)),
-        Section("Log", log_lines(about["log"], width), keep_end=True, cut_order=LOG, least=1),
+        Section("Tracker", note=_tracker(about["tracker"], width)),
+        Section("Log", _log(about["log"], width), keep_end=True, cut_order=LOG, least=1),
     ]
     sections = [section for section in sections if section.lines or section.note]
     limits = fit(sections, None if everything else output.height())
@@ -134,7 +134,7 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
 # --- the run
 
 
-def head(about: dict[str, Any], width: int | None) -> list[Section]:
+def _head(about: dict[str, Any], width: int | None) -> list[Section]:
     """Return the first lines: which run it is, how it ended, when and where it ran, with which command and code."""
     heading: list[list[Cell]] = [[about["run"], _status(about)]]
     lines = table([Column(least=10, keep_end=True, style="bold"), Column(least=24)], heading, width)
@@ -236,7 +236,7 @@ def _system(environment: dict[str, Any]) -> str:
 # --- what it recorded
 
 
-def params(values: dict[str, Any], width: int | None) -> Section:
+def _params(values: dict[str, Any], width: int | None) -> Section:
     """Return the parameters, one on each line; on a terminal, many short ones stand side by side."""
     rows: list[list[Cell]] = [
         [(formatting.clean(name), "cyan"), formatting.value_text(value)] for name, value in values.items()
@@ -312,7 +312,7 @@ def _rows_without_curves(metric: str | None, newest: dict[str, Any]) -> list[lis
     ]
 
 
-def stream_lines(streams: list[dict[str, Any]], width: int | None) -> list[str]:
+def _streams(streams: list[dict[str, Any]], width: int | None) -> list[str]:
     """Return a line for each stream: its kind, name, length and bytes."""
     rows: list[list[Cell]] = [
         [
@@ -345,7 +345,7 @@ def _files(files: dict[str, Any], width: int | None) -> Section:
     )
 
 
-def tracker(health: dict[str, Any], width: int | None) -> str:
+def _tracker(health: dict[str, Any], width: int | None) -> str:
     """Return a line about recording itself: written frames and losses; yellow if anything was lost."""
     parts = [formatting.plural(health["frames_written"], "frame") + " written"] if health["frames_written"] else []
     losses = [
@@ -361,7 +361,7 @@ def tracker(health: dict[str, Any], width: int | None) -> str:
     return paint(clip(text, width and width - len("Tracker" + INDENT)), "yellow" if losses else "dim")
 
 
-def log_lines(entries: list[dict[str, Any]], width: int | None) -> list[str]:
+def _log(entries: list[dict[str, Any]], width: int | None) -> list[str]:
     """Return a line for each entry of the log."""
     rows: list[list[Cell]] = []
     for entry in entries:

@@ -1,4 +1,4 @@
-"""``ml-dash show``."""
+"""The command ``ml-dash show``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``ml-dash tail``."""
+"""The command ``ml-dash tail``."""
 
 from __future__ import annotations
 

@@ -75,7 +75,12 @@ def plot(x: Floats, y: Floats, width: int, height: int, *, x_label: str = "", un
     if not len(x):
         return ["no finite value to draw"]
     rows = max(LOWEST, height - 2)
-    marks = {_row(tick, limits(y), rows): label for tick, label in labelled(ticks(*limits(y), max(2, rows // 3)))}
+    low, high = limits(y)
+    dots = rows * DOTS_DOWN - 1
+    marks = {
+        min(rows - 1, int((high - tick) / (high - low) * dots / DOTS_DOWN)): label
+        for tick, label in labelled(ticks(low, high, max(2, rows // 3)))
+    }
     margin = max(map(len, marks.values()), default=0)
     columns = max(NARROWEST, width) - margin - 2
     grid = _dots(x, y, columns * DOTS_ACROSS, rows * DOTS_DOWN)
@@ -125,11 +130,6 @@ def _letters(grid: npt.NDArray[np.bool_], *, unicode: bool) -> list[str]:
     bits = np.array(_BITS)[None, :, None, :]
     codes: list[list[int]] = (blocks * bits).sum(axis=(1, 3)).tolist()
     return ["".join(chr(_BRAILLE + code) if code else " " for code in row) for row in codes]
-
-
-def _row(value: float, bounds: tuple[float, float], rows: int) -> int:
-    low, high = bounds
-    return min(rows - 1, int((high - value) / (high - low) * (rows * DOTS_DOWN - 1) / DOTS_DOWN))
 
 
 def _below(x: Floats, columns: int, label: str, *, unicode: bool) -> tuple[str, str]:

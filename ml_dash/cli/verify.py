@@ -1,4 +1,4 @@
-"""``ml-dash verify``."""
+"""The command ``ml-dash verify``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def verify(path: str | None, root: str, repair: bool, as_json: bool) -> None:
     """Check every run at or below PATH: a run, the beginning of a prefix, or a folder of runs; by default all of --root.
 
     Every checksum, journal, index, document, tar file and columnar copy is read. A finding is one line: its severity,
-    the file, the problem, and what --repair would do. A note is no problem. Without --repair nothing is changed.
+    the file, the problem, and what --repair would do. A note is not a problem. Without --repair nothing is changed.
 
     The exit status is 1 if a problem was found that is not repaired.
     """

@@ -1,4 +1,4 @@
-"""``ml-dash version``."""
+"""The command ``ml-dash version``."""
 
 from __future__ import annotations
 

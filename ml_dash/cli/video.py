@@ -1,4 +1,4 @@
-"""``ml-dash video``."""
+"""The command ``ml-dash video``."""
 
 from __future__ import annotations
 
