@@ -50,7 +50,7 @@ class RunFolder:
 
     def document(self, path: str, /, **fields: Any) -> Path:
         """Write a JSON document."""
-        return self.write(path, json.dumps(fields).encode())
+        return self.write(path, json.dumps(fields, separators=(",", ":")).encode())
 
     def change(self, path: str, /, **fields: Any) -> None:
         """Change some keys of a JSON document."""

@@ -1,1 +1,1 @@
-"""A run as files for other programs: CSV, Parquet, a zip archive."""
+"""Export a run to CSV, Parquet or a zip archive."""

@@ -1,11 +1,11 @@
-"""A run's folder as a zip archive. The same run gives the same archive."""
+"""Write a run's folder to a zip archive. The same run gives the same bytes."""
 
 from __future__ import annotations
 
 import os
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ml_dash.query.run import RunReader
 from ml_dash.storage import layout, reading
@@ -18,84 +18,70 @@ BLOCK = 1 << 20
 _PICTURES = ".png .jpg .jpeg .gif .webp .mp4 .webm .mkv .mov .mp3 .ogg"
 _ARCHIVES = ".tar .parquet .zip .gz .bz2 .xz .zst .7z .npz .whl .pt .pth .safetensors .keras"
 PACKED = frozenset(f"{_PICTURES} {_ARCHIVES}".split())
-"""Endings of files that are compressed already, or hold the noise of trained weights: packing them takes time only."""
+"""Endings of files that are stored as they are: they are compressed already, or hold trained weights, which are noise."""
 
 _FIRST_YEAR = (1980, 1, 1, 0, 0, 0)
 
 
-def write_zip(run: RunReader, place: str, advance: Callable[[int], None]) -> int:
-    """Write the archive; the number of files in it.
+def write_zip(run: RunReader, target: str, advance: Callable[[int], None]) -> int:
+    """Write the archive, and return the number of files in it.
 
-    They lie in it below the run's prefix, so that it can be unpacked into a folder of runs. Locks, half-written files
-    and what is on its way into the run are left out, and so are runs below it and links.
+    Its names begin with the run's prefix, so that it can be unpacked into a folder of runs. Locks, half-written files,
+    files that are not in the run's index yet, runs below this one, and links are left out.
     """
-    top = _top(run)
+    parts = [part for part in run.prefix.split("/") if part not in ("", ".", "..")]
+    top = "/".join(parts) or os.path.basename(run.folder)
     count = 0
-    with zipfile.ZipFile(place, "w", allowZip64=True) as archive:
-        # The lengths of journals come first: whatever they name is there when it is copied.
-        for path, length in _chosen(run.folder):
+    with zipfile.ZipFile(target, "w", allowZip64=True) as archive:
+        # The lengths of journals come first: every file that they name exists when it is copied.
+        for path, length in _select_files(run.folder):
             _add(archive, os.path.join(run.folder, path), f"{top}/{path}", length, advance)
             count += 1
     return count
 
 
-def _chosen(folder: str) -> list[tuple[str, int | None]]:
-    """The files in the archive, sorted, and how much of each one is copied; None for all of it."""
+def _select_files(folder: str) -> list[tuple[str, int | None]]:
+    """Return the files for the archive, sorted, each with the number of bytes to copy; None for all of them."""
     stored: set[str] | None = None
-    chosen: list[tuple[str, int | None]] = []
+    selected: list[tuple[str, int | None]] = []
     for path in own_files(folder):
         if is_lock(path):
             continue
         if is_temporary(path):
-            if path.startswith("files/") and not path.startswith(f"{layout.STAGING}/"):
-                stored = _stored(folder) if stored is None else stored
-            if path not in (stored or ()):
+            # A stored file may have the name of a temporary one.
+            if not path.startswith("files/") or path.startswith(f"{layout.STAGING}/"):
                 continue
-        chosen.append((path, _length(os.path.join(folder, path)) if _is_journal(path) else None))
-    return sorted(chosen)
+            if stored is None:
+                stored = {layout.blob(e["path"], e["id"], e["filename"]) for e in reading.read_files(folder)}
+            if path not in stored:
+                continue
+        length = None
+        if _is_journal(path):
+            size = os.path.getsize(os.path.join(folder, path))
+            length = whole_length(os.path.join(folder, path), size) if size else 0
+        selected.append((path, length))
+    return sorted(selected)
 
 
 def _is_journal(path: str) -> bool:
-    """Whether a file grows while the run goes on; of stored files only the index does."""
+    """Whether a file grows while the run goes on; in the folder of stored files only the index does."""
     return path.endswith(".jsonl") and (not path.startswith("files/") or path.count("/") == 1)
-
-
-def _length(path: str) -> int:
-    size = os.path.getsize(path)
-    return whole_length(path, size) if size else 0
-
-
-def _stored(folder: str) -> set[str]:
-    return {layout.blob(e["path"], e["id"], e["filename"]) for e in reading.read_files(folder)}
-
-
-def _top(run: RunReader) -> str:
-    parts = [part for part in run.prefix.split("/") if part not in ("", ".", "..")]
-    return "/".join(parts) or os.path.basename(run.folder)
 
 
 def _add(archive: zipfile.ZipFile, source: str, name: str, length: int | None, advance: Callable[[int], None]) -> None:
     try:
         file = open(source, "rb")  # noqa: SIM115 - closed by the with statement below
-    except FileNotFoundError:  # of a live run: replaced since it was listed
+    except FileNotFoundError:  # a live run has replaced it since it was listed
         return
     with file:
-        about = os.fstat(file.fileno())
-        info = zipfile.ZipInfo(name, max(_FIRST_YEAR, time.gmtime(about.st_mtime)[:6]))
-        info.external_attr = (about.st_mode & 0xFFFF) << 16
+        status = os.fstat(file.fileno())
+        info = zipfile.ZipInfo(name, max(_FIRST_YEAR, time.gmtime(status.st_mtime)[:6]))
+        info.external_attr = (status.st_mode & 0xFFFF) << 16
         is_packed = os.path.splitext(name)[1].lower() in PACKED
         info.compress_type = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
-        info.file_size = about.st_size if length is None else length  # so that zip64 is used where it is needed
+        info.file_size = left = status.st_size if length is None else length  # zip64 is used where it is needed
         with archive.open(info, "w", force_zip64=info.file_size > zipfile.ZIP64_LIMIT // 2) as target:
-            for block in _blocks(file.read, info.file_size):
+            while left > 0 and (block := file.read(min(BLOCK, left))):
                 target.write(block)
                 advance(len(block))
-
-
-def _blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
-    while length > 0:
-        block = read(min(BLOCK, length))
-        if not block:
-            return
-        length -= len(block)
-        yield block
+                left -= len(block)

@@ -18,7 +18,6 @@ from click.testing import CliRunner
 
 from ml_dash import Experiment, open_run
 from ml_dash.cli.main import cli
-from tests.legacy.trees import OldRun
 from tests.support import SUBPROCESS_SECONDS, python_environment, run_python
 
 if TYPE_CHECKING:
@@ -111,54 +110,6 @@ def test_csv_tells_the_types_of_parameters_and_keeps_log_lines_whole(root: Path,
     assert ("0", "shard-00000.tar", "[8,8,3]", "1") == (frame["seq"], frame["shard"], frame["shape"], frame["step"])
 
 
-def test_an_export_says_what_it_was_made_from(root: Path, tmp_path: Path) -> None:
-    call(root, "--to", "csv")
-
-    about = json.loads((tmp_path / "seed-1-csv/export.json").read_text())
-
-    assert (PREFIX, "csv", ["ppo"], "COMPLETED") == (
-        about["run"],
-        about["kind"],
-        about["experiment"]["tags"],
-        about["experiment"]["status"],
-    )
-    assert {f"{name}.csv" for name in TABLES} == set(about["files"])
-
-
-def test_streams_whose_names_would_meet_on_disk_are_both_kept(tmp_path: Path) -> None:
-    with Experiment("alice/odd/seed-1", dash_root=str(tmp_path), echo=False).run as exp:
-        exp.metrics("a").log(x=1)
-        exp.metrics("a.csv/b").log(x=2)
-
-    assert 0 == call(tmp_path, "--to", "csv", "-o", "out").exit_code
-
-    assert ["1"] == [row["x"] for row in rows(tmp_path / "out/metrics/a.csv")]
-    assert ["2"] == [row["x"] for row in rows(tmp_path / "out/metrics/a.csv_/b.csv")]
-
-
-def test_a_run_without_any_stream_is_exported_with_empty_tables(tmp_path: Path) -> None:
-    OldRun(tmp_path, "alice/old/seed-1").text("logs/logs.jsonl", "")
-
-    statuses = [call(tmp_path, "--to", kind, "-o", kind).exit_code for kind in ("csv", "parquet", "zip")]
-
-    assert [0, 0, 0] == statuses
-    assert [[], []] == [rows(tmp_path / "csv/logs.csv"), rows(tmp_path / "csv/params.csv")]
-    assert 0 == pq.read_metadata(tmp_path / "parquet/logs.parquet").num_rows
-
-
-def test_a_run_of_the_published_client_is_exported(tmp_path: Path) -> None:
-    old = OldRun(tmp_path, "/alice/old/seed-1")
-    old.metric("train", {"loss": float("nan"), "_ts": 1.0}, {"loss": 2.0, "_ts": 2.0}, torn='{"ind')
-    old.track("robot/arm", {"timestamp": 2.0, "q": 1}, {"timestamp": 1.0, "q": 2})
-    old.file("/models/best.pt", b"weights", "7353347710644449")
-
-    assert 0 == call(tmp_path, "--to", "csv", "-o", "out").exit_code
-
-    assert ["nan", "2"] == [row["loss"] for row in rows(tmp_path / "out/metrics/train.csv")]
-    assert ["2", "1"] == [row["q"] for row in rows(tmp_path / "out/tracks/robot/arm.csv")]
-    assert ["best.pt"] == [row["filename"] for row in rows(tmp_path / "out/files.csv")]
-
-
 # ----------------------------------------------------------------------------------------------------------- parquet
 
 
@@ -194,55 +145,6 @@ def test_a_zip_unpacked_into_a_folder_of_runs_is_the_same_run_and_is_clean(root:
     assert (8, 8, 3) == copy.frames("camera").read(0).shape
 
 
-def test_a_zip_leaves_out_locks_and_what_is_half_written_and_is_the_same_each_time(root: Path, tmp_path: Path) -> None:
-    run = root / PREFIX
-    spilled, staged, half = run / ".spill/main-1-2", run / "files/.staging/main-1", run / "metrics/.x.json.tmp-main"
-    for path in (spilled, staged, half):
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"half")
-    nested = OldRun(root, f"{PREFIX}/below")
-
-    call(root, "--to", "zip")
-    first = (tmp_path / "seed-1.zip").read_bytes()
-    call(root, "--to", "zip", "--force")
-    with zipfile.ZipFile(tmp_path / "seed-1.zip") as archive:
-        infos = {info.filename.removeprefix(f"{PREFIX}/"): info for info in archive.infolist()}
-
-    for path in (spilled, staged, half):
-        path.unlink()
-    assert first == (tmp_path / "seed-1.zip").read_bytes()
-    assert sorted(infos) == list(infos)
-    assert not [name for name in infos if ".lock" in name or "tmp" in name or "main-" in name or "below" in name]
-    assert nested.folder.is_dir()
-    assert zipfile.ZIP_STORED == infos["frames/camera/shard-00000.tar"].compress_type
-    assert zipfile.ZIP_DEFLATED == infos["metrics/train/data.jsonl"].compress_type
-
-
-def test_a_stored_file_whose_name_looks_like_a_lock_or_a_temporary_one_is_in_the_zip(tmp_path: Path) -> None:
-    with Experiment("alice/odd/seed-1", dash_root=str(tmp_path), echo=False).run as exp:
-        exp.files("a").save(b"1", to=".lock")
-        exp.files("a").save(b"2", to=".x.tmp-1")
-        exp.files("a").save(b"3", to="data.jsonl")
-
-    assert 0 == call(tmp_path, "--to", "zip").exit_code
-
-    with zipfile.ZipFile(tmp_path / "seed-1.zip") as archive:
-        stored = {Path(name).name: archive.read(name) for name in archive.namelist() if "/files/a/" in name}
-    assert {".lock": b"1", ".x.tmp-1": b"2", "data.jsonl": b"3"} == stored
-
-
-def test_links_in_a_run_are_not_followed(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.txt").write_text("secret")
-    link = root / PREFIX / "files/link.txt"
-    link.symlink_to(tmp_path / "secret.txt")
-
-    call(root, "--to", "zip", "-o", "out.zip")
-
-    link.unlink()
-    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
-        assert not [name for name in archive.namelist() if name.endswith("link.txt")]
-
-
 # ------------------------------------------------------------------------------------------------------ where it goes
 
 
@@ -261,27 +163,6 @@ def test_what_is_there_already_is_only_replaced_with_force(root: Path, tmp_path:
     assert (b"mine", True) == kept
     assert [0, 0] == [result.exit_code for result in forced]
     assert (True, False) == (zipfile.is_zipfile(tmp_path / "a.zip"), (tmp_path / "table/mine.txt").exists())
-
-
-def test_force_never_replaces_a_folder_that_is_no_export(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work/thesis.tex").write_text("years of work")
-
-    results = [call(root, "--to", kind, "-o", "work", "--force") for kind in ("csv", "parquet")]
-    inside = call(root, "--to", "zip", "-o", "work", "--force")
-
-    assert [2, 2, 0] == [result.exit_code for result in (*results, inside)]
-    assert {"thesis.tex", "seed-1.zip"} == {path.name for path in (tmp_path / "work").iterdir()}
-
-
-def test_an_export_into_the_run_itself_is_refused(root: Path) -> None:
-    places = [str(root / PREFIX), str(root / PREFIX / "files/out")]
-
-    results = [call(root, "--to", kind, "-o", place) for kind in ("csv", "zip") for place in places]
-
-    assert [2] * 4 == [result.exit_code for result in results]
-    assert all("run's own folder" in result.output for result in results)
-    assert not (root / PREFIX / "files/out").exists()
 
 
 def test_an_export_that_fails_leaves_nothing_behind(root: Path, tmp_path: Path) -> None:
