@@ -1,4 +1,8 @@
-"""Text of ours for the user's console, which must not come back as captured output."""
+"""Printing to the user's console. Marks around our text keep it out of captured output.
+
+Our text takes the same way as the program's, instead of going straight to the original destination of the descriptor:
+there it would overtake output that the relay has not shown yet.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +16,24 @@ _mark: Mark | None = None
 
 
 def set_mark(mark: Mark) -> None:
-    """From now on text for a descriptor is passed through ``mark``.
+    """Pass every printed text through ``mark`` first.
 
     Args:
-        mark: takes 1 or 2 and the text, and returns the text with marks by which the capture knows it again.
+        mark: takes 1 or 2 and the text, and returns the text between marks that the capture recognizes.
     """
     global _mark  # noqa: PLW0603 - one console for each process
     _mark = mark
 
 
 def clear_mark(mark: Mark) -> None:
-    """The end of ``set_mark``; does nothing if another one has taken its place."""
+    """Undo ``set_mark``; does nothing if another mark was set since."""
     global _mark  # noqa: PLW0603 - as above
     if _mark == mark:
         _mark = None
 
 
 def write(fd: int, text: str) -> None:
-    """Print whole lines to stdout (1) or stderr (2). A stream that is closed or full stops no training."""
+    """Print whole lines to stdout (1) or stderr (2). Never raises: a closed or full stream must not stop training."""
     stream: Any = sys.stderr if fd == 2 else sys.stdout
     try:
         if _mark is None:
@@ -37,13 +41,13 @@ def write(fd: int, text: str) -> None:
             return
         stream = getattr(stream, "ml_dash_original", stream)
         stream.write(_mark(fd, text) if writes_to(stream, fd) else text)
-    except Exception:  # noqa: BLE001 - a closed pipe, no stream, whatever stands in for one
+    except Exception:  # noqa: BLE001 - a closed pipe, no stream, or a stand-in that raises anything
         return
 
 
 def writes_to(stream: object, fd: int) -> bool:
-    """Whether a stream such as ``sys.stdout`` ends in a descriptor, rather than in a notebook or a test's memory."""
+    """Whether a stream such as ``sys.stdout`` ends in a descriptor: those of notebooks and test runners do not."""
     try:
-        return bool(stream.fileno() == fd)  # type: ignore[attr-defined]  # what has none raises
-    except Exception:  # noqa: BLE001 - whatever a stand-in's fileno() raises
+        return bool(stream.fileno() == fd)  # type: ignore[attr-defined]  # a stream without fileno raises
+    except Exception:  # noqa: BLE001 - a stand-in's fileno() may raise anything
         return False

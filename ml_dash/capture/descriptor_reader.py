@@ -1,4 +1,4 @@
-"""One captured descriptor in the process that reads it: what comes is shown where it went before, and handed on."""
+"""Reading of one redirected descriptor in the relay: the output is shown at its original destination and handed on."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ READ_BYTES = 64 * 1024
 """One read: a pipe of the usual size."""
 
 ROUND_BYTES = 2 * PIPE_BYTES
-"""Read before others get their turn: more than a pipe holds, so that one round takes all that was there before it."""
+"""Read in one round before the other descriptor: more than a pipe holds, so a round takes all earlier output."""
 
 SHOW_BYTES = 4096
-"""One write: on a slow terminal it is soon done, and tells whoever waits that something moves."""
+"""One write: short even on a slow terminal, so that those who wait often see that output moves."""
 
 
-class Pump:
-    """Reads one descriptor.
+class DescriptorReader:
+    """Reads one redirected descriptor.
 
     Attributes:
-        reader: where to read; non-blocking, -1 once everybody who could write is gone.
+        reader: non-blocking descriptor to read from; -1 once no process can write to it any more.
 
     Args:
         fd: 1 or 2, for ``keep``.
-        reader: the attribute.
-        saved: where the output went before.
+        reader: the attribute's first value.
+        saved: descriptor of the original destination.
         on_terminal: whether that is a terminal.
-        keep: called with ``fd`` and a piece of output, our own text left out.
+        keep: called with ``fd`` and a piece of output; echoed log lines are left out.
         moved: called when a part of a piece is shown.
     """
 
@@ -57,7 +57,7 @@ class Pump:
         self._size = b""
 
     def round(self) -> int:
-        """Keep and show everything that waits. Returns how many bytes that were."""
+        """Keep and show all output that waits. Returns its size in bytes."""
         taken = 0
         if self._on_terminal and self.reader >= 0:
             self._copy_window_size()
@@ -66,14 +66,14 @@ class Pump:
             if data is None:
                 break
             taken += len(data)
-            for piece, ours in self._marks.feed(data):
-                if not ours:
+            for piece, is_echo in self._marks.feed(data):
+                if not is_echo:
                     self._keep(self._fd, piece)
                 self._show(piece)
         return taken
 
     def close(self) -> None:
-        """Let go of both descriptors. Idempotent."""
+        """Close both descriptors. Idempotent."""
         for fd in (self.reader, self._saved):
             if fd >= 0:
                 with contextlib.suppress(OSError):
@@ -82,7 +82,7 @@ class Pump:
         self._can_show = False
 
     def _show(self, data: bytes) -> None:
-        """Write to where the output went before. If that is gone, the output is kept in the log alone."""
+        """Write to the original destination. If that is closed, the output is in the log only."""
         while data and self._can_show:
             try:
                 data = data[os.write(self._saved, data[:SHOW_BYTES]) :]
@@ -95,12 +95,12 @@ class Pump:
             self._moved()
 
     def _read(self) -> bytes | None:
-        """What waits, or None for nothing."""
+        """Read once; None if nothing waits."""
         try:
             data = os.read(self.reader, READ_BYTES)
         except BlockingIOError:
             return None
-        except OSError as error:  # a terminal that nobody has open any longer says EIO
+        except OSError as error:  # EIO: no process has the terminal open any more
             if error.errno not in (errno.EIO, errno.EBADF):
                 raise
             data = b""
@@ -113,7 +113,7 @@ class Pump:
         return None
 
     def _copy_window_size(self) -> None:
-        """A program that asks how wide the terminal is, is told what the real one says."""
+        """Give the pseudo-terminal the window size of the real one."""
         import fcntl
         import termios
 

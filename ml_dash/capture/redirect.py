@@ -1,4 +1,4 @@
-"""One captured descriptor: something else takes its place, and gives it back."""
+"""Redirection of descriptor 1 or 2 to a pipe or a pseudo-terminal, and back."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ import os
 import struct
 
 PIPE_BYTES = 1024 * 1024
-"""Asked for as the size of a pipe, the most that is allowed to everybody: a burst of output waits for nobody."""
+"""Requested size of a pipe, the most that Linux allows without privileges: a burst of output does not wait."""
 
 FIRST_FREE_FD = 3
-"""Descriptors of ours never become stdin, stdout or stderr, also where these are closed."""
+"""Our descriptors never take the numbers of stdin, stdout and stderr, also where these are closed."""
 
 NAMES = {1: "stdout", 2: "stderr"}
 
 
-class Tap:
-    """Takes the place of a descriptor at once.
+class Redirect:
+    """A redirected descriptor; making one redirects it.
 
     Attributes:
+        fd: 1 or 2.
         name: ``stdout`` or ``stderr``.
-        reader: where to read what is written; non-blocking. Kept open here although another process reads: should
-            that one be killed, nobody may write into a pipe without a reader.
-        saved: where the output went before.
-        on_terminal: whether that is a terminal.
+        reader: non-blocking descriptor to read the output from. It stays open although another process reads: if that
+            process is killed, a pipe without a reader would kill the program.
+        saved: descriptor of the original destination.
+        on_terminal: whether the original destination is a terminal.
 
     Args:
         fd: 1 or 2.
 
     Raises:
-        OSError: the descriptor is closed, or no more descriptors are to be had.
+        OSError: the descriptor is closed, or no descriptor is left.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.name = NAMES[fd]
-        self.saved = _safe_copy(fd)
+        self.saved = copy_descriptor(fd)
         self.on_terminal = os.isatty(fd)
         try:
             self.reader, end = _open_pair(self.saved, self.on_terminal)
@@ -49,17 +50,17 @@ class Tap:
         self._restored = False
 
     def in_place(self) -> bool:
-        """Whether the descriptor leads here: the program may have put something else in its place."""
+        """Whether the descriptor still leads here: the program may have redirected it itself."""
         return not self._restored and _identity(self.fd) == self._identity
 
     def restore(self) -> None:
-        """Put back what was there before, unless the program has put something there itself. Idempotent."""
+        """Restore the original destination, unless the program has redirected the descriptor itself. Idempotent."""
         if self.in_place():
             os.dup2(self.saved, self.fd)
-        self._restored = True  # what leads here later has only the same number
+        self._restored = True  # a later match of the identity would be a reused inode number
 
     def close(self) -> None:
-        """Let go of every descriptor. Idempotent."""
+        """Close the reader and the saved descriptor. Idempotent."""
         for fd in (self.reader, self.saved):
             if fd >= 0:
                 with contextlib.suppress(OSError):
@@ -68,22 +69,27 @@ class Tap:
 
 
 def _open_pair(original: int, on_terminal: bool) -> tuple[int, int]:
-    """The end to read from and the end to write to: a terminal for a terminal, so that programs keep their colours."""
+    """Return the end to read from and the end to write to: for a terminal a terminal, so programs keep their colours."""
+    import fcntl
+
     if on_terminal:
-        with contextlib.suppress(OSError):  # no pseudo-terminal is to be had
+        with contextlib.suppress(OSError):  # no pseudo-terminal is left
             return _open_terminal(original)
-    reader, end = _out_of_the_way(*os.pipe())
-    _widen(end)
+    reader, end = _above_standard(*os.pipe())
+    resize = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
+    if resize is not None:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(end, resize, PIPE_BYTES)
     return reader, end
 
 
-def _out_of_the_way(*fds: int) -> tuple[int, int]:
-    """The same two descriptors, as others if one of them is a standard one."""
+def _above_standard(*fds: int) -> tuple[int, int]:
+    """Return two descriptors, or copies of them if one has the number of a standard stream."""
     if min(fds) >= FIRST_FREE_FD:
         return fds[0], fds[1]
     copies: list[int] = []
     try:
-        copies += [_safe_copy(fds[0]), _safe_copy(fds[1])]
+        copies += [copy_descriptor(fds[0]), copy_descriptor(fds[1])]
     finally:
         for fd in fds:
             os.close(fd)
@@ -91,11 +97,11 @@ def _out_of_the_way(*fds: int) -> tuple[int, int]:
 
 
 def _open_terminal(original: int) -> tuple[int, int]:
-    """Both ends of a pseudo-terminal that changes no byte."""
+    """Return both ends of a pseudo-terminal that changes no byte."""
     import fcntl
     import termios
 
-    reader, end = _out_of_the_way(*os.openpty())
+    reader, end = _above_standard(*os.openpty())
     with contextlib.suppress(OSError, termios.error):
         mode = termios.tcgetattr(original)
         mode[1] &= ~termios.OPOST  # the real terminal turns \n into \r\n, once
@@ -105,16 +111,8 @@ def _open_terminal(original: int) -> tuple[int, int]:
     return reader, end
 
 
-def _widen(end: int) -> None:
-    import fcntl
-
-    resize = getattr(fcntl, "F_SETPIPE_SZ", None)  # Linux
-    if resize is not None:
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(end, resize, PIPE_BYTES)
-
-
-def _safe_copy(fd: int) -> int:
+def copy_descriptor(fd: int) -> int:
+    """Duplicate a descriptor to one that is closed on exec and has no number of a standard stream."""
     import fcntl
 
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
@@ -122,7 +120,7 @@ def _safe_copy(fd: int) -> int:
 
 def _identity(fd: int) -> tuple[int, int, int] | None:
     try:
-        found = os.fstat(fd)
+        status = os.fstat(fd)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_rdev
+    return status.st_dev, status.st_ino, status.st_rdev

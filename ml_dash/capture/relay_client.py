@@ -1,4 +1,4 @@
-"""The program's side of the relay: starts it, and takes what it hands on."""
+"""The program's side of the relay: starts it and receives its messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ml_dash.capture.redirect import FIRST_FREE_FD, Tap
+from ml_dash.capture.redirect import FIRST_FREE_FD, Redirect, copy_descriptor
 from ml_dash.capture.relay_process import FRAME, Relay
 from ml_dash.ipc import NO_SIGNAL
 from ml_dash.ipc.launch import can_launch, start_process
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     import subprocess
 
 RECEIVE_BYTES = 1024 * 1024
-"""One read from the relay: more than a socket holds."""
+"""Bytes of one read from the relay: more than a socket holds."""
 
 REAP_S = 2.0
-"""How long the end of a capture waits for the relay, which has said that it is done."""
+"""How long the end of a capture waits for the exit of a relay that has sent its last message."""
 
 _ENTRY = "ml_dash.capture.relay_process"
 
 
-class RelayLink:
-    """A running relay for some descriptors: a process, or a thread where none can be had.
+class RelayClient:
+    """A running relay for some descriptors: a process, or a thread where no process can be started.
 
     Attributes:
         on_thread: whether it is a thread.
 
     Args:
-        taps: the descriptors.
+        redirects: the descriptors.
 
     Raises:
-        OSError: no more descriptors are to be had.
-        RuntimeError: no process and no thread can be had.
+        OSError: no descriptor is left.
+        RuntimeError: neither a process nor a thread can be started.
     """
 
-    def __init__(self, taps: Sequence[Tap]) -> None:
-        self._taps = taps
+    def __init__(self, redirects: Sequence[Redirect]) -> None:
+        self._redirects = redirects
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         self._held = bytearray()
@@ -53,13 +53,13 @@ class RelayLink:
             self.start_thread()
 
     def ask(self) -> None:
-        """Ask for a message of kind ``SYNC``. One that gets lost with the relay is asked again by ``Capture``."""
+        """Ask for a message of kind ``SYNC``. If the relay is killed, ``Capture`` asks its successor again."""
         if self._link is not None:
             with contextlib.suppress(OSError):
                 self._link.send(b"?", NO_SIGNAL)
 
     def receive(self) -> list[tuple[int, bytes]] | None:
-        """Wait for messages: kinds and contents. None says that the relay is gone."""
+        """Wait for messages; return their kinds and contents, or None if the relay has ended."""
         link = self._link
         try:
             data = link.recv(RECEIVE_BYTES) if link is not None else b""
@@ -68,16 +68,26 @@ class RelayLink:
         if not data:
             return None
         self._held += data
-        return self._whole_messages()
+        messages, offset = [], 0
+        while len(self._held) >= offset + FRAME.size:
+            kind, size = FRAME.unpack_from(self._held, offset)
+            begin = offset + FRAME.size
+            if len(self._held) < begin + size:
+                break
+            messages.append((kind, bytes(self._held[begin : begin + size])))
+            offset = begin + size
+        del self._held[:offset]
+        return messages
 
     def start_thread(self) -> None:
-        """Read on a thread of this process: where none can be started, or the one that was started is gone."""
+        """Run a relay on a thread: no process could be started, or the one that was started has ended."""
         self.close()
         ours, theirs = _pair()
         sources = []
-        for tap in self._taps:
+        for redirect in self._redirects:
             with contextlib.suppress(OSError):
-                sources.append((tap.fd, _copy(tap.reader), _copy(tap.saved), tap.on_terminal))
+                reader, saved = copy_descriptor(redirect.reader), copy_descriptor(redirect.saved)
+                sources.append((redirect.fd, reader, saved, redirect.on_terminal))
         self.on_thread = True
         self._link = ours
         self._held.clear()
@@ -85,7 +95,7 @@ class RelayLink:
         self._thread.start()
 
     def close(self) -> None:
-        """Let go of the relay. Waits for one that is done."""
+        """Close the socket, and wait for a relay that has sent its last message."""
         link, self._link = self._link, None
         if link is not None:
             link.close()
@@ -98,10 +108,10 @@ class RelayLink:
             try:
                 process.wait(REAP_S)
             except subprocess.TimeoutExpired:
-                process.returncode = 0  # it goes on showing output; it stays as a zombie until we end
+                process.returncode = 0  # it goes on showing output, and stays as a zombie until we end
 
     def after_fork_in_child(self) -> None:
-        """The relay is the parent's."""
+        """Forget the relay, which is the parent's."""
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -111,7 +121,7 @@ class RelayLink:
 
     def _start_process(self) -> None:
         ours, theirs = _pair()
-        sources = [(tap.fd, tap.reader, tap.saved, tap.on_terminal) for tap in self._taps]
+        sources = [(redirect.fd, redirect.reader, redirect.saved, redirect.on_terminal) for redirect in self._redirects]
         inherited = [theirs.fileno(), *(fd for source in sources for fd in source[1:3])]
         try:
             self._process = start_process(_ENTRY, {"link": theirs.fileno(), "sources": sources}, inherited)
@@ -122,33 +132,15 @@ class RelayLink:
             theirs.close()
         self._link = ours
 
-    def _whole_messages(self) -> list[tuple[int, bytes]]:
-        messages, place = [], 0
-        while len(self._held) >= place + FRAME.size:
-            kind, size = FRAME.unpack_from(self._held, place)
-            begin = place + FRAME.size
-            if len(self._held) < begin + size:
-                break
-            messages.append((kind, bytes(self._held[begin : begin + size])))
-            place = begin + size
-        del self._held[:place]
-        return messages
-
 
 def _pair() -> tuple[socket.socket, socket.socket]:
-    """A pair of sockets whose descriptors are neither stdin, stdout nor stderr."""
+    """Return two connected sockets whose descriptors are none of stdin, stdout and stderr."""
     first, second = socket.socketpair()
-    return _out_of_the_way(first), _out_of_the_way(second)
+    return _above_standard(first), _above_standard(second)
 
 
-def _out_of_the_way(link: socket.socket) -> socket.socket:
+def _above_standard(link: socket.socket) -> socket.socket:
     if link.fileno() >= FIRST_FREE_FD:
         return link
     with link:
-        return socket.socket(fileno=_copy(link.fileno()))
-
-
-def _copy(fd: int) -> int:
-    import fcntl
-
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
+        return socket.socket(fileno=copy_descriptor(link.fileno()))

@@ -1,8 +1,8 @@
-"""The process that reads captured output, shows it, and hands it to the program's own process for the log.
+"""The process that reads captured output, shows it, and hands it to the program's process for the log.
 
-It is a process since C code may print while it holds the interpreter's lock: a thread of the program could not run
-then, and the print would wait for ever once the pipe is full. It lives until nobody can print into the pipe any more,
-also when the program was killed or has replaced itself.
+It is a separate process because C code may print while it holds the interpreter's lock: a thread of the program could
+not run then, and the print would wait for ever once the pipe is full. It lives until no process can print into the
+pipe any more, also if the program was killed or has replaced itself.
 """
 
 from __future__ import annotations
@@ -15,45 +15,46 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ml_dash.capture.descriptor_reader import Pump
+from ml_dash.capture.descriptor_reader import DescriptorReader
 from ml_dash.ipc import NO_SIGNAL
 
 FRAME = struct.Struct("=BI")
-"""Before each message: its kind and the size of what follows."""
+"""Header of each message: its kind and the size of its content in bytes."""
 
 MOVED = 0
-"""Kind: something is shown, or the relay has begun. 1 and 2 are output of these descriptors."""
+"""Kind: output was shown, or the relay has begun. Kinds 1 and 2 are output of these descriptors."""
 
 SYNC = 3
-"""Kind: the answer to one byte from the other side. What was printed before that came has been handed on and shown.
+"""Kind: the answer to one byte from the other side. All output from before that byte was handed on and shown.
 
-Its content is one byte: 1 if nobody can print any more and ``END`` follows, else 0.
+Its content is one byte: 1 if no process can print any more and ``END`` follows, else 0.
 """
 
 END = 4
-"""Kind: the last message; nobody can print any more."""
+"""Kind: the last message; no process can print any more."""
 
 BACKLOG_BYTES = 64 * 1024 * 1024
-"""Kept here while the program's process takes nothing: a long burst of C code, and little memory beside a training."""
+"""Output kept here while the program's process takes none: a long burst of C code, and little memory."""
 
 PATIENCE_S = 1.0
-"""How long a full backlog waits for the program's process; if that takes nothing, it may itself be waiting for us."""
+"""How long a full backlog waits for the program's process, which may itself be waiting for the relay."""
 
 NAP_S = 0.002
-"""After little output: a progress bar is read in groups and not write by write."""
+"""Pause after little output, so that the writes of a progress bar are read in groups."""
 
 _BUSY_BYTES = 4096
-"""Output in one round after which there is no nap: a terminal's own buffer holds no more."""
+"""Output in one round after which there is no pause: the buffer of a terminal holds no more."""
 
 _REQUESTS = 512
 
 
 class Relay:
-    """Reads descriptors until nobody can write to them.
+    """Reads descriptors until no process can write to them.
 
     Args:
-        link: a stream socket to the program's process; non-blocking from here on.
-        sources: for each descriptor its number (1 or 2), where to read, where to show, and whether that is a terminal.
+        link: a stream socket to the program's process; becomes non-blocking.
+        sources: for each descriptor its number (1 or 2), the descriptor to read, the descriptor to show the output on,
+            and whether that is a terminal.
     """
 
     def __init__(self, link: socket.socket, sources: Sequence[tuple[int, int, int, bool]]) -> None:
@@ -62,42 +63,39 @@ class Relay:
         self._waiting = bytearray()
         self._stalled = False
         self._lost = 0
-        self._pumps = [Pump(*source, self._keep, self._moved) for source in sources]
+        self._readers = [DescriptorReader(*source, self._keep, self._moved) for source in sources]
         self._poller = select.poll()
         link.setblocking(False)
 
     def run(self) -> None:
-        """Work until the end."""
+        """Read, show and hand on output until the end."""
         try:
             self._put(MOVED)
             self._flush()
-            self._watch()
+            for reader in self._readers:
+                self._poller.register(reader.reader, select.POLLIN)
+            self._poller.register(self._link, select.POLLIN)
             while not self._is_over():
                 self._poller.poll()
                 self._round()
             self._put(END)
             self._link.setblocking(True)
             self._link.sendall(self._waiting, NO_SIGNAL)
-        except OSError:  # the other side is gone, and everything is shown
+        except OSError:  # the other side has closed the socket; all output was shown
             return
         finally:
-            for pump in self._pumps:
-                pump.close()
+            for reader in self._readers:
+                reader.close()
             self._link.close()
-
-    def _watch(self) -> None:
-        for pump in self._pumps:
-            self._poller.register(pump.reader, select.POLLIN)
-        self._poller.register(self._link, select.POLLIN)
 
     def _round(self) -> None:
         asked = self._requests()
         taken = 0
-        for pump in self._pumps:
-            reader = pump.reader
-            taken += pump.round()
-            if reader >= 0 > pump.reader:
-                self._poller.unregister(reader)
+        for source in self._readers:
+            fd = source.reader
+            taken += source.round()
+            if fd >= 0 > source.reader:
+                self._poller.unregister(fd)
         for _ in range(asked):
             self._put(SYNC, bytes([self._is_over()]))
         self._flush()
@@ -107,7 +105,7 @@ class Relay:
             time.sleep(NAP_S)
 
     def _is_over(self) -> bool:
-        return all(pump.reader < 0 for pump in self._pumps)
+        return all(reader.reader < 0 for reader in self._readers)
 
     def _requests(self) -> int:
         try:
@@ -116,16 +114,12 @@ class Relay:
             return 0
         except OSError:
             asked = 0
-        if not asked:
-            self._unlink()
+        if not asked:  # the program's process has ended: from now on output is only shown
+            if self._linked:
+                self._linked = False
+                self._poller.unregister(self._link)
+            self._waiting.clear()
         return asked
-
-    def _unlink(self) -> None:
-        """The program's process is gone: what comes is shown, and nothing else."""
-        if self._linked:
-            self._linked = False
-            self._poller.unregister(self._link)
-        self._waiting.clear()
 
     def _keep(self, fd: int, data: bytes) -> None:
         if not self._linked:
@@ -168,10 +162,10 @@ class Relay:
         except BlockingIOError:
             return
         except OSError:
-            self._waiting.clear()  # the next look at the requests tells the same
+            self._waiting.clear()  # the next read of requests finds the socket closed
 
 
 def main(boot: Mapping[str, Any]) -> None:
-    """The process. Signals that end others were blocked before it began: it ends when the output does."""
+    """Run the relay in its own process. Its parent has blocked the signals that end others: it ends with the output."""
     Relay(socket.socket(fileno=boot["link"]), boot["sources"]).run()
-    os._exit(0)  # nothing is left to be tidied up, and somebody waits
+    os._exit(0)  # no clean-up is left, and the program waits for the exit

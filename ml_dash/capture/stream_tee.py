@@ -1,4 +1,4 @@
-"""``sys.stdout`` where it does not end in descriptor 1: in a notebook, under a test runner, on Windows."""
+"""Capture of a ``sys.stdout`` that does not end in descriptor 1: in a notebook, under a test runner, on Windows."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ml_dash.capture.terminal_text import LineFolder
+from ml_dash.capture.terminal_text import LineAssembler
 
 
 class StreamTee:
-    """Stands in for a text stream: passes everything on, and hands whole lines to the log.
+    """A text stream that passes everything to another stream, and hands whole lines to the log.
 
     Attributes:
-        ml_dash_original: the stream that it stands for.
+        ml_dash_original: the other stream.
         name: ``stdout`` or ``stderr``.
 
     Args:
-        original: the stream.
+        original: the other stream.
         name: ``stdout`` or ``stderr``.
         keep: called with the name and the lines.
     """
@@ -26,16 +26,16 @@ class StreamTee:
         self.ml_dash_original = original
         self.name = name
         self._keep = keep
-        self._folder = LineFolder()
+        self._lines = LineAssembler()
         # Re-entrant: a signal handler may print while this thread is inside write.
         self._lock = threading.RLock()
 
     def write(self, text: str) -> Any:
-        """Write a text, and keep the lines that it completes."""
+        """Write a text, and keep each line that it completes."""
         written = self.ml_dash_original.write(text)
         if isinstance(text, str):
             with self._lock:
-                lines = self._folder.feed(text.encode("utf-8", "replace"))
+                lines = self._lines.feed(text.encode("utf-8", "replace"))
             if lines:
                 self._keep(self.name, lines)
         return written
@@ -46,13 +46,13 @@ class StreamTee:
             self.write(line)
 
     def pending(self) -> str:
-        """The line that is not ended yet, or an empty text."""
+        """Return the unfinished line, or an empty text."""
         with self._lock:
-            return self._folder.pending()
+            return self._lines.pending()
 
     def after_fork_in_child(self) -> None:
-        """Another thread may have held the lock."""
-        self._lock = threading.RLock()
+        """Replace the lock."""
+        self._lock = threading.RLock()  # another thread may have held it
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.ml_dash_original, name)

@@ -1,26 +1,26 @@
-"""What programs print, as lines to keep. Pure: bytes go in, text comes out."""
+"""Terminal output as lines of a log. Pure: takes bytes, returns text."""
 
 from __future__ import annotations
 
 import re
 
 MAX_LINE = 64 * 1024
-"""Bytes after which a line is split: no terminal shows more, and one record of the log stays small beside its ring."""
+"""Bytes after which a line is split: no terminal shows more, and a record stays small beside its ring."""
 
 BEGIN = b"\x1b_ml_dash[\x1b\\"
 END = b"\x1b_ml_dash]\x1b\\"
-"""Around text of ours on its way to the console. Terminals show nothing for such a sequence, should one get there."""
+"""Marks around echoed log lines. Terminals show nothing for such a sequence, if one ever gets there."""
 
-# Colours, cursor movements and titles: of use to a terminal only.
+# Colours, cursor movements and titles: only a terminal has a use for them.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-Z\\^-~])")
 _HIGH_BIT = 0x80
 _LEAD_BITS = 0xC0
 
 
-class LineFolder:
-    """Joins pieces of output to lines. Of a line that is rewritten with carriage returns the last state counts.
+class LineAssembler:
+    """Joins pieces of output to lines. Of a line that is rewritten with carriage returns it keeps the last state.
 
-    Colours and other escape sequences are left out, and so are lines without any text.
+    Escape sequences, such as colours, and lines without text are left out.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class LineFolder:
         self._before = ""
 
     def feed(self, data: bytes) -> list[str]:
-        """The lines that ``data`` completes."""
+        """Return the lines that ``data`` completes."""
         *ended, rest = data.split(b"\n")
         lines: list[str] = []
         for piece in ended:
@@ -39,7 +39,7 @@ class LineFolder:
         return [line for line in lines if line]
 
     def pending(self) -> str:
-        """The line that is not ended yet, empty if there is none. It stays."""
+        """Return the unfinished line, or an empty text. It is not consumed."""
         return _text(self._current) or self._before
 
     def _extend(self, piece: bytes, lines: list[str]) -> None:
@@ -52,36 +52,36 @@ class LineFolder:
 
 
 class MarkFilter:
-    """Tells our own text, which stands between ``BEGIN`` and ``END``, from the program's."""
+    """Separates echoed log lines, which stand between ``BEGIN`` and ``END``, from the program's output."""
 
     def __init__(self) -> None:
-        self._ours = False
+        self._in_echo = False
         self._held = b""
 
     def feed(self, data: bytes) -> list[tuple[bytes, bool]]:
-        """Pieces in their order without the marks, each with whether it is ours.
+        """Return the pieces in their order without marks, each with whether it is an echoed line.
 
         The end of ``data`` is held back while it may be the beginning of a mark.
         """
         data, self._held = self._held + data, b""
-        if not self._ours and b"\x1b" not in data:
+        if not self._in_echo and b"\x1b" not in data:
             return [(data, False)]
         pieces = []
         while data:
-            mark = END if self._ours else BEGIN
-            place = data.find(mark)
-            if place < 0:
+            mark = END if self._in_echo else BEGIN
+            offset = data.find(mark)
+            if offset < 0:
                 keep = _partial_mark(data, mark)
                 self._held = data[len(data) - keep :]
-                pieces.append((data[: len(data) - keep], self._ours))
+                pieces.append((data[: len(data) - keep], self._in_echo))
                 break
-            pieces.append((data[:place], self._ours))
-            self._ours = not self._ours
-            data = data[place + len(mark) :]
-        return [(piece, ours) for piece, ours in pieces if piece]
+            pieces.append((data[:offset], self._in_echo))
+            self._in_echo = not self._in_echo
+            data = data[offset + len(mark) :]
+        return [(piece, is_echo) for piece, is_echo in pieces if piece]
 
     def rest(self) -> bytes:
-        """What was held back, at the end of the output."""
+        """Return the bytes that were held back; call it at the end of the output."""
         held, self._held = self._held, b""
         return held
 
@@ -92,13 +92,13 @@ def _text(line: bytes) -> str:
 
 
 def _character_boundary(data: bytes, cut: int) -> int:
-    """A place at most three bytes before ``cut`` that is not inside a character of UTF-8."""
-    for place in range(cut, cut - 4, -1):
-        if data[place] & _LEAD_BITS != _HIGH_BIT:
-            return place
+    """Return the last offset up to ``cut`` that is not inside a character of UTF-8, at most three bytes before it."""
+    for offset in range(cut, cut - 4, -1):
+        if data[offset] & _LEAD_BITS != _HIGH_BIT:
+            return offset
     return cut
 
 
 def _partial_mark(data: bytes, mark: bytes) -> int:
-    """How many bytes at the end of ``data`` may begin ``mark``."""
+    """Return how many bytes at the end of ``data`` may begin ``mark``."""
     return next((size for size in range(len(mark) - 1, 0, -1) if data.endswith(mark[:size])), 0)

@@ -91,10 +91,10 @@ class Session:
                 claim_folder(self.run, self.root)
             capturing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
             if self.config.capture_output:
-                from ml_dash.capture import lifecycle
+                from ml_dash.capture import capture
 
                 # First, while no file of ours can take the number of a closed standard stream.
-                capturing = lifecycle.starting(self._log, self.warn_once)
+                capturing = capture.starting(self._log, self.warn_once)
             with capturing:
                 for callback in self.before_open:
                     callback()
@@ -138,9 +138,9 @@ class Session:
             if not self.is_open:
                 return
             if self.config.capture_output:
-                from ml_dash.capture import lifecycle
+                from ml_dash.capture import capture
 
-                lifecycle.stop(self._log, failed=status == "FAILED")
+                capture.stop(self._log, failed=status == "FAILED")
             self.is_open = False
             for name in (*self.streams, "log"):
                 self._attributes.pop(name, None)

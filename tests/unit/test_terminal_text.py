@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ml_dash.capture.terminal_text import BEGIN, END, MAX_LINE, LineFolder, MarkFilter
+from ml_dash.capture.terminal_text import BEGIN, END, MAX_LINE, LineAssembler, MarkFilter
 
 
 def fold(*pieces):
-    folder = LineFolder()
-    return [line for piece in pieces for line in folder.feed(piece)], folder.pending()
+    assembler = LineAssembler()
+    return [line for piece in pieces for line in assembler.feed(piece)], assembler.pending()
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_a_split_leaves_characters_whole():
 
 
 def test_a_progress_bar_that_never_ends_takes_no_memory():
-    folder = LineFolder()
+    assembler = LineAssembler()
     for step in range(10_000):
-        assert [] == folder.feed(b"\r%d" % step + b" " * 100)
+        assert [] == assembler.feed(b"\r%d" % step + b" " * 100)
 
-    assert "9999" == folder.pending()
+    assert "9999" == assembler.pending()
 
 
 def filtered(*pieces):
