@@ -1,7 +1,7 @@
-"""A condition on a table of runs, as text for ``pandas.DataFrame.query``, checked before it is evaluated.
+"""Conditions of ``MLProject.search``: text for ``pandas.DataFrame.query``, checked before it is evaluated.
 
-The text is data, maybe from a web page or a command line: only comparisons, arithmetic and the methods named here are
-evaluated, so that no text can read a file or run code.
+The text may come from a web page or a command line: only comparisons, arithmetic and the methods named here are
+evaluated, so that no text can read a file or run code. Other searches use the grammar of ``catalog.filter``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.tables import load_pandas
 
 MAX_LENGTH = 10_000
-"""Characters of a condition: a longer one is no condition, and would take the parser's stack."""
+"""Characters of a condition: a longer one could exhaust the stack of Python's parser."""
 
 SHOWN_COLUMNS = 3
 """Columns named in an error as the nearest ones."""
@@ -72,7 +72,7 @@ def matching(frame: Any, text: str) -> Any:
 
 
 def _without_backticks(text: str, columns: set[str]) -> tuple[str, dict[str, str]]:
-    """The text with a name in place of each one in backticks, and what each name stands for."""
+    """The text with a plain name for each one in backticks, and the column of each plain name."""
     names: dict[str, str] = {}
     parts: list[str] = []
     for is_name, part in _split(text):
@@ -88,12 +88,12 @@ def _without_backticks(text: str, columns: set[str]) -> tuple[str, dict[str, str
 
 
 def _split(text: str) -> Iterator[tuple[bool, str]]:
-    """The parts of a text in turn, and whether each was in backticks. Backticks within quotes are no such thing."""
-    start, quote, place = 0, "", 0
-    while place < len(text):
-        letter = text[place]
+    """The parts of a text in turn, and whether each was in backticks. Backticks within quotes do not count."""
+    start, quote, position = 0, "", 0
+    while position < len(text):
+        letter = text[position]
         if quote:
-            place += letter == "\\"
+            position += letter == "\\"
             quote = "" if letter == quote else quote
         elif letter in "'\"":
             quote = letter
@@ -103,13 +103,13 @@ def _split(text: str) -> Iterator[tuple[bool, str]]:
                 "that has an @"
             )
         elif letter == "`":
-            end = text.find("`", place + 1)
+            end = text.find("`", position + 1)
             if end < 0:
                 raise InvalidValueError(f"query {text!r:.200}: a backtick is not closed; {_HINT}")
-            yield False, text[start:place]
-            yield True, text[place + 1 : end]
-            start, place = end + 1, end
-        place += 1
+            yield False, text[start:position]
+            yield True, text[position + 1 : end]
+            start, position = end + 1, end
+        position += 1
     yield False, text[start:]
 
 
@@ -146,7 +146,7 @@ def _checked(
 
 
 def _is_harmless(node: ast.AST) -> bool:
-    """Whether it can be evaluated by anybody: quickly, and without a call of anything but a column's method."""
+    """Whether it can be evaluated safely: quickly, and calling nothing but methods of columns."""
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Attribute)
     if not isinstance(node, ast.BinOp):
@@ -158,7 +158,7 @@ def _is_harmless(node: ast.AST) -> bool:
 
 
 def _is_sequence(node: ast.AST) -> bool:
-    """Whether it may be text or a list that the condition itself spells out."""
+    """Whether it may be text or a list that is written in the condition."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, (str, bytes))
     if isinstance(node, ast.BinOp):
@@ -175,7 +175,7 @@ def _operand(node: ast.Call | ast.Attribute | ast.UnaryOp) -> ast.AST:
 
 
 def _is_allowed(node: ast.Attribute, *, is_called: bool) -> bool:
-    """Of a column, and only what is known to do no harm; joins of joins would be of any size."""
+    """Whether it is a known method or attribute of a column. A join of a join could have any size."""
     if node.attr not in (METHODS if is_called else ATTRIBUTES) or _is_sequence(node.value):
         return False
     is_of_column = isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name)
@@ -183,7 +183,7 @@ def _is_allowed(node: ast.Attribute, *, is_called: bool) -> bool:
 
 
 def _check_attribute(text: str, plain: str, node: ast.Attribute, columns: Sequence[str], *, is_called: bool) -> None:
-    """Only what is known to do no harm; a name with a dot that lacks its backticks is told apart."""
+    """Refuse an attribute that is not allowed; a name with a dot gets advice on backticks."""
     if _is_allowed(node, is_called=is_called):
         return
     name = ast.unparse(node)
@@ -199,11 +199,11 @@ def _evaluated(pd: Any, text: str, plain: str, columns: dict[str, Any]) -> Any:
     """For each row whether it meets the condition."""
     if not columns:
         raise InvalidValueError(f"query {text!r:.200} names no column; compare one, as in accuracy > 0.9")
-    # Without the variables of whoever calls, and with the engine that is always there.
+    # Without the variables of the caller, and with the engine that needs no further package.
     options = {"local_dict": {}, "global_dict": {}, "resolvers": [columns], "parser": "pandas", "engine": "python"}
     try:
         result = pd.eval(plain.strip(), **options)
-    except Exception as error:  # whatever pandas makes of a text that compares unlike things
+    except Exception as error:  # pandas raises many types for values that cannot be compared
         raise InvalidValueError(f"query {text!r:.200} failed: {type(error).__name__}: {error}; {_HINT}") from error
     if not isinstance(result, pd.Series) or not (pd.api.types.is_bool_dtype(result) or _holds_bools(result)):
         raise InvalidValueError(
@@ -213,7 +213,7 @@ def _evaluated(pd: Any, text: str, plain: str, columns: dict[str, Any]) -> Any:
 
 
 def _comparable(column: Any) -> Any:
-    """A column; of moments with a zone as they are in UTC, since ``eval`` makes a moment without one of a text."""
+    """A column; times with a zone become times in UTC without one, since ``eval`` reads text as such."""
     return column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column
 
 
@@ -222,7 +222,7 @@ def _holds_bools(result: Any) -> bool:
 
 
 def _in_backticks(plain: str, columns: Sequence[str]) -> str:
-    """What to do about a column that is named without the backticks that it needs; empty if there is none."""
+    """Advice on the first column that is named without the backticks that it needs; empty if there is none."""
     bare = _QUOTED.sub("''", plain)
     odd = [column for column in columns if _LETTER.search(column) and not _is_plain(column)]
     for column in sorted(odd, key=len, reverse=True):

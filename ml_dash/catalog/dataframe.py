@@ -47,7 +47,7 @@ def column_names(names: list[str]) -> dict[str, str]:
 
 
 def _typed(name: str, rows: RowColumns) -> Values:
-    """A column; one that is empty in every row has the type that its fact has elsewhere."""
+    """A column; a fact that no row has gets its usual type."""
     import pyarrow as pa
 
     values = rows.columns.get(name, pa.nulls(len(rows)))

@@ -1,14 +1,14 @@
-"""All runs of a tree as rows, read from the tree only where it changed since the last time.
+"""All runs of a tree as rows. Only runs that changed since the last time are read.
 
-What was read is kept in the cache folder with the times, sizes and numbers of every file that it came from. Where those
-differ, or cannot be trusted yet, the run is read again; so the index never says anything but what reading all runs anew
-would say. Without a cache folder that can be written everything is read each time.
+The rows are kept in the cache folder with the times, sizes and inodes of the files that they came from. Where these
+differ, or are too new to be trusted, the run is read again, so that the rows always are those of a scan of everything.
+Without a writable cache folder every run is read each time.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ from ml_dash.catalog import index_cache, row_columns
 from ml_dash.catalog.index_cache import Saved
 from ml_dash.catalog.row_columns import RowColumns
 from ml_dash.catalog.summary import Row, summarise
-from ml_dash.catalog.walk import Found, Walk
+from ml_dash.catalog.walk import ListedRun, Walk
 from ml_dash.storage.file_index import without_collector
 
 BATCH_RUNS = 1000
-"""Runs whose rows are in memory as Python values before they become columns."""
+"""Rows that are held as Python values before they become columns."""
 
 
 class Problem(NamedTuple):
@@ -37,29 +37,29 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The runs of a tree at one moment.
+    """The runs of a tree as one scan found them.
 
     Attributes:
         root: absolute path of the tree.
-        places: the folder of each run below it, with slashes.
-        managed: for each whether it is one of the ML manager.
-        rows: one for each.
-        problems: what could not be read.
+        paths: the folder of each run relative to the root, with slashes.
+        managed: for each run whether the ML manager made it.
+        rows: one for each run.
+        problems: the runs and folders that could not be read.
     """
 
     root: str
-    places: list[str]
+    paths: list[str]
     managed: list[bool]
     rows: RowColumns
     problems: list[Problem]
 
     def folder(self, row: int) -> str:
         """The absolute folder of a run."""
-        return _folder(self.root, self.places[row])
+        return _folder(self.root, self.paths[row])
 
     def rows_of(self, folders: Sequence[str]) -> RowColumns:
-        """The rows of some runs in the order of their folders; a run that is not there has none."""
-        numbers = {self.folder(row): row for row in range(len(self.places))}
+        """The rows of the runs in these folders, in their order; folders without a row are left out."""
+        numbers = {self.folder(row): row for row in range(len(self.paths))}
         return self.rows.take([numbers[folder] for folder in folders if folder in numbers])
 
 
@@ -68,7 +68,7 @@ def read_index(root: str, *, cached: bool = True) -> Index:
 
     Args:
         root: absolute path of the folder.
-        cached: whether to use and renew what is kept of it; False reads everything.
+        cached: whether to use and renew the saved index; False reads everything.
     """
     old = index_cache.load(root) if cached else None
     walk = Walk(root, old.listings if old is not None else {})
@@ -76,69 +76,66 @@ def read_index(root: str, *, cached: bool = True) -> Index:
         new = _read(root, walk.runs(), old, walk)
     if cached and (old is None or _differs(old, new)):
         index_cache.save(root, new)
-    problems = [Problem(_folder(root, place), reason) for place, _, reason in new.problems]
-    problems += [Problem(_folder(root, place), reason) for place, reason in walk.unreadable]
-    return Index(root, new.places, new.managed, new.rows, sorted(problems))
+    problems = [Problem(_folder(root, path), reason) for path, _, reason in new.problems]
+    problems += [Problem(_folder(root, path), reason) for path, reason in walk.unreadable]
+    return Index(root, new.paths, new.managed, new.rows, sorted(problems))
 
 
-def _read(root: str, runs: list[Found], old: Saved | None, walk: Walk) -> Saved:
-    """The runs as they are: rows that are known and still hold, and the others read."""
-    known = _Known(old)
-    fresh = _Fresh(root)
+def _read(root: str, runs: list[ListedRun], old: Saved | None, walk: Walk) -> Saved:
+    """The rows of all runs: known ones whose files are the same, and the others read now."""
+    known = _KnownRows(old)
+    fresh = _FreshRows(root)
     new = Saved(walk.listings, [], [], [], RowColumns([], [], {}), [])
     order: list[int] = []
-    for found in runs:
-        if (reason := known.problem(found)) is not None:
-            new.problems.append((found.place, found.signature, reason))
+    for run in runs:
+        if (reason := known.problem(run)) is not None:
+            new.problems.append((run.path, run.signature, reason))
             continue
-        row = known.row(found)
-        signature = found.signature
+        row, signature = known.row(run), run.signature
         if row is None:
-            row, reason, is_certain = fresh.read(found)
+            row, reason, is_certain = fresh.read(run)
             signature = signature if is_certain else ""
             if row is None:
                 if reason:
-                    new.problems.append((found.place, signature, reason))
+                    new.problems.append((run.path, signature, reason))
                 continue
             row += known.count
         order.append(row)
-        new.places.append(found.place)
-        new.managed.append(found.is_managed)
+        new.paths.append(run.path)
+        new.managed.append(run.is_managed)
         new.signatures.append(signature)
-    new.rows = row_columns.concat([*known.columns(), *fresh.columns()]).take(order)
+    parts = [*([old.rows] if old is not None else []), *fresh.columns()]
+    new.rows = row_columns.concat(parts).take(order)
     return new
 
 
-class _Known:
-    """What an older index has."""
+class _KnownRows:
+    """The rows and problems of an older index."""
 
     def __init__(self, old: Saved | None) -> None:
         self._old = old
-        self.count = len(old.places) if old is not None else 0
+        self.count = len(old.paths) if old is not None else 0
         self._rows: dict[str, int] = {}
         self._problems: dict[str, tuple[str, str]] = {}
         if old is not None:
-            self._rows = {place: row for row, place in enumerate(old.places)}
-            self._problems = {place: (signature, reason) for place, signature, reason in old.problems}
+            self._rows = {path: row for row, path in enumerate(old.paths)}
+            self._problems = {path: (signature, reason) for path, signature, reason in old.problems}
 
-    def row(self, found: Found) -> int | None:
-        """The number of a run's row, if its files are what they were."""
-        row = self._rows.get(found.place)
-        if row is None or self._old is None or not found.signature:
+    def row(self, run: ListedRun) -> int | None:
+        """The number of a run's row; None if its files changed."""
+        row = self._rows.get(run.path)
+        if row is None or self._old is None or not run.signature:
             return None
-        is_same = self._old.signatures[row] == found.signature and self._old.managed[row] == found.is_managed
+        is_same = self._old.signatures[row] == run.signature and self._old.managed[row] == run.is_managed
         return row if is_same else None
 
-    def problem(self, found: Found) -> str | None:
-        signature, reason = self._problems.get(found.place, ("", ""))
-        return reason if signature and signature == found.signature else None
-
-    def columns(self) -> Iterator[RowColumns]:
-        if self._old is not None:
-            yield self._old.rows
+    def problem(self, run: ListedRun) -> str | None:
+        """Why a run could not be read; None if it could, or if its files changed."""
+        signature, reason = self._problems.get(run.path, ("", ""))
+        return reason if signature and signature == run.signature else None
 
 
-class _Fresh:
+class _FreshRows:
     """Rows that are read now."""
 
     def __init__(self, root: str) -> None:
@@ -147,18 +144,23 @@ class _Fresh:
         self._rows: list[Row] = []
         self._parts: list[RowColumns] = []
 
-    def read(self, found: Found) -> tuple[int | None, str, bool]:
-        """The number of the row; without one why, empty for a run that is gone; whether it holds until a file changes."""
+    def read(self, run: ListedRun) -> tuple[int | None, str, bool]:
+        """Read a run.
+
+        Returns:
+            The number of its row, or None; the reason for None, empty if the run is gone; and whether the outcome holds
+            until a file changes.
+        """
         try:
-            row = summarise(self._root, found)
-        except FileNotFoundError as error:  # removed while we looked, or a link to nothing
+            row = summarise(self._root, run)
+        except FileNotFoundError as error:  # removed meanwhile, or a broken link
             is_gone = not os.path.lexists(error.filename or "")
             return None, "" if is_gone else f"{os.path.basename(error.filename)} leads nowhere", False
         except OSError as error:
             return None, f"{os.path.basename(error.filename or '')} cannot be read: {error.strerror}", False
         except RecursionError:
             return None, "a document nests too deep", True
-        except Exception as error:  # noqa: BLE001 - whatever a file holds, the other runs are shown
+        except Exception as error:  # noqa: BLE001 - a damaged file must not hide the other runs
             return None, str(error) or type(error).__name__, True
         self._rows.append(row)
         self._count += 1
@@ -167,6 +169,7 @@ class _Fresh:
         return self._count - 1, "", True
 
     def columns(self) -> list[RowColumns]:
+        """All rows that were read, in that order."""
         if self._rows:
             self._pack()
         return self._parts
@@ -179,11 +182,11 @@ class _Fresh:
 def _differs(old: Saved, new: Saved) -> bool:
     return (
         old.signatures != new.signatures
-        or old.places != new.places
+        or old.paths != new.paths
         or old.problems != new.problems
         or old.listings != new.listings
     )
 
 
-def _folder(root: str, place: str) -> str:
-    return os.path.join(root, *place.split("/")) if place else root
+def _folder(root: str, path: str) -> str:
+    return os.path.join(root, *path.split("/")) if path else root

@@ -41,7 +41,7 @@ class Saved:
 
     Attributes:
         listings: of its folders; see ``walk.Walk``.
-        places: the path of each run below the root, in order.
+        paths: the path of each run below the root, in order.
         managed: for each run whether the ML manager made it.
         signatures: for each run that of its files; empty if it must be read again.
         rows: one for each run.
@@ -49,7 +49,7 @@ class Saved:
     """
 
     listings: dict[str, Listing]
-    places: list[str]
+    paths: list[str]
     managed: list[bool]
     signatures: list[str]
     rows: RowColumns
@@ -111,7 +111,7 @@ def _content(root: str, saved: Saved) -> Any:
         "version": [__version__, FORM],
         "root": root,
         "listings": saved.listings,
-        "places": saved.places,
+        "paths": saved.paths,
         "managed": saved.managed,
         "signatures": saved.signatures,
         "problems": saved.problems,
@@ -146,11 +146,11 @@ def _restored(document: dict[str, Any], table: Any, others: dict[str, Any]) -> S
     shapes = [tuple(shape) for shape in document["shapes"]]
     return Saved(
         listings=document["listings"],
-        places=document["places"],
+        paths=document["paths"],
         managed=document["managed"],
         signatures=document["signatures"],
         rows=RowColumns(shapes, document["shape_of"], columns),
-        problems=[(place, signature, reason) for place, signature, reason in document["problems"]],
+        problems=[(path, signature, reason) for path, signature, reason in document["problems"]],
     )
 
 

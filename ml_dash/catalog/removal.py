@@ -1,4 +1,4 @@
-"""Remove runs: what would go, and doing it. Nothing behind a link is ever touched."""
+"""Plan the removal of a run, and remove it. Links are removed, never what they lead to."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ml_dash.storage import layout, liveness, reading, scan
 from ml_dash.storage.own_files import nested_runs, own_entries
 
 TRIES = 20
-"""How often a folder is removed that fills up again: a run has rarely more metrics, and each comes up once at most."""
+"""Attempts at a folder in which new files appear: a writer that ends adds at most one copy for each metric."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """One run that is to go.
+    """One run that is to be removed.
 
     Attributes:
         folder: absolute path of its directory.
-        prefix: its place below the root.
-        status: as it says, None if it keeps none.
-        live: who writes it now; empty if nobody does.
-        files: how many files would go.
-        size: their bytes.
-        kept: the runs below it that stay, or with ``recursive`` those that go with it.
-        recursive: whether the runs below it go too.
+        prefix: its path below the root.
+        status: its status, None if it has none.
+        live: the process that writes it now, as text; empty if there is none.
+        files: number of its files.
+        size: bytes of these files.
+        kept: the runs below it, which stay, or are removed too if ``recursive``.
+        recursive: whether the runs below it are removed too.
     """
 
     folder: str
@@ -56,13 +56,13 @@ class Removal:
 
 
 def plan_removal(folder: str, prefix: str, root: str, *, recursive: bool) -> Removal:
-    """What removing a run would take away.
+    """What removing a run would remove.
 
     Args:
         folder: absolute path of the run's directory.
-        prefix: its place below the root.
+        prefix: its path below the root.
         root: absolute path of the folder of all runs.
-        recursive: whether runs below it go too.
+        recursive: whether to remove the runs below it too.
 
     Raises:
         MissingFileError: the folder is no run's.
@@ -70,7 +70,7 @@ def plan_removal(folder: str, prefix: str, root: str, *, recursive: bool) -> Rem
     """
     if not scan.is_run(folder):
         raise MissingFileError(f"{folder!r} is no run, and is not removed")
-    link = _link_on_the_way(folder, root)
+    link = _first_link(folder, root)
     if link is not None:
         raise InvalidValueError(f"{link!r} is a link: name the run where it really lies, or remove the link yourself")
     below = nested_runs(folder)
@@ -86,9 +86,9 @@ def plan_removal(folder: str, prefix: str, root: str, *, recursive: bool) -> Rem
 
 
 def remove(removal: Removal, root: str) -> None:
-    """Remove a run, and the folders above it that are empty then, up to the root.
+    """Remove a run, and then the empty folders above it, up to the root.
 
-    ``experiment.json`` goes last: a removal that is interrupted leaves a run that can be removed.
+    ``experiment.json`` is removed last: after an interruption the folder is still a run that can be removed.
 
     Raises:
         OSError: something cannot be removed; the rest stays.
@@ -106,7 +106,7 @@ def remove(removal: Removal, root: str) -> None:
 
 
 def _remove_tree(path: str) -> None:
-    """Remove a folder. The writer of a run that has just ended may still show a columnar copy in it."""
+    """Remove a folder. The writer of a run that has just ended may still put a columnar copy into it."""
     for _ in range(TRIES):
         try:
             shutil.rmtree(path)
@@ -130,17 +130,17 @@ def _remove_empty(folder: str, root: str) -> None:
             os.rmdir(folder)
 
 
-def _link_on_the_way(folder: str, root: str) -> str | None:
-    place = folder
-    while place.startswith(root.rstrip(os.sep) + os.sep):
-        if os.path.islink(place):
-            return place
-        place = os.path.dirname(place)
+def _first_link(folder: str, root: str) -> str | None:
+    path = folder
+    while path.startswith(root.rstrip(os.sep) + os.sep):
+        if os.path.islink(path):
+            return path
+        path = os.path.dirname(path)
     return folder if os.path.islink(folder) else None
 
 
 def _measure(paths: list[str]) -> tuple[int, int]:
-    """How many files, links included, and their bytes."""
+    """The number of files, links included, and their bytes."""
     files = size = 0
     for path in paths:
         if os.path.isdir(path) and not os.path.islink(path):

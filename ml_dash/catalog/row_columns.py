@@ -1,4 +1,4 @@
-"""Rows of runs as columns, without loss: what a change of one row makes of a column is what all rows anew would make.
+"""Rows of runs as columns, without loss: columns of parts, concatenated, are those of all rows together.
 
 A column whose values are of one type is an Arrow array. One of several types, of lists, or of integers beyond 64 bits
 is a list of Python values.
@@ -15,7 +15,7 @@ Values = Any
 """A ``pyarrow.Array``, or a list."""
 
 Shape = tuple[str, ...]
-"""The names of one row, in order. Most runs share theirs with others."""
+"""The names of one row, in order. Most runs share theirs."""
 
 _NONE = type(None)
 
@@ -26,8 +26,8 @@ class RowColumns:
 
     Attributes:
         shapes: the distinct shapes.
-        shape_of: for each row the number of its shape.
-        columns: the values of each name that a row has; None where a row has none.
+        shape_of: the number of each row's shape.
+        columns: for each name the values of all rows; None where a row has no value.
     """
 
     shapes: list[Shape]
@@ -38,13 +38,13 @@ class RowColumns:
         return len(self.shape_of)
 
     def names(self) -> list[str]:
-        """The names that rows have, as they first come up."""
+        """The names of all rows, in the order in which they first appear."""
         used = dict.fromkeys(self.shape_of)
         return list(dict.fromkeys(name for number in used for name in self.shapes[number]))
 
     def take(self, rows: Sequence[int]) -> RowColumns:
-        """Some rows, in that order; names that none of them has are left out."""
-        if len(rows) == len(self) and all(row == place for place, row in enumerate(rows)):
+        """These rows, in this order; names that none of them has are left out."""
+        if len(rows) == len(self) and all(row == number for number, row in enumerate(rows)):
             return self
         shape_of = [self.shape_of[row] for row in rows]
         numbers = {old: new for new, old in enumerate(dict.fromkeys(shape_of))}
@@ -57,17 +57,17 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> RowColumns:
     """Rows as columns.
 
     Args:
-        rows: cells by name; see ``cells``.
+        rows: cells by name; see ``managed.cells``.
     """
     numbers: dict[Shape, int] = {}
     shape_of = [numbers.setdefault(tuple(row), len(numbers)) for row in rows]
-    found = RowColumns(list(numbers), shape_of, {})
-    found.columns = {name: _packed([row.get(name) for row in rows]) for name in found.names()}
-    return found
+    packed = RowColumns(list(numbers), shape_of, {})
+    packed.columns = {name: _packed([row.get(name) for row in rows]) for name in packed.names()}
+    return packed
 
 
 def concat(parts: Sequence[RowColumns]) -> RowColumns:
-    """Rows below each other."""
+    """The rows of all parts, in order."""
     if len(parts) < 2:
         return parts[0] if parts else RowColumns([], [], {})
     numbers: dict[Shape, int] = {}
@@ -84,14 +84,14 @@ def to_list(values: Values) -> list[Any]:
     """The Python values of a column."""
     if isinstance(values, list):
         return values
-    found: list[Any] = values.to_pylist()
-    if found and str(values.type).startswith("timestamp[us, tz"):  # of a zone called UTC, and not UTC itself
-        return [value and value.replace(tzinfo=datetime.UTC) for value in found]
-    return found
+    cells: list[Any] = values.to_pylist()
+    if cells and str(values.type).startswith("timestamp[us, tz"):  # Arrow gives a zone object of its own
+        return [cell and cell.replace(tzinfo=datetime.UTC) for cell in cells]
+    return cells
 
 
 def _packed(values: list[Any]) -> Values:
-    """Python values as they are kept."""
+    """Values as an Arrow array if one type holds them all without loss, else as the list."""
     import pyarrow as pa
 
     kinds = set(map(type, values))

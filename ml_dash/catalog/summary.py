@@ -1,6 +1,6 @@
-"""What one run looks like as a row: who it is, its parameters, and its metrics.
+"""One run as a row: its facts, parameters and metrics.
 
-The names of a row tell where a value is from: ``f:status`` is a fact of the run, ``c:model.name`` a parameter,
+Names in a row start with the kind of the value: ``f:status`` is a fact of the run, ``c:model.name`` a parameter,
 ``m:accuracy`` a metric.
 """
 
@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
-from ml_dash.catalog.walk import Found
+from ml_dash.catalog.walk import ListedRun
 from ml_dash.managed import history
 from ml_dash.managed.cells import add_flat, in_utc
 from ml_dash.query.metric_stats import field_stats
@@ -25,71 +25,71 @@ FACT, PARAMETER, METRIC = "f:", "c:", "m:"
 FACTS = ("run_id", "project_name", "created_at", "ended_at", "git_commit", "status", "tags")
 
 STATISTICS = ("min", "max", "mean")
-"""What follows the name of a metric after a dot; the name alone is its last value."""
+"""Columns of a metric besides its last value: each name follows the metric's after a dot."""
 
 Row = dict[str, Any]
 
 _OWN_TABLES = ("_wandb", "_meta")
 
 
-def summarise(root: str, found: Found) -> Row:
+def summarise(root: str, run: ListedRun) -> Row:
     """The row of one run.
 
     Args:
         root: absolute path of the tree.
-        found: the run in it.
+        run: the run in it.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: a file is damaged; the text names it.
     """
-    folder = os.path.join(root, *found.place.split("/")) if found.place else root
-    return _managed_row(folder, found) if found.is_managed else _experiment_row(folder, found)
+    folder = os.path.join(root, *run.path.split("/")) if run.path else root
+    return _managed_row(folder, run) if run.is_managed else _experiment_row(folder, run)
 
 
-def _managed_row(folder: str, found: Found) -> Row:
-    """From config.toml and metrics.toml; of the run's own documents how it ended, and metrics that have a name."""
+def _managed_row(folder: str, run: ListedRun) -> Row:
+    """From config.toml and metrics.toml; the status, and metrics with a name, from the run's own files."""
     config = _read_config(os.path.join(folder, layout.CONFIG_TOML))
     wandb, meta = (table if isinstance(table := config.pop(name, None), dict) else {} for name in _OWN_TABLES)
-    document = _readable(folder, layout.EXPERIMENT) if layout.EXPERIMENT in found.files else {}
-    project, run_id = found.place.split("/")
+    document = _readable(folder, layout.EXPERIMENT) if layout.EXPERIMENT in run.files else {}
+    project, run_id = run.path.split("/")
     row: Row = {
         "f:run_id": run_id,
         "f:project_name": project,
-        "f:created_at": _moment(meta.get("created_at")) or _changed_at(os.path.join(folder, layout.CONFIG_TOML)),
-        "f:ended_at": _moment(document.get("ended_at")),
+        "f:created_at": _time(meta.get("created_at")) or _changed_at(os.path.join(folder, layout.CONFIG_TOML)),
+        "f:ended_at": _time(document.get("ended_at")),
         "f:git_commit": _text(meta.get("git_commit")),
         "f:status": _text(document.get("status")) or _text(meta.get("status")) or "UNKNOWN",
         "f:tags": _tags(document.get("tags")) or _tags(meta.get("tags")) or _tags(wandb.get("tags")),
     }
     add_flat(row, config, PARAMETER)
     try:
-        row |= history.last_values(folder, found.files, METRIC)
+        row |= history.last_values(folder, run.files, METRIC)
     except ValueError as error:
         raise ValueError(f"{layout.METRICS_TOML} is damaged: {error}") from error
-    for name, journals in _metrics(folder, found.files).items():
+    for name, journals in _metrics(folder, run.files).items():
         if name != layout.UNNAMED_METRIC:
             row |= _metric_cells(journals, f"{METRIC}{name}/")
     return row
 
 
-def _experiment_row(folder: str, found: Found) -> Row:
-    document = _read_json(folder, layout.EXPERIMENT) if layout.EXPERIMENT in found.files else {}
-    prefix = found.place or os.path.basename(folder)
+def _experiment_row(folder: str, run: ListedRun) -> Row:
+    document = _read_json(folder, layout.EXPERIMENT) if layout.EXPERIMENT in run.files else {}
+    prefix = run.path or os.path.basename(folder)
     segments = prefix.split("/")
-    code = _readable(folder, layout.ENVIRONMENT).get("code") if layout.ENVIRONMENT in found.files else None
+    code = _readable(folder, layout.ENVIRONMENT).get("code") if layout.ENVIRONMENT in run.files else None
     row: Row = {
         "f:run_id": prefix,
         "f:project_name": _text(document.get("project")) or (segments[1] if len(segments) > 1 else None),
-        "f:created_at": _moment(document.get("created_at")),
-        "f:ended_at": _moment(document.get("ended_at")),
+        "f:created_at": _time(document.get("created_at")),
+        "f:ended_at": _time(document.get("ended_at")),
         "f:git_commit": _text(code.get("commit")) if isinstance(code, dict) else None,
         "f:status": _text(document.get("status")),
         "f:tags": _tags(document.get("tags")),
     }
-    if layout.PARAMETERS in found.files:
+    if layout.PARAMETERS in run.files:
         add_flat(row, without_filled(flatten(parameters_in(_read_json(folder, layout.PARAMETERS, decode)))), PARAMETER)
-    for name, journals in _metrics(folder, found.files).items():
+    for name, journals in _metrics(folder, run.files).items():
         row |= _metric_cells(journals, METRIC if name == layout.UNNAMED_METRIC else f"{METRIC}{name}/")
     return row
 
@@ -110,7 +110,7 @@ def _metric_of(journal: str) -> str:
 
 
 def _metric_cells(journals: list[str], prefix: str) -> Row:
-    """For each field with a number its last, smallest, largest and mean value. A field called like one of these wins."""
+    """The last, smallest, largest and mean value of each field with numbers. A field of the same name comes first."""
     cells: Row = {}
     fields = field_stats(journals)["fields"]
     for name, about in fields.items():
@@ -124,7 +124,7 @@ def _metric_cells(journals: list[str], prefix: str) -> Row:
 def _read_config(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8", newline="") as file:
         text = file.read()
-    if not text.strip():  # what is left by a kill of somebody who writes it in place; it always has tables
+    if not text.strip():  # another program was killed while it wrote in place: the file always has tables
         raise ValueError(f"{layout.CONFIG_TOML} is empty")
     try:
         return tomllib.loads(text)
@@ -145,20 +145,20 @@ def _read_json(folder: str, name: str, read: Callable[[bytes], Any] = parse) -> 
 
 
 def _readable(folder: str, name: str) -> dict[str, Any]:
-    """A document that a row can do without; empty if it is damaged."""
+    """A document that is not essential to the row; empty if it is damaged."""
     try:
         return _read_json(folder, name)
     except ValueError:
         return {}
 
 
-def _moment(value: Any) -> datetime.datetime | None:
-    """When something happened, in UTC: from a TOML date, or from text as the run's documents have it."""
-    moment = value if isinstance(value, datetime.datetime) else to_datetime(value)
-    if moment is None:
+def _time(value: Any) -> datetime.datetime | None:
+    """A time in UTC, from a TOML datetime or from ISO text."""
+    time = value if isinstance(value, datetime.datetime) else to_datetime(value)
+    if time is None:
         return None
     try:
-        return in_utc(moment if moment.tzinfo is not None else moment.replace(tzinfo=datetime.UTC))
+        return in_utc(time if time.tzinfo is not None else time.replace(tzinfo=datetime.UTC))
     except OverflowError:  # within hours of the year 1 or 9999
         return None
 

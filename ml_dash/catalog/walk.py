@@ -1,7 +1,7 @@
-"""Walk a tree of runs: where each one is, and the times of every file that describes it.
+"""Walk a tree of runs: the folder of each run, and a signature of the files that describe it.
 
-Whoever keeps what was read of a run keeps its signature with it. As long as the signature is the same, so are the
-files. A file that changed a moment ago has none: it could change again without its times telling.
+While the signature of a run is the same, its files are the same. A run has no signature while one of its files is so
+new that a further change might not show in the file's times.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ MANAGED_DEPTH = 2
 """Where ``config.toml`` makes a folder a run of the ML manager: ``project/run``."""
 
 YOUNG_NS = 2_000_000_000
-"""A file or folder that changed less than this before the walk is read again by the next one: the coarsest clock of a
-file system has steps of two seconds, and two changes within one step look the same."""
+"""Age below which a file or folder is read again by the next walk: the coarsest clock of a file system has steps of two
+seconds, and two changes within one step look the same."""
 
 STEADY_FILE_SYSTEMS = frozenset(
     {"apfs", "bcachefs", "beegfs", "btrfs", "ceph", "ext2", "ext3", "ext4", "f2fs", "gpfs", "lustre", "nfs", "nfs4"}
     | {"overlay", "tmpfs", "xfs", "zfs"}
 )
-"""Where the time of a folder changes with every name that comes or goes, so that a folder with the same times need not
-be listed. Others, such as object stores that pass for a disk, are listed each time."""
+"""File systems on which the time of a folder changes with every name that comes or goes, so that a folder with the same
+times need not be listed again. Folders elsewhere, such as on mounted object stores, are listed each time."""
 
 _OF_MANAGED = frozenset({layout.CONFIG_TOML, layout.METRICS_TOML, layout.EXPERIMENT})
 _OF_EXPERIMENT = frozenset({layout.EXPERIMENT, layout.PARAMETERS, layout.ENVIRONMENT})
@@ -35,20 +35,20 @@ _OF_METRICS = (".jsonl", layout.COPY_SUFFIX)
 _METRICS_FOLDER = "metrics"
 
 Listing = list[str | list[str]]
-"""Of a folder: its key (empty if it cannot be trusted), its folders, its describing files."""
+"""A folder's key (empty if it must be listed again), the names of its folders, and of its describing files."""
 
 
-class Found(NamedTuple):
-    """A run.
+class ListedRun(NamedTuple):
+    """A run in the tree.
 
     Attributes:
-        place: its folder below the root, with slashes; empty for the root itself.
+        path: its folder relative to the root, with slashes; empty for the root itself.
         is_managed: whether it has a ``config.toml`` where the ML manager puts it.
-        files: what describes it, relative to its folder: documents, the journals of metrics and their copies.
-        signature: the times, size and number of each file; empty if it must be read again next time.
+        files: its documents, the journals of its metrics and their copies, relative to its folder.
+        signature: the times, size and inode of each file; empty if the run must be read again next time.
     """
 
-    place: str
+    path: str
     is_managed: bool
     files: list[str]
     signature: str
@@ -59,11 +59,11 @@ class Walk:
 
     Args:
         root: absolute path of the tree.
-        known: the listings of an earlier walk.
+        known: the listings of an earlier walk, by path.
 
     Attributes:
-        listings: of every folder that was visited, for the next walk.
-        unreadable: places that could not be listed, and why.
+        listings: the listing of every visited folder, for the next walk.
+        unreadable: path and reason of each folder that could not be listed.
     """
 
     def __init__(self, root: str, known: dict[str, Listing]) -> None:
@@ -74,78 +74,79 @@ class Walk:
         self._young_from = time.time_ns() - YOUNG_NS
         self._device = _steady_device(root)
 
-    def runs(self) -> list[Found]:
+    def runs(self) -> list[ListedRun]:
         """Every run, in the order of ``scan.find_runs``. Links to folders are not followed."""
-        found = []
+        runs = []
         waiting = [""]
         while waiting:
-            place = waiting.pop()
-            listing = self._listing(place)
+            path = waiting.pop()
+            listing = self._listing(path)
             if listing is None:
                 continue
             _, folders, files = listing
-            depth = place.count("/") + 1 if place else 0
+            depth = path.count("/") + 1 if path else 0
             is_managed = depth == MANAGED_DEPTH and layout.CONFIG_TOML in files
-            if is_managed or layout.EXPERIMENT in files or scan.is_headless(self._folder(place), files, folders):
-                found.append(self._found(place, is_managed, _METRICS_FOLDER in folders, files))
+            if is_managed or layout.EXPERIMENT in files or scan.is_headless(self._folder(path), files, folders):
+                runs.append(self._run(path, is_managed, _METRICS_FOLDER in folders, files))
                 folders = [name for name in folders if name not in OWN_FOLDERS]
-            waiting.extend(f"{place}/{name}" if place else name for name in reversed(folders))
-        return found
+            waiting.extend(f"{path}/{name}" if path else name for name in reversed(folders))
+        return runs
 
-    def _found(self, place: str, is_managed: bool, has_metrics: bool, names: str | list[str]) -> Found:
-        wanted = _OF_MANAGED if is_managed else _OF_EXPERIMENT
-        files = [name for name in names if name in wanted]
+    def _run(self, path: str, is_managed: bool, has_metrics: bool, names: str | list[str]) -> ListedRun:
+        describing = _OF_MANAGED if is_managed else _OF_EXPERIMENT
+        files = [name for name in names if name in describing]
         if has_metrics:
-            files += self._journals(place)
-        folder = f"{self._root}/{place}/" if place else f"{self._root}/"
+            files += self._journals(path)
+        folder = f"{self._root}/{path}/" if path else f"{self._root}/"
         parts, is_certain = [], True
         for name in files:
             try:
                 status = os.stat(folder + name)
-            except OSError:  # gone, or a link to nothing: who reads it will say
+            except OSError:  # gone, or a broken link: reading it gives the reason
                 is_certain = False
                 continue
-            changed, altered = status.st_mtime_ns, status.st_ctime_ns
-            is_certain = is_certain and changed < self._young_from and altered < self._young_from
-            parts.append(f"{name} {changed} {altered} {status.st_size} {status.st_ino}")
-        return Found(place, is_managed, files, "\n".join(parts) if is_certain else "")
+            modified, changed = status.st_mtime_ns, status.st_ctime_ns
+            is_certain = is_certain and max(modified, changed) < self._young_from
+            parts.append(f"{name} {modified} {changed} {status.st_size} {status.st_ino}")
+        return ListedRun(path, is_managed, files, "\n".join(parts) if is_certain else "")
 
-    def _journals(self, place: str) -> list[str]:
-        start = len(place) + 1 if place else 0
-        found = []
-        waiting = [f"{place}/{_METRICS_FOLDER}" if place else _METRICS_FOLDER]
+    def _journals(self, path: str) -> list[str]:
+        start = len(path) + 1 if path else 0
+        journals = []
+        waiting = [f"{path}/{_METRICS_FOLDER}" if path else _METRICS_FOLDER]
         while waiting:
             folder = waiting.pop()
             listing = self._listing(folder)
             if listing is not None:
                 _, folders, files = listing
-                found += [f"{folder[start:]}/{name}" for name in files if name not in _DESCRIBING]
+                journals += [f"{folder[start:]}/{name}" for name in files if name not in _DESCRIBING]
                 waiting.extend(f"{folder}/{name}" for name in reversed(folders))
-        return found
+        return journals
 
-    def _folder(self, place: str) -> str:
-        return f"{self._root}/{place}" if place else self._root or os.sep
+    def _folder(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root or os.sep
 
-    def _listing(self, place: str) -> Listing | None:
-        path = self._folder(place)
+    def _listing(self, path: str) -> Listing | None:
+        folder = self._folder(path)
         try:
-            status = os.stat(path)
+            status = os.stat(folder)
             key = f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
             if status.st_dev != self._device or max(status.st_mtime_ns, status.st_ctime_ns) >= self._young_from:
                 key = ""
-            listing = self._known.get(place)
+            listing = self._known.get(path)
             if listing is None or not key or listing[0] != key:
-                listing = [key, *_names_in(path)]
+                listing = [key, *_names_in(folder)]
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            self.unreadable.append((place, f"the folder cannot be read: {error.strerror}"))
+            self.unreadable.append((path, f"the folder cannot be read: {error.strerror}"))
             return None
-        self.listings[place] = listing
+        self.listings[path] = listing
         return listing
 
 
 def _names_in(path: str) -> tuple[list[str], list[str]]:
+    """The names of the folders in a folder, and of its files that describe a run; both sorted."""
     folders, files = [], []
     with os.scandir(path) as entries:
         for entry in entries:
@@ -160,7 +161,7 @@ def _names_in(path: str) -> tuple[list[str], list[str]]:
 
 
 def _steady_device(path: str) -> int | None:
-    """The number of the file system that holds ``path``; None unless it is one of ``STEADY_FILE_SYSTEMS``."""
+    """The device number of ``path``; None unless it lies on one of ``STEADY_FILE_SYSTEMS``."""
     try:
         return os.stat(path).st_dev if file_system_of(path) in STEADY_FILE_SYSTEMS else None
     except OSError:

@@ -96,8 +96,8 @@ class MLProject:
             StorageError: a file of the run is damaged.
         """
         ids = self._ids(project_name)
-        named = [row for row, known in ids.items() if run_id in (known, self._index.places[row])]
-        if named and (run_id == self._index.places[named[0]] or not self._index.managed[named[0]]):
+        named = [row for row, known in ids.items() if run_id in (known, self._index.paths[row])]
+        if named and (run_id == self._index.paths[named[0]] or not self._index.managed[named[0]]):
             return self._open(named[0])
         given: object = run_id  # whatever a caller without a type checker passes
         if named or not isinstance(given, str) or "/" not in given:
@@ -108,7 +108,7 @@ class MLProject:
         return self._open(self._ending_in(run_id, ids, project_name))
 
     def __len__(self) -> int:
-        return len(self._index.places)
+        return len(self._index.paths)
 
     def __iter__(self) -> Iterator[AnyRun]:
         return map(self._open, range(len(self)))
@@ -123,10 +123,10 @@ class MLProject:
         return label
 
     def _open(self, row: int) -> AnyRun:
-        place = self._index.places[row]
+        path = self._index.paths[row]
         if not self._index.managed[row]:
-            return RunReader(self._index.folder(row), place or os.path.basename(self.base_dir))
-        project, run_id = place.split("/")
+            return RunReader(self._index.folder(row), path or os.path.basename(self.base_dir))
+        project, run_id = path.split("/")
         return MLRun.load(run_id, self.base_dir, project)
 
     def _ids(self, project_name: str | None) -> dict[int, str]:
@@ -139,7 +139,7 @@ class MLProject:
 
     def _ending_in(self, run_id: str, ids: dict[int, str], project_name: str | None) -> int:
         """The row of the only run whose prefix ends in that."""
-        rows = {self._index.places[row] or known: row for row, known in ids.items()}
+        rows = {self._index.paths[row] or known: row for row, known in ids.items()}
         found = ending_in(run_id, rows)
         if len(found) == 1:
             return rows[found[0]]

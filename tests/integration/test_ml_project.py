@@ -47,7 +47,7 @@ def reads(monkeypatch):
     """The places of the runs that were read, in order; files count as settled after 10 ms instead of two seconds."""
     places = []
     real = index.summarise
-    monkeypatch.setattr(index, "summarise", lambda root, found: places.append(found.place) or real(root, found))
+    monkeypatch.setattr(index, "summarise", lambda root, found: places.append(found.path) or real(root, found))
     monkeypatch.setattr(walk, "YOUNG_NS", 10_000_000)
     return places
 
@@ -350,7 +350,7 @@ def test_a_scan_that_is_killed_leaves_an_index_that_is_right(base, monkeypatch):
             child.send_signal(signal.SIGKILL)
         assert index_cache.load(str(base)) is not None
         fresh, kept = read_index(str(base), cached=False), read_index(str(base))
-        assert fresh.places == kept.places
+        assert fresh.paths == kept.paths
         pd.testing.assert_frame_equal(to_dataframe(fresh.rows), to_dataframe(kept.rows))
     monkeypatch.setattr(index_cache, "ORPHAN_S", -1.0)
     managed(base, "last", "lr = 1", "")

@@ -447,7 +447,7 @@ class TestRuns:
 
         assert [PREFIX] == runs(tmp_path).prefixes()
         assert (PREFIX, "walker") == (open_run(PREFIX, tmp_path).prefix, open_run(PREFIX, tmp_path).project)
-        assert ([PREFIX], []) == (index.places, index.problems)
+        assert ([PREFIX], []) == (index.paths, index.problems)
 
     def test_a_folder_without_any_record_is_no_run(self, tmp_path):
         (tmp_path / "rosa/metrics/run-1").mkdir(parents=True)
@@ -456,7 +456,7 @@ class TestRuns:
         (tmp_path / "rosa/empty/metrics/train/data.jsonl").touch()
 
         assert ["rosa/metrics/run-1"] == runs(tmp_path).prefixes()
-        assert ["rosa/metrics/run-1"] == read_index(str(tmp_path), cached=False).places
+        assert ["rosa/metrics/run-1"] == read_index(str(tmp_path), cached=False).paths
 
 
 def test_a_run_that_goes_on_keeps_everything_and_is_uploaded(old, tmp_path):

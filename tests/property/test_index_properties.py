@@ -134,7 +134,7 @@ def seen(found: index.Index) -> dict:
     """Everything that an index says, types included, as text: NaN is equal to itself there."""
     frame = to_dataframe(found.rows)
     return {
-        "places": found.places,
+        "places": found.paths,
         "managed": found.managed,
         "problems": found.problems,
         "names": found.rows.names(),

@@ -49,7 +49,7 @@ def found_in(root):
 
 
 def row_of(root, place):
-    [found] = [found for found in found_in(root) if found.place == place]
+    [found] = [found for found in found_in(root) if found.path == place]
     return summarise(str(root), found)
 
 
@@ -262,7 +262,7 @@ def test_a_damaged_index_is_none(tmp_path, monkeypatch, damage):
     path = Path(index_cache.folder_of(root), "index")
     content = path.read_bytes()
 
-    assert ["a/b"] == index_cache.load(root).places
+    assert ["a/b"] == index_cache.load(root).paths
     if damage == "other version":
         monkeypatch.setattr(index_cache, "__version__", "0")
     elif damage == "other root":
