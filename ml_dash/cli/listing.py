@@ -1,4 +1,4 @@
-"""What ``ls`` shows of its rows: which columns, and their cells."""
+"""The table that ``ls`` prints: its columns and cells."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ml_dash.cli.formatting import display_width
 from ml_dash.cli.table import GAP, Cell, Column, cell_text, table
 
 COMPARED_ROWS = 500
-"""Runs whose parameters are read to find those that differ: some screens full, and a tenth of a second."""
+"""Most runs of which parameters are read to show those that differ: some screens, and a tenth of a second."""
 
 PARAM_WIDTH = 16
-"""Columns that a parameter gets at most when nobody asked for it."""
+"""Most terminal columns of a parameter that was not asked for by name."""
 
 TAGS_FROM = 60
-"""Columns of a terminal from which on there is room for tags."""
+"""Width of a terminal from which on tags are shown."""
 
 BASE = ("run", "status", "created", "duration", "tags")
 
@@ -27,7 +27,13 @@ _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "runnin
 
 
 def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
-    """The lines: a heading, a line for each run, and on a terminal how many there are."""
+    """Return the lines: a heading, one for each run, and on a terminal the number of runs.
+
+    Args:
+        rows: the runs.
+        names: the columns; None for the usual ones.
+        total: number of runs before any was filtered out.
+    """
     width = output.width()
     chosen = list(names or BASE)
     if names is None and ((width or TAGS_FROM) < TAGS_FROM or not any(row.tags for row in rows)):
@@ -37,15 +43,15 @@ def listing(rows: list[Row], names: list[str] | None, total: int) -> list[str]:
     lines = [[_cell(row, name, now) for name in chosen] for row in rows]
     if names is None and width is not None and 1 < len(rows) <= COMPARED_ROWS:
         _add_params(rows, columns, lines, width)
-    found = table(columns, lines, width)
+    shown = table(columns, lines, width)
     if width is None:
-        return found
+        return shown
     counts = formatting.wrap(count_line(rows, total), width)
-    return [*found, *(output.paint(line, "dim") for line in counts)]
+    return [*shown, *(output.paint(line, "dim") for line in counts)]
 
 
 def count_line(rows: list[Row], total: int) -> str:
-    """How many runs of each status there are: ``8 runs: 7 completed, 1 failed``."""
+    """Return the number of runs of each status: ``8 runs: 7 completed, 1 failed``."""
     states = Counter("live" if row.is_live else row.status or "without a status" for row in rows)
     text = f"{formatting.plural(len(rows), 'run')}: " + ", ".join(
         f"{count:,} {state}" for state, count in states.most_common()
@@ -54,7 +60,7 @@ def count_line(rows: list[Row], total: int) -> str:
 
 
 def raw_value(row: Row, name: str) -> Any:
-    """What a column holds of a run; a name that is no column's is a parameter's, or METRIC/FIELD, or FIELD of the unnamed metric."""
+    """Return the value of a column, else of the parameter of that name, of METRIC/FIELD, or of FIELD of the unnamed metric."""
     if name in _VALUES:
         return _VALUES[name](row)
     if name in row.params:
@@ -80,7 +86,7 @@ _VALUES: dict[str, Callable[[Row], Any]] = {
 
 
 COLUMNS = tuple(_VALUES)
-"""The columns that every run has; others are parameters, or values of metrics."""
+"""The columns of every run; other names are parameters or values of metrics."""
 
 
 def _column(name: str, *, piped: bool) -> Column:
@@ -96,7 +102,7 @@ def _column(name: str, *, piped: bool) -> Column:
 
 
 def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
-    """One cell; without ``now`` it is for a program: times in full."""
+    """Return one cell; without ``now`` it is for a program, with times in full."""
     if name == "status":
         return _status(row) if now else "live" if row.is_live else row.status or "-"
     if name == "duration":
@@ -112,8 +118,7 @@ def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
 def _status(row: Row) -> Cell:
     if row.is_live:
         return (f"running {'●' if output.has_unicode() else '*'}", _STYLES["live"])
-    # Whoever wrote it is gone without a word.
-    text = "running?" if row.status == "running" else row.status or "-"
+    text = "running?" if row.status == "running" else row.status or "-"  # its heartbeat stopped
     return (text, _STYLES.get(row.status, ""))
 
 
@@ -131,31 +136,19 @@ def _plain(value: Any) -> str:
 
 
 def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]], width: int) -> None:
-    """Add the parameters that differ between the runs, as many as fit beside what is there."""
-    used = sum(
-        len(GAP) + max(display_width(column.title), *(display_width(cell_text(line[place])) for line in lines))
-        for place, column in enumerate(columns)
-    )
-    for name in _differing(rows):
-        found = [_param(row, name) for row in rows]
-        needed = min(PARAM_WIDTH, max(display_width(formatting.clean(name)), *map(display_width, found)))
-        if used + needed > width:
+    """Add columns for parameters that differ between the runs, in the order of their setting, while there is room."""
+    room = width
+    for index, column in enumerate(columns):
+        room -= len(GAP) + max(map(display_width, [column.title, *(cell_text(line[index]) for line in lines)]))
+    for name in dict.fromkeys(name for row in rows for name in row.params):
+        if len({repr(row.params[name]) for row in rows if name in row.params}) == 1:
             continue
-        used += needed + len(GAP)
-        columns.append(Column(formatting.clean(name), least=min(needed, PARAM_WIDTH)))
-        for line, text in zip(lines, found, strict=True):
-            line.append(text)
-
-
-def _param(row: Row, name: str) -> str:
-    value = row.params.get(name)
-    return formatting.number(value) if isinstance(value, float) else _plain(value)
-
-
-def _differing(rows: list[Row]) -> list[str]:
-    """Parameters of which there are different values, in the order in which they were set."""
-    values: dict[str, set[str]] = {}
-    for row in rows:
-        for name, value in row.params.items():
-            values.setdefault(name, set()).add(repr(value))
-    return [name for name, found in values.items() if len(found) > 1]
+        values = (row.params.get(name) for row in rows)
+        texts = [formatting.number(value) if isinstance(value, float) else _plain(value) for value in values]
+        title = formatting.clean(name)
+        needed = min(PARAM_WIDTH, max(map(display_width, [title, *texts])))
+        if needed <= room:
+            room -= needed + len(GAP)
+            columns.append(Column(title, least=needed))
+            for line, text in zip(lines, texts, strict=True):
+                line.append(text)

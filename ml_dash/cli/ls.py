@@ -124,7 +124,7 @@ def ls(
 
 
 def _find(place: str | None, root: str, options: Condition) -> tuple[str, list[Row], Condition]:
-    """The folder of runs, the runs in it or below a prefix in it, and what they must meet."""
+    """Return the folder of runs, the runs in it or below a prefix in it, and their condition."""
     is_given = click.get_current_context().get_parameter_source("root") is not ParameterSource.DEFAULT
     if place is None or (os.path.isdir(place) and not is_given):
         folder = root if place is None else place
@@ -162,7 +162,7 @@ def _why_none(condition: Condition, rows: list[Row]) -> str:
 
 
 def _read(folder: str) -> list[Row]:
-    """Every run below a folder; one line on stderr names what cannot be read."""
+    """Return every run below a folder; one line on stderr names folders that cannot be read."""
     from ml_dash.catalog.rows import read_rows
     from ml_dash.storage.scan import Unreadable, left_out
 
