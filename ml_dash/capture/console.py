@@ -45,6 +45,19 @@ def write(fd: int, text: str) -> None:
         return
 
 
+class PrintOnce:
+    """Prints each text once, as a line on stderr."""
+
+    def __init__(self) -> None:
+        self._printed: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        """Print a text, unless it was printed before."""
+        if text not in self._printed:
+            self._printed.add(text)
+            write(2, f"ml_dash: {text}\n")
+
+
 def writes_to(stream: object, fd: int) -> bool:
     """Whether a stream such as ``sys.stdout`` ends in a descriptor: those of notebooks and test runners do not."""
     try:

@@ -1,4 +1,4 @@
-"""Conditions on runs: ``lr < 1e-3 and status = failed and tags has ppo``. The grammar: text -> syntax tree -> text. Pure.
+"""The grammar of conditions on runs, such as ``lr < 1e-3 and tags has ppo``: text -> syntax tree -> text. Pure.
 
 Grammar::
 
@@ -15,13 +15,12 @@ Words that stand for operators may have any case. ``str(tree)`` is text that ``p
 
 from __future__ import annotations
 
-import datetime
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
+from ml_dash.catalog.literals import TIMES, number_of, seconds_of, time_of
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.storage.names import closest
 
@@ -88,18 +87,10 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
-_SPAN_TEXT = re.compile(r"(\d+(?:\.\d+)?) *(s|min|m|h|d|w)")
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 _SIGNS = ("=", "!=", "<", "<=", ">", ">=", "~", "!~", "in", "not in", "has")
 _SHOWN = 120
 """Characters of a condition that an error repeats."""
-
-_LONGEST_S = 1e15
-"""A duration beyond this is no duration, and would not be a finite float."""
-
-TIMES = "90min, 12h, 2d or 1w for so long ago, or a date such as 2026-03-01"
 
 
 # ----------------------------------------------------------------------------------------------------- the syntax tree
@@ -222,8 +213,8 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
 
 
 def _is_word(text: str) -> bool:
-    found = _TOKEN.match(text)
-    is_one = found is not None and found["word"] == text
+    match = _TOKEN.match(text)
+    is_one = match is not None and match["word"] == text
     return is_one and text[0] not in "!&|" and text.lower() not in _RESERVED
 
 
@@ -233,7 +224,7 @@ def _quoted(text: str) -> str:
 
 def _is_bare_name(text: str) -> bool:
     """Whether a name needs no backticks: a word, and no number but ``nan`` and ``inf``."""
-    return _is_word(text) and (_NUMBER.fullmatch(text) is None or text.isalpha())
+    return _is_word(text) and (number_of(text) is None or text.isalpha())
 
 
 def _shown(name: str) -> str:
@@ -284,22 +275,22 @@ class _Parser:
     def condition(self) -> Condition:
         if self._peek().kind == "end":
             return And(())
-        found = self._or(0)
+        condition = self._or(0)
         token = self._peek()
         if token.kind != "end":
             self._refuse_rest(token)
-        return found
+        return condition
 
     def _or(self, depth: int) -> Condition:
         parts = [self._and(depth)]
-        while self._takes_word("or"):
+        while self._accept_word("or"):
             parts.append(self._and(depth))
         flat = [part for one in parts for part in (one.parts if isinstance(one, Or) else (one,))]
         return flat[0] if len(flat) == 1 else Or(tuple(flat))
 
     def _and(self, depth: int) -> Condition:
         parts = [self._not(depth)]
-        while self._takes_word("and"):
+        while self._accept_word("and"):
             parts.append(self._not(depth))
         return all_of(parts)
 
@@ -307,16 +298,16 @@ class _Parser:
         token = self._peek()
         if depth > MAX_DEPTH:
             self._fail(token, f"parentheses and 'not' nest deeper than {MAX_DEPTH} levels", "write a flatter condition")
-        if self._takes_word("not"):
+        if self._accept_word("not"):
             return Not(self._not(depth + 1))
-        if not self._takes_mark("("):
+        if not self._accept_mark("("):
             return self._term()
-        found = self._or(depth + 1)
-        if not self._takes_mark(")"):
+        condition = self._or(depth + 1)
+        if not self._accept_mark(")"):
             if self._peek().kind != "end":
                 self._refuse_rest(self._peek())
             self._fail(token, "this parenthesis is not closed", "write ) behind what belongs together")
-        return found
+        return condition
 
     def _term(self) -> Condition:
         token = self._take()
@@ -325,7 +316,7 @@ class _Parser:
         if token.kind == "word" and token.text.lower() == "has" and following == ("mark", "(", following.start):
             self._take()
             name = self._name(self._take())
-            if not self._takes_mark(")"):
+            if not self._accept_mark(")"):
                 self._fail(self._peek(), "has() takes one name", "write has(lr)")
             return Has(name)
         is_operator = following.kind == "sign" or (
@@ -342,19 +333,21 @@ class _Parser:
         at = self._take()
         word = at.text.lower()
         if word == "is":
-            is_there = self._takes_word("not")
-            if not self._takes_word("missing"):
+            is_there = self._accept_word("not")
+            if not self._accept_word("missing"):
                 self._fail(self._peek(), "'is' goes with 'missing'", f"write {name} is missing, or {name} = null")
             return Has(name) if is_there else Not(Has(name))
-        if word == "not" and not self._takes_word("in"):
-            self._fail(at, f"'not' stands behind {name!r}", f"write {name} not in (a, b), or 'not' before {name!r}")
+        if word == "not" and not self._accept_word("in"):
+            self._fail(
+                at, f"'not' stands behind {name!r:.80}", f"write {name} not in (a, b), or 'not' before {name!r:.80}"
+            )
         sign = {"==": "=", "since": ">=", "until": "<=", "not": "not in"}.get(word, word)
         self._check_sign(name, sign, at)
         values = self._list(name, at) if sign.endswith("in") else (self._value(name, at),)
         if name in ("prefix", "run") and sign in _EQUAL:
             globs = tuple(Prefix(value.text) for value in values)
-            found: Condition = globs[0] if len(globs) == 1 else Or(globs)
-            return Not(found) if sign in NEGATED else found
+            one_of: Condition = globs[0] if len(globs) == 1 else Or(globs)
+            return Not(one_of) if sign in NEGATED else one_of
         return Comparison(name, sign, values)
 
     def _check_sign(self, name: str, sign: str, at: _Token) -> None:
@@ -363,18 +356,18 @@ class _Parser:
             return
         if kind is None:
             times = ", ".join(field for field, kind in FIELDS.items() if kind == TIME)
-            self._fail(at, f"{at.text!r} is for times", f"compare {times}, or write {name} >= ...")
+            self._fail(at, f"{at.text!r:.80} is for times", f"compare {times}, or write {name} >= ...")
         known = [known for known in _SIGNS if known in _SIGNS_OF[kind]]
-        self._fail(at, f"{name!r} cannot be compared with {at.text!r}", f"it takes {' '.join(known)}")
+        self._fail(at, f"{name!r:.80} cannot be compared with {at.text!r:.80}", f"it takes {' '.join(known)}")
 
     def _list(self, name: str, at: _Token) -> tuple[Value, ...]:
-        if not self._takes_mark("("):
+        if not self._accept_mark("("):
             self._fail(self._peek(), "a list of values is missing", f"write {name} in (a, b)")
         values = [self._value(name, at)]
-        while self._takes_mark(","):
+        while self._accept_mark(","):
             self._count_term(self._peek())
             values.append(self._value(name, at))
-        if not self._takes_mark(")"):
+        if not self._accept_mark(")"):
             self._fail(self._peek(), "the list is not closed", "put commas between values and ) behind the last")
         return tuple(values)
 
@@ -382,19 +375,19 @@ class _Parser:
         token = self._take()
         advice = "write a number, a word, or text in quotes"
         if token.kind == "end":
-            self._fail(token, f"a value is missing behind {at.text!r}", advice)
+            self._fail(token, f"a value is missing behind {at.text!r:.80}", advice)
         if token.kind not in ("word", "text") or token.text.lower() in _RESERVED:
-            self._fail(token, f"{token.text!r} is no value", advice)
+            self._fail(token, f"{token.text!r:.80} is no value", advice)
         value = Value(_plain(token), token.kind == "text")
         kind = FIELDS.get(name)
         if kind == STATUS and at.text not in _CONTAINS and value.text.lower() not in STATUSES:
             near = closest(value.text, STATUSES)
             known = f"did you mean {near!r}?" if near else f"use one of {', '.join(STATUSES)}"
-            self._fail(token, f"{value.text!r} is no status", known)
+            self._fail(token, f"{value.text!r:.80} is no status", known)
         if kind == TIME and time_of(value.text) is None:
-            self._fail(token, f"{value.text!r} is no time", f"write {TIMES}")
+            self._fail(token, f"{value.text!r:.80} is no time", f"write {TIMES}")
         if kind == SPAN and seconds_of(value.text) is None:
-            self._fail(token, f"{value.text!r} is no duration", "write seconds, or 90min, 12h, 2d or 1w")
+            self._fail(token, f"{value.text!r:.80} is no duration", "write seconds, or 90min, 12h, 2d or 1w")
         return value
 
     def _name(self, token: _Token) -> str:
@@ -405,7 +398,7 @@ class _Parser:
         if token.kind == "end":
             self._fail(token, "a name is missing", "write one, such as lr")
         advice = "write the name first, as in lr > 0.5, and an odd name in backticks"
-        return self._fail(token, f"{token.text!r} is no name", advice)
+        return self._fail(token, f"{token.text!r:.80} is no name", advice)
 
     def _refuse_term(self, token: _Token) -> NoReturn:
         if token.kind == "end":
@@ -415,10 +408,10 @@ class _Parser:
                 token, f"{token.text} is not compared with anything", f"write {token.text} = 1, or has({token.text})"
             )
         if token.text.lower() in ("and", "or"):
-            self._fail(token, f"{token.text!r} has nothing on its left", "write a condition before it")
+            self._fail(token, f"{token.text!r:.80} has nothing on its left", "write a condition before it")
         if token.text[0] in "!&|":
             self._refuse_symbol(token)
-        self._fail(token, f"{token.text!r} is where a condition should begin", "write one, such as lr < 0.1")
+        self._fail(token, f"{token.text!r:.80} is where a condition should begin", "write one, such as lr < 0.1")
 
     def _refuse_symbol(self, token: _Token) -> NoReturn:
         self._fail(token, f"{token.text!r:.20} is no operator", "write 'and', 'or' and 'not'")
@@ -430,22 +423,22 @@ class _Parser:
             self._refuse_symbol(token)
         self._fail(
             token,
-            f"{token.text!r} does not go on from what is before it",
+            f"{token.text!r:.80} does not go on from what is before it",
             "put 'and' or 'or' between conditions, text with blanks in quotes, a name with blanks in backticks",
         )
 
     def _split(self) -> list[_Token]:
         tokens: list[_Token] = []
-        place = 0
+        position = 0
         while not tokens or tokens[-1].kind != "end":
-            found = _TOKEN.match(self._text, place)
-            if found is None or found.lastgroup is None:
-                rest = self._text[place:]
-                quote = _Token("", "", place + len(rest) - len(rest.lstrip()))
+            match = _TOKEN.match(self._text, position)
+            if match is None or match.lastgroup is None:
+                rest = self._text[position:]
+                quote = _Token("", "", position + len(rest) - len(rest.lstrip()))
                 self._fail(quote, f"the quote {self._text[quote.start]} is not closed", "write it behind the text too")
-            kind = found.lastgroup
-            tokens.append(_Token(kind, found[kind], found.start(kind)))
-            place = found.end()
+            kind = match.lastgroup
+            tokens.append(_Token(kind, match[kind], match.start(kind)))
+            position = match.end()
         return tokens
 
     def _peek(self) -> _Token:
@@ -456,12 +449,12 @@ class _Parser:
         self._next += token.kind != "end"
         return token
 
-    def _takes_word(self, word: str) -> bool:
+    def _accept_word(self, word: str) -> bool:
         is_next = self._peek().kind == "word" and self._peek().text.lower() == word
         self._next += is_next
         return is_next
 
-    def _takes_mark(self, mark: str) -> bool:
+    def _accept_mark(self, mark: str) -> bool:
         is_next = self._peek().kind == "mark" and self._peek().text == mark
         self._next += is_next
         return is_next
@@ -482,38 +475,3 @@ def _plain(token: _Token) -> str:
     if token.kind == "word":
         return token.text
     return _ESCAPE.sub(lambda found: {"n": "\n", "t": "\t"}.get(found[1], found[1]), token.text[1:-1])
-
-
-def number_of(text: str) -> int | float | None:
-    """The number that a word is, NaN and the infinities included; None if it is none."""
-    if _NUMBER.fullmatch(text) is None:
-        return None
-    try:
-        return int(text)
-    except ValueError:  # a float, or more digits than Python reads
-        return float(text)
-
-
-def time_of(text: str, now: float | None = None) -> float | None:
-    """Seconds since 1970 of ISO text (local time without a zone), or of a span before now such as ``2d``; else None."""
-    text = text.strip()
-    seconds = _span(text.removeprefix("-"))
-    if seconds is not None:
-        return (time.time() if now is None else now) - seconds
-    try:
-        return datetime.datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def seconds_of(text: str) -> float | None:
-    """A length of time: seconds, or a number with a unit."""
-    number = number_of(text)
-    if number is None:
-        return _span(text)
-    return float(number) if abs(number) < _LONGEST_S else None
-
-
-def _span(text: str) -> float | None:
-    found = _SPAN_TEXT.fullmatch(text)
-    return float(found[1]) * _SECONDS[found[2]] if found else None

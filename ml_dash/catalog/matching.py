@@ -30,10 +30,8 @@ from ml_dash.catalog.filter import (
     Predicate,
     Prefix,
     Value,
-    number_of,
-    seconds_of,
-    time_of,
 )
+from ml_dash.catalog.literals import number_of, seconds_of, time_of
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,

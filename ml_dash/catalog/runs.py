@@ -18,8 +18,8 @@ from ml_dash.catalog.filter import (
     all_of,
     is_condition,
     parse,
-    time_of,
 )
+from ml_dash.catalog.literals import time_of
 from ml_dash.catalog.matching import matcher
 from ml_dash.catalog.rows import Row, find_rows
 from ml_dash.catalog.suggestions import unknown_name

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from ml_dash._json import json
 from ml_dash.catalog.filter import (
     PARAMETER,
-    TIMES,
     Comparison,
     Condition,
     Prefix,
     Value,
     all_of,
     parse,
-    time_of,
 )
+from ml_dash.catalog.literals import TIMES, time_of
 from ml_dash.cli.exits import WrongCallError
 
 _COMPARISON = re.compile(r"([^=<>!~]+)(>=|<=|!=|==|=|>|<|~)(.*)", re.DOTALL)

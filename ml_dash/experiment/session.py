@@ -70,7 +70,7 @@ class Session:
         self._attributes = attributes
         self._opening = opening
         self._lock = threading.RLock()
-        self._warned: set[str] = set()
+        self._print_once = console.PrintOnce()
         self._log = LogSink(self)
 
     @property
@@ -179,11 +179,6 @@ class Session:
     def warn_once(self, text: str) -> None:
         """Print a text on stderr, once for each run."""
         self._print_once(f"{self.prefix}: {text}")
-
-    def _print_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            console.write(2, f"ml_dash: {text}\n")
 
     def _open(self, *, attach: bool) -> None:
         environment = observe(self.run.entry) if self.config.record_environment and not attach else None

@@ -1,4 +1,4 @@
-"""Where the managed runs of a folder are: ``base_dir/project_name/run_id``."""
+"""The directory of a managed run, ``base_dir/project_name/run_id``: found, or made."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import contextlib
 import os
 
 from ml_dash.errors import ExperimentError, InvalidNameError, MissingFileError, StorageError
+from ml_dash.manager.wandb_link import local_id
 from ml_dash.storage import layout
 from ml_dash.storage.names import check_path, quote
+
+ID_TRIES = 10
+"""Attempts at a free local id; of 36**8 ids, the second is free at the latest."""
 
 SHOWN_IDS = 3
 """Ids named in an error as the nearest ones."""
@@ -47,6 +51,37 @@ def check_segment(name: object, what: str) -> str:
     if len(segments) != 1:
         raise InvalidNameError(f"{what} {quote(name)} has a slash; it is the name of one folder, leave the slash out")
     return segments[0]
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and those above it; one that exists is fine.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise StorageError(error.errno, f"the folder cannot be made: {error.strerror}; check base_dir", path) from None
+
+
+def run_folder(project: str, run_id: str | None) -> str:
+    """Make a run's directory. One of an id that was given may be there: the run is continued.
+
+    Args:
+        project: absolute path of the project's folder.
+        run_id: the id, or None for one of our own.
+
+    Raises:
+        InvalidNameError: the id cannot be that of a folder.
+        StorageError: the directory cannot be made.
+    """
+    for _ in range(ID_TRIES):
+        folder = os.path.join(project, check_segment(run_id or local_id(), "id"))
+        if run_id is not None or not os.path.exists(folder):
+            make_folder(folder)
+            return folder
+    raise StorageError(17, f"no free id after {ID_TRIES} tries", project)
 
 
 def _missing(base_dir: str, run_id: str, projects: list[str], project_name: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 import time
@@ -10,21 +11,26 @@ from types import TracebackType
 from typing import Any, Self
 
 from ml_dash import _fork
-from ml_dash.errors import ExperimentError, StorageError
+from ml_dash.capture import console
+from ml_dash.errors import ExperimentError, MlDashError, StorageError
 from ml_dash.experiment.close_hooks import CloseHooks, describe_error, is_clean_exit
 from ml_dash.experiment.experiment import Experiment
 from ml_dash.managed.history import History
-from ml_dash.managed.points import record, to_point, unshared, update_values
+from ml_dash.managed.points import TIME, record, to_point, unshared, update_values
 from ml_dash.managed.store import RunFiles
-from ml_dash.manager import engine, validation, wandb_link
-from ml_dash.manager.about import RESERVED, About, Described
-from ml_dash.manager.paths import check_segment, find_run
-from ml_dash.manager.save_thread import Saver
+from ml_dash.managed.toml_values import encode
+from ml_dash.manager import validation, wandb_link
+from ml_dash.manager.paths import check_segment, find_run, make_folder, run_folder
+from ml_dash.manager.run_info import RESERVED, RunInfo
+from ml_dash.manager.save_thread import SaveThread
 from ml_dash.manager.wandb_link import FINISH_S, WandbLink
-from ml_dash.manager.warn_once import Voice
+from ml_dash.storage import layout
+
+SHARED_FLUSH_S = 1.0
+"""How long a write of metrics.toml waits for the journal: usual are milliseconds, and a full disk must not stop it."""
 
 
-class MLRun(Described):
+class MLRun:
     """One run. Make one with ``MLRun.create``, or read one with ``MLRun.load``.
 
     As a context manager it finishes at the end of the block: as COMPLETED, or as FAILED if an exception leaves it. A
@@ -42,25 +48,25 @@ class MLRun(Described):
     wandb_run: Any
     experiment: Experiment | None
 
-    def __init__(self, run_dir: str, config: Mapping[str, Any], about: About, history: History) -> None:
+    def __init__(self, run_dir: str, config: Mapping[str, Any], info: RunInfo, history: History) -> None:
         """Use ``MLRun.create`` or ``MLRun.load``."""
         self.config = dict(config)
         self.metrics = history.values()
         self.run_dir = run_dir
         self.wandb_run = None
         self.experiment = None
-        self._about = about
+        self._info = info
         self._history = history
         self._files = RunFiles(run_dir)
         self._link: WandbLink | None = None
         self._lock = threading.RLock()  # a signal handler may log while a call of the same thread does
-        self._saver = Saver(self._save)
+        self._saver = SaveThread(self._save)
         self._hooks = CloseHooks(self._end)
         self._is_creator = False
         self._is_attached = False
-        self._bad_end: tuple[str, str | None] | None = None  # of a loaded run, before this process opened it
+        self._bad_end: tuple[str, str | None] | None = None  # that of a loaded run before this process opened it
         self._finished = False
-        self._warn = Voice(f"{about.project_name}/{about.run_id}")
+        self._print_once = console.PrintOnce()
         self._save_errors = 0
 
     @classmethod
@@ -103,16 +109,16 @@ class MLRun(Described):
         mode = wandb_link.mode_of(wandb_mode)
         given = {"project": project_name, "entity": entity, "name": name, "tags": tags, **wandb_options}
         options = validation.checked_options(mode, given)
-        validation.make_folder(os.path.join(root, project_name))
+        make_folder(os.path.join(root, project_name))
         wandb_run, reason = wandb_link.start(mode, {**options, "config": unshared(values)})
         try:
             run_id = wandb_options.get("id") if wandb_run is None else wandb_run.id
-            folder = validation.run_folder(os.path.join(root, project_name), run_id)
-            about = About.of_new_run(folder, wandb_run, entity)
-            run = cls(folder, values, about, RunFiles(folder).open_history()[0])
+            folder = run_folder(os.path.join(root, project_name), run_id)
+            info = RunInfo.of_new_run(folder, wandb_run, entity)
+            run = cls(folder, values, info, RunFiles(folder).open_history()[0])
             if reason:
                 run._warn(f"{reason}; the run is local, with the id {run.run_id}")
-            run._begin(root, wandb_run, options["tags"])
+            run._open_new(root, wandb_run, options["tags"])
         except BaseException:
             wandb_link.give_up(wandb_run)
             raise
@@ -136,11 +142,11 @@ class MLRun(Described):
         files = RunFiles(folder)
         files.wait_for_orphan()
         document = files.read_config()
-        about = About.read(document, folder)
+        info = RunInfo.read(document, folder)
         status, reason = files.status()
         history, is_current = files.open_history()
         config = {key: value for key, value in document.items() if key not in RESERVED}
-        run = cls(folder, config, about.with_status(status or about.status, reason), history)
+        run = cls(folder, config, info.with_status(status or info.status, reason), history)
         if not is_current and not files.is_being_written():  # its process was killed
             run._save()
         return run
@@ -168,9 +174,10 @@ class MLRun(Described):
                 )
             experiment = self.experiment if self._is_attached else self._attach()
             assert experiment is not None
-            moment = time.time()
-            record(self._history.own, update, moment)  # before it is in the journal: a save knows no less than that
-            engine.add_point(experiment, point, moment)
+            now = time.time()
+            record(self._history.own, update, now)  # before the journal: metrics.toml may be ahead of it, not behind
+            point[TIME] = now
+            experiment.metrics(None).log(point)
             update_values(self.metrics, update)
             if self._link is not None:
                 self._link.log(unshared(update))
@@ -194,6 +201,45 @@ class MLRun(Described):
         """Counters: ``wandb_waiting``, ``wandb_dropped``, ``wandb_errors``, ``wandb_last_error``, ``save_errors``."""
         return {**wandb_link.health(self._link), "save_errors": self._save_errors}
 
+    @property
+    def run_id(self) -> str:
+        """The id, from wandb or made here."""
+        return self._info.run_id
+
+    @property
+    def project_name(self) -> str:
+        """The project."""
+        return self._info.project_name
+
+    @property
+    def git_commit(self) -> str | None:
+        """The commit that was checked out in the current folder; None outside of a repository."""
+        return self._info.git_commit
+
+    @property
+    def created_at(self) -> datetime.datetime:
+        """When the run was created, with its time zone."""
+        return self._info.created_at
+
+    @property
+    def status(self) -> str:
+        """``RUNNING``, ``COMPLETED``, ``FAILED`` or ``CANCELLED``; ``UNKNOWN`` if the file does not say."""
+        return self._info.status
+
+    @property
+    def wandb_entity(self) -> str | None:
+        """User or team of wandb, if it is known."""
+        return self._info.entity
+
+    @property
+    def wandb_project(self) -> str:
+        """The project of wandb."""
+        return self._info.project or self._info.project_name
+
+    def get_wandb_url(self) -> str | None:
+        """The address of the run's page; None for a run without wandb, and if the entity is not known."""
+        return self._info.wandb_url()
+
     def __enter__(self) -> Self:
         return self
 
@@ -213,24 +259,24 @@ class MLRun(Described):
         return f"MLRun({self.run_id!r}, project_name={self.project_name!r}, status={self.status!r})"
 
     def after_fork_in_child(self) -> None:
-        """Let go of what belongs to the parent. What the child adds goes to the run's files, not to wandb."""
+        """Let go of everything that belongs to the parent. Metrics of the child go to the run's files, not to wandb."""
         self._lock = threading.RLock()
-        self._saver = Saver(self._save)
+        self._saver = SaveThread(self._save)
         self._hooks.disarm()
         self._link = self.wandb_run = None
         self._is_creator = self._is_attached = False
         self._files.let_go()
 
-    def _begin(self, root: str, wandb_run: Any, tags: Sequence[str] | None) -> None:
+    def _open_new(self, root: str, wandb_run: Any, tags: Sequence[str] | None) -> None:
         self._is_creator = True
         self._files.hold()
         try:
-            self.experiment = engine.open_engine(root, self.project_name, self.run_id, tags)
-            self._files.write_config({**self.config, **self._about.tables()})
-            engine.set_parameters(self.experiment, self.config)
+            self._open_experiment(root, tags)
+            self._files.write_config({**self.config, **self._info.tables()})
+            self._set_parameters()
         except BaseException as error:
             if self.experiment is not None:
-                engine.end(self.experiment, "FAILED", describe_error(error))
+                self.experiment.session.end("FAILED", describe_error(error))
             self._files.let_go()
             raise
         if wandb_run is not None:
@@ -241,17 +287,42 @@ class MLRun(Described):
     def _attach(self) -> Experiment:
         """Open a loaded run for writing, or the parent's run in a forked child."""
         if self.experiment is None:
-            self._files.wait_for_orphan()  # it says how the run ended
-            self._bad_end = self._files.bad_end(self._about.status, self._about.meta.get("pid"))
+            self._files.wait_for_orphan()  # which records how the run ended
+            self._bad_end = self._files.bad_end(self._info.status, self._info.meta.get("pid"))
         self._files.hold()
         if self.experiment is None:
             root = os.path.dirname(os.path.dirname(self.run_dir))
-            self.experiment = engine.open_engine(root, self.project_name, self.run_id)
+            experiment = self._open_experiment(root)
         else:
-            engine.attach(self.experiment)
-        self._history = self._files.open_history()[0]  # what was logged meanwhile
+            experiment = self.experiment
+            experiment.session.attach()
+            experiment.session.hooks.disarm()
+        self._history = self._files.open_history()[0]  # with the metrics logged meanwhile
         self._arm()
-        return self.experiment
+        return experiment
+
+    def _open_experiment(self, root: str, tags: Sequence[str] | None = None) -> Experiment:
+        """Open, or continue, the ml_dash run in the same directory."""
+        prefix = f"{self.project_name}/{self.run_id}".replace("{", "{{").replace("}", "}}")  # braces mark a template
+        # With a counter of its own it is not counted: RUN.job_counter is for experiments that a script opens itself.
+        experiment = Experiment(prefix, dash_root=root, tags=tags, job_counter=0)
+        experiment.run.project = self.project_name  # by default the second segment, which is the run here
+        experiment.run.start()
+        experiment.session.hooks.disarm()  # this run ends it, after its own work
+        self.experiment = experiment
+        return experiment
+
+    def _set_parameters(self) -> None:
+        """Save the configuration as parameters too, for readers of runs."""
+        assert self.experiment is not None
+        try:
+            self.experiment.params.set(encode(self.config, "config", for_json=True))
+        except MlDashError as error:  # they are in config.toml, so the run goes on
+            self._warn(f"the configuration is not among the parameters: {error}")
+
+    def _warn(self, text: str) -> None:
+        """Print a text on stderr, once for each run."""
+        self._print_once(f"{self.project_name}/{self.run_id}: {text}")
 
     def _arm(self) -> None:
         self._is_attached = True
@@ -272,35 +343,38 @@ class MLRun(Described):
         if self._link is not None:
             self._link.end(exit_code=0 if status == "COMPLETED" else 1)
         self._saver.stop()
-        self._end_here(self.experiment, status, reason)
+        self._close_files(self.experiment, status, reason)
         if self._link is not None:
             self._link.join(timeout)
 
-    def _end_here(self, experiment: Experiment, status: str, reason: str | None) -> None:
+    def _close_files(self, experiment: Experiment, status: str, reason: str | None) -> None:
         if status == "COMPLETED" and self._bad_end is not None:
-            status, reason = self._bad_end  # adding to a run that did not end well does not mend it
+            status, reason = self._bad_end  # adding metrics does not mend a failed run
         if experiment.is_open:
             experiment.flush()
         self._save(sync=True)
-        self._about = self._about.with_status(status, reason)
+        self._info = self._info.with_status(status, reason)
         if self._is_creator:
             try:
-                self._files.write_config({**self._files.read_config(), **self._about.tables()})
+                self._files.write_config({**self._files.read_config(), **self._info.tables()})
             except StorageError as error:
                 self._warn(f"the status is not in config.toml: {error}")
-        engine.end(experiment, status, reason)
+        experiment.session.end(status, reason)
         self._files.let_go()
 
     def _save(self, sync: bool = False) -> None:
-        """Write metrics.toml; if that cannot be done the journal still has everything."""
+        """Write metrics.toml. A failure is counted and reported once: the journal has every value."""
         experiment = self.experiment if self._is_attached else None
         try:
             own = None
             if experiment is not None:
-                engine.flush_if_shared(experiment, len(self._history.sizes()))
-                own = engine.own_journal(experiment)
+                writer_id = experiment.session.writer_id
+                if writer_id or len(self._history.sizes()) > 1:
+                    # Others write metrics.toml from the journals, which must have our points before it has them.
+                    experiment.session.channel.flush(SHARED_FLUSH_S)
+                own = os.path.basename(layout.data(layout.metric_folder(None), writer_id))
             self._files.save_metrics(self._history, own, sync=sync)
-        except Exception as error:  # noqa: BLE001 - a thread that died of one would save nothing any more
+        except Exception as error:  # noqa: BLE001 - an exception would end the thread that saves
             self._save_errors += 1
             if experiment is not None:
                 self._warn(f"metrics.toml is behind: {error}; the journal has every value")

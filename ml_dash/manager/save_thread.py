@@ -1,4 +1,4 @@
-"""One thread of a run that writes metrics.toml, so that the training loop never waits for a file."""
+"""The thread of a run that writes metrics.toml, so that the training loop never waits for a file."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import threading
 from collections.abc import Callable
 
 INTERVAL_S = 0.25
-"""Between two writes: a file that people and dashboards look at need not be newer, and the thread takes a share of the
-processor that cannot be measured."""
+"""Pause between two writes: people and dashboards need no newer file, and the thread's share of the processor is too
+small to be measured."""
 
 STOP_S = 10.0
-"""How long the end of a run waits for a write in progress: twice what the write itself waits for the run's lock."""
+"""How long the end of a run waits for a write in progress: twice as long as a write waits for the run's lock."""
 
 
-class Saver:
-    """Calls ``save`` soon after ``mark``; marks that come meanwhile are one call.
+class SaveThread:
+    """Calls ``save`` soon after ``mark``, once for all marks since the last call.
 
     Args:
-        save: does the work; it raises nothing.
+        save: writes the file; raises nothing.
     """
 
     def __init__(self, save: Callable[[], None]) -> None:
@@ -27,15 +27,15 @@ class Saver:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread, as the first ``mark`` does. It ends with ``stop``, or with the process."""
+        """Start the thread. It ends with ``stop``, or with the process."""
         self._thread = threading.Thread(target=self._work, name="ml-dash-manager", daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # the interpreter is ending, or no more threads can be had: the end of the run saves too
+        except RuntimeError:  # the interpreter is ending, or there can be no more threads: the end of the run saves too
             self._thread = None
 
     def mark(self) -> None:
-        """There is something to save."""
+        """Ask for a call of ``save``; starts the thread if needed."""
         if not self._marked.is_set():
             self._marked.set()
         if self._thread is None and not self._stopped.is_set():

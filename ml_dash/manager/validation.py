@@ -1,4 +1,4 @@
-"""What ``MLRun`` is given, checked before anything is written."""
+"""The arguments of ``MLRun``, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ml_dash._paths import absolute_path
-from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
+from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.experiment.validation import text, texts
 from ml_dash.managed.points import is_flat
 from ml_dash.managed.toml_values import decode, encode
-from ml_dash.manager.about import RESERVED
 from ml_dash.manager.paths import check_segment
-from ml_dash.manager.wandb_link import FINISH_S, check_options, local_id
-
-ID_TRIES = 10
-"""Local ids tried: of 36**8, the second is free already."""
+from ml_dash.manager.run_info import RESERVED
+from ml_dash.manager.wandb_link import FINISH_S, check_options
 
 
 def checked_config(config: object) -> dict[str, Any]:
-    """The configuration as it will be read back.
+    """Return the configuration as it will be read back.
 
     Raises:
         InvalidTypeError: it is no dict, dataclass or namespace, or a value cannot be stored.
@@ -41,7 +38,7 @@ def checked_config(config: object) -> dict[str, Any]:
 
 
 def checked_metrics(metrics: object) -> dict[str, Any]:
-    """The metrics as they will be read back.
+    """Return the metrics as they will be read back.
 
     Raises:
         InvalidTypeError: it is no dict, or a value or key cannot be stored.
@@ -55,7 +52,7 @@ def checked_metrics(metrics: object) -> dict[str, Any]:
 
 
 def checked_timeout(timeout: object) -> float:
-    """Seconds to wait for wandb.
+    """Return the seconds to wait for wandb.
 
     Raises:
         InvalidTypeError: it is no number.
@@ -72,7 +69,7 @@ def checked_timeout(timeout: object) -> float:
 
 
 def checked_root(base_dir: object) -> str:
-    """The folder of all projects as an absolute path.
+    """Return the folder of all projects as an absolute path.
 
     Raises:
         InvalidTypeError: it is no path.
@@ -84,14 +81,14 @@ def checked_root(base_dir: object) -> str:
 
 
 def checked_options(mode: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run: those of wandb, of which some are also ours.
+    """Return the options for ``wandb.init``, with tags as a list.
 
     Args:
-        mode: of wandb; None is its own choice.
+        mode: the mode of wandb; None is its own choice.
         options: by name; ``tags``, ``name``, ``entity`` and ``id`` are checked here, others by wandb.
 
     Raises:
-        InvalidTypeError: one has the wrong type, or there is none of that name.
+        InvalidTypeError: one has the wrong type, or its name is unknown.
         InvalidNameError: the id cannot be that of a folder.
     """
     checked = {**options, "tags": texts("tags", options["tags"])}
@@ -101,34 +98,3 @@ def checked_options(mode: str | None, options: Mapping[str, Any]) -> dict[str, A
         check_segment(options["id"], "id")
     check_options(mode, options)
     return checked
-
-
-def make_folder(path: str) -> None:
-    """Make a folder and those above it; one that exists is fine.
-
-    Raises:
-        StorageError: it cannot be made.
-    """
-    try:
-        os.makedirs(path, exist_ok=True)
-    except OSError as error:
-        raise StorageError(error.errno, f"the folder cannot be made: {error.strerror}; check base_dir", path) from None
-
-
-def run_folder(project: str, run_id: str | None) -> str:
-    """Make a run's directory. One of an id that was given may be there: the run is continued.
-
-    Args:
-        project: absolute path of the project's folder.
-        run_id: the id, or None for one of our own.
-
-    Raises:
-        InvalidNameError: the id cannot be that of a folder.
-        StorageError: the directory cannot be made.
-    """
-    for _ in range(ID_TRIES):
-        folder = os.path.join(project, check_segment(run_id or local_id(), "id"))
-        if run_id is not None or not os.path.exists(folder):
-            make_folder(folder)
-            return folder
-    raise StorageError(17, f"no free id after {ID_TRIES} tries", project)

@@ -1,6 +1,6 @@
-"""wandb, kept at arm's length: started within a deadline, fed by a thread of its own, ended within a deadline.
+"""The connection to wandb: started within a deadline, fed by a thread of its own, ended within a deadline.
 
-Whatever it does or fails to do, values are on this machine before it hears of them.
+Values are on this machine before they go to wandb, so that no failure of wandb loses one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ OPTIONS = (
     *("config_exclude_keys", "config_include_keys", "allow_val_change", "force", "reinit", "resume", "resume_from"),
     *("fork_from", "save_code", "tensorboard", "sync_tensorboard", "monitor_gym", "anonymous"),
 )
-"""What ``wandb.init`` documents, for where it is not installed or not wanted."""
+"""The documented keywords of ``wandb.init``, for use without wandb."""
 
 INIT_S = 15.0
-"""What ``wandb.init`` is told to wait for the server; without a network it takes up to twice that."""
+"""How long ``wandb.init`` waits for the server; without a network it takes up to twice that."""
 
 FINISH_S = 60.0
-"""How long the end of a run waits for wandb to send what is left."""
+"""How long the end of a run waits for wandb to send the rest."""
 
 WAITING_CALLS = 10_000
 """Calls that wait for wandb, about 10 s of its work; more are counted and dropped for wandb alone."""
@@ -40,12 +40,12 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def local_id() -> str:
-    """An id like those of wandb, for a run without it."""
+    """Return a random id like those of wandb."""
     return "".join(secrets.choice(_LETTERS) for _ in range(ID_LENGTH))
 
 
 def mode_of(wandb_mode: str | None) -> str | None:
-    """The mode that was asked for, by the argument or by WANDB_MODE; None means wandb's own choice.
+    """Return the mode given by the argument, else by WANDB_MODE; None is wandb's own choice.
 
     Raises:
         InvalidValueError: the argument is no mode.
@@ -56,10 +56,10 @@ def mode_of(wandb_mode: str | None) -> str | None:
 
 
 def check_options(mode: str | None, options: Mapping[str, Any]) -> None:
-    """Refuse an option that wandb does not have: by what ``wandb.init`` takes if it is installed, else by ``OPTIONS``.
+    """Refuse an option that ``wandb.init`` does not have; without wandb one that is not in ``OPTIONS``.
 
     Args:
-        mode: what ``mode_of`` returned. A run without wandb imports it only for an option that is not among ``OPTIONS``.
+        mode: the result of ``mode_of``. A run without wandb imports it only for an option that is not in ``OPTIONS``.
         options: the options by name.
 
     Raises:
@@ -74,22 +74,22 @@ def check_options(mode: str | None, options: Mapping[str, Any]) -> None:
 
 
 def _parameters() -> tuple[str, ...]:
-    """What ``wandb.init`` takes; nothing if wandb is not installed, or does not say."""
+    """The keywords of ``wandb.init``; none if wandb is not installed, or its signature is not known."""
     import inspect
 
     try:
         import wandb
 
         return tuple(inspect.signature(wandb.init).parameters)
-    except Exception:  # noqa: BLE001 - one that cannot be imported is no wandb; the run says so when it starts
+    except Exception:  # noqa: BLE001 - importing wandb may raise anything; starting the run reports it
         return ()
 
 
 def start(mode: str | None, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """A run of wandb, or None and why there is none.
+    """Start a run of wandb; return it, or None and the reason.
 
     Args:
-        mode: what ``mode_of`` returned.
+        mode: the result of ``mode_of``.
         options: arguments of ``wandb.init``.
     """
     if mode == "disabled":
@@ -114,7 +114,7 @@ def _with_defaults(wandb: Any, mode: str | None, options: Mapping[str, Any]) -> 
     given.setdefault("settings", {"init_timeout": INIT_S})
     if mode is not None:
         given.setdefault("mode", mode)
-    if wandb.run is not None:  # another run is open: by itself wandb would hand out that one again
+    if wandb.run is not None:  # another run is open, and wandb would return that one again
         given.setdefault("reinit", "create_new")
     return given
 
@@ -122,7 +122,7 @@ def _with_defaults(wandb: Any, mode: str | None, options: Mapping[str, Any]) -> 
 def _first_line(error: BaseException) -> str:
     try:
         return (str(error).strip().splitlines() or [""])[0][:200]
-    except Exception:  # noqa: BLE001 - the text of somebody else's error is what it runs to make it
+    except Exception:  # noqa: BLE001 - the __str__ of another package may raise anything
         return ""
 
 
@@ -130,14 +130,14 @@ class WandbLink:
     """A run of wandb and the thread that talks to it.
 
     Args:
-        run: what ``wandb.init`` returned.
-        warn: shows a text once.
+        run: the result of ``wandb.init``.
+        warn: prints a text once.
 
     Attributes:
-        run: the same.
+        run: the run of wandb.
         dropped: calls that wandb never got, because too many waited.
-        errors: calls that wandb refused, by whatever exception.
-        last_error: the last refusal as text.
+        errors: calls in which wandb raised an exception.
+        last_error: the last of these exceptions as text.
     """
 
     def __init__(self, run: Any, warn: Callable[[str], None]) -> None:
@@ -146,7 +146,7 @@ class WandbLink:
         self.errors = 0
         self.last_error: str | None = None
         self._warn = warn
-        # Its put takes no lock of Python's, so that neither a busy thread nor a signal handler can hold the caller up.
+        # SimpleQueue.put takes no Python lock, so that neither a busy thread nor a signal handler can block the caller.
         self._calls: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="ml-dash-wandb", daemon=True)
         self._thread.start()
@@ -157,7 +157,7 @@ class WandbLink:
         return self._calls.qsize()
 
     def log(self, values: Mapping[str, Any]) -> None:
-        """Hand one call over; never waits."""
+        """Queue one call of ``wandb.log``. Does not wait."""
         if self._calls.qsize() >= WAITING_CALLS:
             self.dropped += 1
             self._warn(
@@ -168,12 +168,12 @@ class WandbLink:
         self._calls.put(lambda: self.run.log(values))
 
     def end(self, exit_code: int) -> None:
-        """Have wandb finish after all that waits; does not wait itself."""
+        """Queue the end of the run behind all other calls. Does not wait."""
         self._calls.put(lambda: self.run.finish(exit_code=exit_code))
         self._calls.put(None)
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end; False, and a warning, if it takes longer than ``seconds``."""
+        """Wait for the end; return False and warn if it takes longer than ``seconds``."""
         self._thread.join(max(0.0, seconds))
         if self._thread.is_alive():
             self._warn(
@@ -189,22 +189,22 @@ class WandbLink:
                 return
             try:
                 call()
-            except BaseException as error:  # noqa: BLE001 - also sys.exit(): it would end this thread alone, unseen
+            except BaseException as error:  # noqa: BLE001 - also sys.exit(), which would end only this thread
                 self.errors += 1
                 self.last_error = f"{type(error).__name__}: {_first_line(error)}"
                 self._warn(f"wandb refused a call ({self.last_error}); the values are in the run's directory")
 
 
 def give_up(run: Any) -> None:
-    """End a run of wandb whose directory could not be made, within the usual deadline; None is none."""
+    """End a run of wandb whose directory could not be made; waits as ``finish`` does."""
     if run is not None:
-        link = WandbLink(run, lambda _: None)  # the error that led here says more
+        link = WandbLink(run, lambda _: None)  # the error of the directory is raised instead
         link.end(exit_code=1)
         link.join(FINISH_S)
 
 
 def health(link: WandbLink | None) -> dict[str, Any]:
-    """The counters of a link, all of them zero without one."""
+    """The counters of a link; zero without a link."""
     return {
         "wandb_waiting": link.waiting if link else 0,
         "wandb_dropped": link.dropped if link else 0,

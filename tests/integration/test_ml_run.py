@@ -27,7 +27,7 @@ from filelock import FileLock
 
 from ml_dash import ExperimentError, InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, MLRun
 from ml_dash.errors import StorageError
-from ml_dash.manager.about import About
+from ml_dash.manager.run_info import RunInfo
 from ml_dash.manager.wandb_link import OPTIONS, WAITING_CALLS, WandbLink
 from tests.support import SUBPROCESS_SECONDS, python_environment, run_python, wait_until
 
@@ -380,10 +380,10 @@ def finished(finished_once, tmp_path):
 
 
 def test_the_address_of_a_run_that_was_not_sent_is_composed():
-    about = About("abcd1234", "demo", entity="team", project="demo", mode="offline")
+    info = RunInfo("abcd1234", "demo", entity="team", project="demo", mode="offline")
 
-    assert "https://wandb.ai/team/demo/runs/abcd1234" == about.wandb_url()
-    assert About("abcd1234", "demo", project="demo", mode="offline").wandb_url() is None
+    assert "https://wandb.ai/team/demo/runs/abcd1234" == info.wandb_url()
+    assert RunInfo("abcd1234", "demo", project="demo", mode="offline").wandb_url() is None
 
 
 def test_a_run_with_the_same_id_goes_on(tmp_path):
@@ -560,7 +560,7 @@ def test_adding_to_a_run_whose_writer_was_killed_too_does_not_mend_it(tmp_path):
     assert reason == json.loads(document.read_text())["status_reason"]
     again.add_metrics({"more": 1})
     again.finish()
-    assert ("FAILED", reason) == (again.status, again._about.reason)
+    assert ("FAILED", reason) == (again.status, again._info.reason)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

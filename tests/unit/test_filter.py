@@ -22,8 +22,8 @@ from ml_dash.catalog.filter import (
     Value,
     is_condition,
     parse,
-    time_of,
 )
+from ml_dash.catalog.literals import time_of
 from ml_dash.catalog.matching import matcher
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 

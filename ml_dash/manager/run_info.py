@@ -1,4 +1,4 @@
-"""What ``config.toml`` says of a run besides its configuration."""
+"""The facts of a run in ``config.toml``, beside its configuration."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ml_dash._paths import current_folder
+from ml_dash._version import __version__
 from ml_dash.provenance.head import current_commit
 
 WANDB_TABLE = "_wandb"
@@ -21,18 +22,18 @@ _WANDB_SITE = "https://wandb.ai"
 
 
 @dataclass(frozen=True, slots=True)
-class About:
-    """Who a run is and where it came from.
+class RunInfo:
+    """The identity, origin and status of a run.
 
     Attributes:
         run_id: its id, also the name of its directory.
         project_name: the project, also the name of the directory above.
-        entity, project, url, mode: of wandb; mode is ``online``, ``offline`` or ``local``, the last without wandb.
+        entity, project, url, mode: those of wandb; mode is ``online``, ``offline``, or ``local`` for a run without wandb.
         created_at: when it was created, in UTC.
         git_commit: the commit that was checked out, None outside of a repository.
         status: ``RUNNING``, ``COMPLETED``, ``FAILED`` or ``CANCELLED``.
         reason: why it failed.
-        meta: what else the table ``_meta`` holds.
+        meta: further values of the table ``_meta``.
     """
 
     run_id: str
@@ -47,12 +48,12 @@ class About:
     reason: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    def with_status(self, status: str, reason: str | None) -> About:
-        """The same run, ended."""
+    def with_status(self, status: str, reason: str | None) -> RunInfo:
+        """A copy with another status."""
         return replace(self, status=status, reason=reason)
 
     def tables(self) -> dict[str, Any]:
-        """The tables ``_wandb`` and ``_meta``; what is not known has no key."""
+        """The tables ``_wandb`` and ``_meta``; unknown values have no key."""
         wandb = {
             "run_id": self.run_id,
             "project": self.project,
@@ -66,16 +67,16 @@ class About:
             "status": self.status,
             "status_reason": self.reason,
         }
-        return {WANDB_TABLE: _known(wandb), META_TABLE: _known(meta) | dict(self.meta)}
+        return {WANDB_TABLE: _without_none(wandb), META_TABLE: _without_none(meta) | dict(self.meta)}
 
     @classmethod
-    def of_new_run(cls, folder: str, wandb_run: Any, entity: str | None) -> About:
-        """Of a run that this process creates.
+    def of_new_run(cls, folder: str, wandb_run: Any, entity: str | None) -> RunInfo:
+        """The facts of a run that this process creates.
 
         Args:
             folder: the run's directory.
             wandb_run: the run of wandb, or None.
-            entity: user or team that was asked for.
+            entity: the requested user or team.
         """
         project_folder, run_id = os.path.split(folder)
         project = os.path.basename(project_folder)
@@ -88,12 +89,17 @@ class About:
             url=None if wandb_run is None or is_offline else wandb_run.url,
             mode="local" if wandb_run is None else "offline" if is_offline else "online",
             git_commit=current_commit(current_folder()),
-            meta=surroundings(),
+            meta={
+                "python": platform.python_version(),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "ml_dash": __version__,
+            },
         )
 
     @classmethod
-    def read(cls, document: Mapping[str, Any], folder: str) -> About:
-        """From config.toml. A file that somebody else wrote may lack any of it.
+    def read(cls, document: Mapping[str, Any], folder: str) -> RunInfo:
+        """The facts in a config.toml. One of another program may lack any of them.
 
         Args:
             document: the file's content.
@@ -120,68 +126,11 @@ class About:
         )
 
     def wandb_url(self) -> str | None:
-        """The address of the run's page, also of a run that was not sent yet."""
+        """The address of the run's page, also if it was not sent yet; None without wandb, or if the entity is unknown."""
         if self.url or self.mode == "local" or not self.entity:
             return self.url
         return f"{_WANDB_SITE}/{self.entity}/{self.project}/runs/{self.run_id}"
 
 
-class Described:
-    """What a run says of itself, from its ``About``."""
-
-    _about: About
-
-    @property
-    def run_id(self) -> str:
-        """The id, from wandb or made here."""
-        return self._about.run_id
-
-    @property
-    def project_name(self) -> str:
-        """The project."""
-        return self._about.project_name
-
-    @property
-    def git_commit(self) -> str | None:
-        """The commit that was checked out in the current folder; None outside of a repository."""
-        return self._about.git_commit
-
-    @property
-    def created_at(self) -> datetime.datetime:
-        """When the run was created, with its time zone."""
-        return self._about.created_at
-
-    @property
-    def status(self) -> str:
-        """``RUNNING``, ``COMPLETED``, ``FAILED`` or ``CANCELLED``; ``UNKNOWN`` if the file does not say."""
-        return self._about.status
-
-    @property
-    def wandb_entity(self) -> str | None:
-        """User or team of wandb, if it is known."""
-        return self._about.entity
-
-    @property
-    def wandb_project(self) -> str:
-        """The project of wandb."""
-        return self._about.project or self._about.project_name
-
-    def get_wandb_url(self) -> str | None:
-        """The address of the run's page; None for a run without wandb, and if the entity is not known."""
-        return self._about.wandb_url()
-
-
-def surroundings() -> dict[str, Any]:
-    """What is worth knowing of the process that creates a run."""
-    from ml_dash._version import __version__
-
-    return {
-        "python": platform.python_version(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "ml_dash": __version__,
-    }
-
-
-def _known(table: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if value is not None}
