@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,14 @@ def test_an_example_is_skipped_only_for_what_a_test_machine_cannot_have(page: Pa
     skipped = [block for block in parse(page.read_text()) if block.skip]
 
     assert [] == [block for block in skipped if not any(reason in block.skip for reason in REASONS_TO_SKIP)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    """Sphinx checks the links of the pages in docs, but not those of the README."""
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+
+    assert [] == [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
 
 @pytest.mark.parametrize("marker", ["quickstart", "tests"])
