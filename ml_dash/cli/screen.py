@@ -184,21 +184,21 @@ def time_lines(about: dict[str, Any], width: int | None) -> list[str]:
     created, started, ended = (to_datetime(about[name]) for name in ("created_at", "started_at", "ended_at"))
     date, _, clock = formatting.local_time(created).partition(" ")
     age = formatting.age(created, datetime.datetime.now(datetime.UTC))
-    parts = [f"{date} {clock}".rstrip() + f" ({age})"]
+    parts = [f"{date} {clock}".rstrip(), f"({age})"]
     restarted = started if started and created and started > created else None
     for word, time in (("restarted", restarted), ("ended", ended)):
         if time is not None:
             last_date = date
             date, _, clock = formatting.local_time(time).partition(" ")
+            parts[-1] += ","
             parts.append(f"{word} {clock if date == last_date and width is not None else f'{date} {clock}'}".rstrip())
     room = None if width is None else width - len(INDENT + "process" + GAP)  # beside the longest name of a fact
-    lines = [""]
-    for index, part in enumerate(parts):
-        text = part + "," * (index < len(parts) - 1)
-        if room is not None and lines[-1] and len(f"{lines[-1]} {text}") > room:
-            lines.append(text)
+    lines = parts[:1]
+    for part in parts[1:]:
+        if room is not None and len(f"{lines[-1]} {part}") > room:
+            lines.append(part)
         else:
-            lines[-1] += f" {text}" if lines[-1] else text
+            lines[-1] += f" {part}"
     return lines
 
 

@@ -174,6 +174,7 @@ def test_the_times_of_a_run_are_never_cut_within_a_word() -> None:
     assert ", restarted 2026-04-01 " in found[0]
     assert all(len(line) <= 69 for line in found)
     assert 1 == len(time_lines(resumed, None))
+    assert all(len(line) <= 29 for line in time_lines(day, 40))
 
 
 def test_curves_come_before_what_was_logged_once(tmp_path: Path) -> None:
