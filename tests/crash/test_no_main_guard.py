@@ -114,6 +114,9 @@ COMMANDS = {
     "-m module": ["-m", "program"],
     "-m package": ["-m", "package"],
     "-c": ["-c", PROGRAM],
+}
+
+IPYTHON_COMMANDS = {
     "ipython %run": ["-m", "IPython", "--quick", "-c", "%run script.py"],
     "ipython script": ["-m", "IPython", "--quick", "script.py"],
 }
@@ -122,6 +125,13 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_program_runs_however_python_is_given_it(folder, name):
     run_command([sys.executable, *COMMANDS[name]], folder)
+    assert_logged_once_by_a_process(folder)
+
+
+@pytest.mark.ecosystem
+@pytest.mark.parametrize("name", IPYTHON_COMMANDS)
+def test_a_program_runs_in_ipython(folder, name):
+    run_command([sys.executable, *IPYTHON_COMMANDS[name]], folder)
     assert_logged_once_by_a_process(folder)
 
 
@@ -250,6 +260,7 @@ manager.cleanup_resources()
 """
 
 
+@pytest.mark.ecosystem
 @pytest.mark.parametrize(
     ("end", "now", "expected"),
     [("print(execute('exp.run.complete()'))", False, "COMPLETED"), ("", False, "COMPLETED"), ("", True, "FAILED")],

@@ -110,6 +110,7 @@ def rendering():
     return None
 
 
+@pytest.mark.ecosystem
 @pytest.mark.slow
 def test_mujoco_frames(tmp_path):
     kind = rendering()

@@ -153,6 +153,7 @@ class TestSaving:
         assert f"/{own_name}/some" == only(folder)["path"]
         assert read(blob(Path(shared.folder), only(folder)))
 
+    @pytest.mark.ecosystem
     @pytest.mark.allow_leaks("matplotlib keeps the fonts open that it has used")
     def test_a_figure(self, exp, run):
         pyplot = pytest.importorskip("matplotlib.pyplot")
@@ -178,6 +179,7 @@ class TestSaving:
                 call()
         assert 3 == len(exp.files.list())
 
+    @pytest.mark.ecosystem
     def test_torch(self, exp, run):
         torch = pytest.importorskip("torch")
         model = torch.nn.Linear(2, 3)

@@ -603,6 +603,7 @@ def wandb_records(path):
             parts = b""
 
 
+@pytest.mark.ecosystem
 def test_wandb_gets_the_configuration_and_every_metric(tmp_path):
     environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
     run_id, url = run_python(OFFLINE, tmp_path, environment=environment).split()
@@ -679,6 +680,7 @@ def test_an_option_is_checked_where_wandb_is_not_installed(tmp_path, monkeypatch
         assert "local" == toml(run, "config.toml")["_wandb"]["mode"]
 
 
+@pytest.mark.ecosystem
 def test_the_named_options_are_those_that_wandb_has():
     wandb = pytest.importorskip("wandb")
 
@@ -700,6 +702,7 @@ def test_the_named_options_are_those_that_wandb_has():
     assert usual <= set(OPTIONS) & set(inspect.signature(wandb.init).parameters)
 
 
+@pytest.mark.ecosystem
 def test_an_option_that_wandb_does_not_have_is_named(tmp_path):
     pytest.importorskip("wandb")
 

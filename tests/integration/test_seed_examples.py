@@ -378,7 +378,7 @@ def test_an_example_that_names_a_server_records_here_and_says_so_once(play, dash
     assert dash.exists()
 
 
-@pytest.mark.parametrize("mode", ["offline", "disabled"])
+@pytest.mark.parametrize("mode", [pytest.param("offline", marks=pytest.mark.ecosystem), "disabled"])
 def test_the_quick_start_of_ml_manager(tmp_path, play, mode):
     """It runs as it is written; without the network, which wandb would need."""
     package = tmp_path / "built/ml_manager"

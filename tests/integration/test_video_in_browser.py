@@ -20,6 +20,7 @@ from ml_dash.media.video import VideoFile, check_fps
 from ml_dash.media.video_frames import rgb_frames
 
 pytest.importorskip("av")
+pytestmark = pytest.mark.ecosystem
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 PLAY_SECONDS = 60.0
