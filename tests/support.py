@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,14 @@ def _is_free(lock: Path) -> bool:
 def lines(path: Path) -> list[Any]:
     """Read a file of JSON lines."""
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def file_time(folder: Path) -> int:
+    """Return the time with which the file system of this folder stamps a file that is written now, in nanoseconds."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x")
+        file.flush()
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def import_root() -> Path:

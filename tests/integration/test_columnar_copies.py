@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,8 +11,10 @@ from click.testing import CliRunner
 
 from ml_dash import BufferConfig, Experiment
 from ml_dash.cli.main import cli
+from ml_dash.ipc import launch
 from ml_dash.storage import parquet_copy
 from ml_dash.writer import columnar
+from tests.integration import frequent_copies
 from tests.run_contents import copied_rows, copy_coverage
 from tests.support import wait_until
 
@@ -111,8 +114,11 @@ def test_a_copy_is_made_during_the_run_by_a_process_of_its_own(journal, monkeypa
     assert [] == problems
 
 
-def test_a_live_run_gets_its_copy_when_it_has_a_million_points(tmp_path):
-    count = columnar.ROWS_BETWEEN
+def test_a_live_run_gets_its_copy_when_it_has_enough_points(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr(launch, "WRITER_ENTRY", "frequent_copies")
+    count = frequent_copies.ROWS
+    assert 1_000_000 == columnar.ROWS_BETWEEN
     with Experiment("a/b/c", dash_root=str(tmp_path), echo=False).run as exp:
         log = exp.metrics("train").log
         for i in range(count):

@@ -64,7 +64,7 @@ def assert_completed(run, frame_count):
 
 
 @pytest.mark.slow
-def test_quickstart(tmp_path):
+def test_quickstart_and_the_same_again(tmp_path):
     printed = run_example("quickstart.py", tmp_path)
     run = tmp_path / ".dash/examples/pendulum/quickstart"
     pictures = frames(run)
@@ -85,12 +85,7 @@ def test_quickstart(tmp_path):
     assert "240 frames written, 0 dropped, 0 errors" in printed
     assert "of the simulation's time" in printed
 
-
-@pytest.mark.slow
-def test_quickstart_again_goes_on(tmp_path):
-    for _ in range(2):
-        run_example("quickstart.py", tmp_path)
-    run = tmp_path / ".dash/examples/pendulum/quickstart"
+    run_example("quickstart.py", tmp_path)
 
     assert list(range(480)) == [line["index"] for line in lines(run / "metrics/energy/data.jsonl")]
     assert 240 == len(frames(run))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +27,7 @@ from ml_dash import (
 from ml_dash.catalog import index, index_cache, walk
 from ml_dash.catalog.dataframe import to_dataframe
 from ml_dash.catalog.index import read_index
-from tests.support import python_environment, wait_until
+from tests.support import file_time, python_environment, wait_until
 
 KILLS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "4"))
 
@@ -52,9 +52,10 @@ def reads(monkeypatch):
     return places
 
 
-def settle():
-    start = time.time_ns()
-    wait_until(lambda: time.time_ns() > start + 20_000_000)
+def settle(base):
+    """Wait until files that are written now are later than those that were, by more than files count as young."""
+    start = file_time(base)
+    wait_until(lambda: file_time(base) > start + 20_000_000)
 
 
 def managed(base, name, config, metrics, project="demo"):
@@ -197,9 +198,9 @@ def test_a_bad_query_names_the_nearest_columns(base):
 
 def test_only_what_changed_is_read_again(base, reads):
     folders = [managed(base, f"run{k}", f"lr = {k}", "accuracy = 0.5") for k in range(3)]
-    settle()
+    settle(base)
     MLProject(base)
-    settle()
+    settle(base)
     reads.clear()
     assert [0, 1, 2] == MLProject(base).df["lr"].tolist()
     assert [] == reads
@@ -346,7 +347,9 @@ def test_a_scan_that_is_killed_leaves_an_index_that_is_right(base, monkeypatch):
         ) as child:
             for _ in range(generator.randrange(1, 40)):
                 assert child.stdout.readline()
-            time.sleep(generator.random() / 100)  # anywhere within a scan, which is what is tested
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(generator.random() / 100)  # the kill comes anywhere within a scan
+                raise AssertionError("the program ended by itself")
             child.send_signal(signal.SIGKILL)
         assert index_cache.load(str(base)) is not None
         fresh, kept = read_index(str(base), cached=False), read_index(str(base))

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -20,7 +19,7 @@ from ml_dash.catalog.dataframe import to_dataframe
 from ml_dash.catalog.index import read_index
 from ml_dash.catalog.row_columns import to_list
 from ml_dash.managed.toml_values import dumps
-from tests.support import wait_until
+from tests.support import file_time, wait_until
 
 # Instead of two seconds: the file systems that the tests run on have steps of 10 ms or less.
 YOUNG_NS = 20_000_000
@@ -125,8 +124,8 @@ class Tree:
         assert seen(read_index(str(self.root), cached=False)) == seen(read_index(str(self.root)))
 
     def wait(self) -> None:
-        start = time.time_ns()
-        wait_until(lambda: time.time_ns() > start + YOUNG_NS)
+        start = file_time(self.root.parent)
+        wait_until(lambda: file_time(self.root.parent) > start + YOUNG_NS)
         self.scan()
 
 
