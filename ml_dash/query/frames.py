@@ -192,7 +192,7 @@ class FrameReader:
         index = self._index
         if index is None or not index.is_for(folder):
             self._index = index = FrameIndex(folder)
-        return index.refreshed()
+        return index.refresh()
 
     def _entry(self, seq: int) -> Entry:
         try:
