@@ -141,7 +141,7 @@ def _checksum(content: Any) -> bytes:
 
 
 def _restored(document: dict[str, Any], table: Any, others: dict[str, Any]) -> Saved:
-    columns: dict[str, Any] = {name: _one_array(table[number]) for number, name in enumerate(document["typed"])}
+    columns: dict[str, Any] = {name: table[number].combine_chunks() for number, name in enumerate(document["typed"])}
     columns |= {name: _with_times(column) for name, column in others.items()}
     shapes = [tuple(shape) for shape in document["shapes"]]
     return Saved(
@@ -152,12 +152,6 @@ def _restored(document: dict[str, Any], table: Any, others: dict[str, Any]) -> S
         rows=RowColumns(shapes, document["shape_of"], columns),
         problems=[(path, signature, reason) for path, signature, reason in document["problems"]],
     )
-
-
-def _one_array(column: Any) -> Any:
-    import pyarrow as pa
-
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)])
 
 
 def _without_times(columns: dict[str, list[Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ml_dash.catalog.filter import (
 )
 from ml_dash.catalog.literals import time_of
 from ml_dash.catalog.matching import matcher
-from ml_dash.catalog.rows import Row, find_rows
+from ml_dash.catalog.rows import find_rows
 from ml_dash.catalog.suggestions import unknown_name
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query.metrics import canonical_name
@@ -95,19 +95,15 @@ def runs(
     with without_collector():
         rows = list(find_rows(root, unreadable))
         if where is not None and parsed is not None:
-            condition = all_of([_prefix_or(parsed, where, rows), condition])
+            # A text such as alice/lr=0.1/* can be read both ways; a glob that fits a run is meant as one.
+            is_glob = any(map(matcher(Prefix(where)), rows))
+            condition = all_of([Prefix(where) if is_glob else parsed, condition])
         chosen = list(filter(matcher(condition), rows))
     if not chosen and parsed is not None and (unknown := unknown_name(parsed, rows)):
         raise InvalidValueError(f"where={where!r:.120}: {unknown}")
     if unreadable:
         warnings.warn(f"{root!r}: {scan.left_out(unreadable, root)}", stacklevel=2)
     return Runs(root, [RunReader(row.folder, row.prefix) for row in chosen])
-
-
-def _prefix_or(condition: Condition, text: str, rows: Sequence[Row]) -> Condition:
-    """The text as a glob if it fits a run: ``alice/lr=0.1/*`` may be both."""
-    is_below = matcher(Prefix(text))
-    return Prefix(text) if any(map(is_below, rows)) else condition
 
 
 def _keywords(match: object, tags: object, status: object, params: object, since: object, until: object) -> Condition:

@@ -49,14 +49,16 @@ def summarise(root: str, run: ListedRun) -> Row:
 
 def _managed_row(folder: str, run: ListedRun) -> Row:
     """From config.toml and metrics.toml; the status, and metrics with a name, from the run's own files."""
-    config = _read_config(os.path.join(folder, layout.CONFIG_TOML))
+    config_path = os.path.join(folder, layout.CONFIG_TOML)
+    config = _read_config(config_path)
     wandb, meta = (table if isinstance(table := config.pop(name, None), dict) else {} for name in _OWN_TABLES)
     document = _readable(folder, layout.EXPERIMENT) if layout.EXPERIMENT in run.files else {}
     project, run_id = run.path.split("/")
     row: Row = {
         "f:run_id": run_id,
         "f:project_name": project,
-        "f:created_at": _time(meta.get("created_at")) or _changed_at(os.path.join(folder, layout.CONFIG_TOML)),
+        "f:created_at": _time(meta.get("created_at"))
+        or datetime.datetime.fromtimestamp(os.stat(config_path).st_mtime, datetime.UTC),
         "f:ended_at": _time(document.get("ended_at")),
         "f:git_commit": _text(meta.get("git_commit")),
         "f:status": _text(document.get("status")) or _text(meta.get("status")) or "UNKNOWN",
@@ -161,10 +163,6 @@ def _time(value: Any) -> datetime.datetime | None:
         return in_utc(time if time.tzinfo is not None else time.replace(tzinfo=datetime.UTC))
     except OverflowError:  # within hours of the year 1 or 9999
         return None
-
-
-def _changed_at(path: str) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(os.stat(path).st_mtime, datetime.UTC)
 
 
 def _tags(value: Any) -> list[str]:

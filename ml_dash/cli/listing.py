@@ -11,6 +11,7 @@ from ml_dash.catalog.rows import Row
 from ml_dash.cli import formatting, output
 from ml_dash.cli.formatting import display_width
 from ml_dash.cli.table import GAP, Cell, Column, cell_text, table
+from ml_dash.storage.documents import to_datetime
 
 COMPARED_ROWS = 500
 """Most runs of which parameters are read to show those that differ: some screens, and a tenth of a second."""
@@ -104,29 +105,21 @@ def _column(name: str, *, piped: bool) -> Column:
 def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
     """Return one cell; without ``now`` it is for a program, with times in full."""
     if name == "status":
-        return _status(row) if now else "live" if row.is_live else row.status or "-"
+        if now is None:
+            return "live" if row.is_live else row.status or "-"
+        if row.is_live:
+            return (f"running {'●' if output.has_unicode() else '*'}", _STYLES["live"])
+        text = "running?" if row.status == "running" else row.status or "-"  # the heartbeat stopped
+        return (text, _STYLES.get(row.status, ""))
     if name == "duration":
         return formatting.duration(row.duration) if now else "-" if row.duration is None else f"{row.duration:.3f}"
     if name == "tags":
         return ",".join(map(formatting.clean, row.tags)) or "-"
     value = raw_value(row, name)
     if name in {"created", "ended"} and now is not None:
-        return _ago(value, now)
+        time = to_datetime(value)
+        return "-" if time is None else formatting.age(time, now)
     return formatting.number(value) if now is not None and isinstance(value, float) else _plain(value)
-
-
-def _status(row: Row) -> Cell:
-    if row.is_live:
-        return (f"running {'●' if output.has_unicode() else '*'}", _STYLES["live"])
-    text = "running?" if row.status == "running" else row.status or "-"  # its heartbeat stopped
-    return (text, _STYLES.get(row.status, ""))
-
-
-def _ago(text: Any, now: datetime.datetime) -> str:
-    from ml_dash.storage.documents import to_datetime
-
-    moment = to_datetime(text)
-    return "-" if moment is None else formatting.age(moment, now)
 
 
 def _plain(value: Any) -> str:

@@ -104,8 +104,13 @@ def ls(
     options = options_condition(where, match, tags, statuses, params, since, until)
     root, everything, condition = _find(place, root, options)
     rows = _meeting(condition, everything)
+    if not everything:
+        raise CommandError(nothing_in(root))
     if not rows:
-        raise CommandError(_why_none(condition, everything) if everything else nothing_in(root))
+        from ml_dash.catalog.suggestions import unknown_name, unknown_tag
+
+        unknown = unknown_tag(condition, everything) or unknown_name(condition, everything)
+        raise CommandError(unknown or f"none of {len(everything):,} runs fits")
     rows.sort(key=_ORDERS[sort])
     rows = rows[-limit:] if limit else rows
     if reverse:
@@ -115,11 +120,16 @@ def ls(
         from ml_dash.cli.suggestions import require_columns
 
         require_columns(names, rows, everything)
-    if as_json:
-        write_json_lines(_as_json(row, names) for row in rows)
-    else:
-        from ml_dash.cli.listing import listing
+    if as_json and names is None:
+        write_json_lines(row.summary() for row in rows)
+        return
+    from ml_dash.cli.listing import listing, raw_value
 
+    if as_json:
+        write_json_lines(
+            row.summary() | {"columns": {name: raw_value(row, name) for name in names or ()}} for row in rows
+        )
+    else:
         write(listing(rows, names, len(everything)))
 
 
@@ -155,12 +165,6 @@ def _meeting(condition: Condition, rows: list[Row]) -> list[Row]:
         return list(filter(matcher(condition), rows))
 
 
-def _why_none(condition: Condition, rows: list[Row]) -> str:
-    from ml_dash.catalog.suggestions import unknown_name, unknown_tag
-
-    return unknown_tag(condition, rows) or unknown_name(condition, rows) or f"none of {len(rows):,} runs fits"
-
-
 def _read(folder: str) -> list[Row]:
     """Return every run below a folder; one line on stderr names folders that cannot be read."""
     from ml_dash.catalog.rows import read_rows
@@ -175,14 +179,6 @@ def _read(folder: str) -> list[Row]:
             raise CommandError(f"no run below {path!r} can be read; {said}")
         print_message(said)
     return rows
-
-
-def _as_json(row: Row, names: list[str] | None) -> dict[str, Any]:
-    if names is None:
-        return row.summary()
-    from ml_dash.cli.listing import raw_value
-
-    return row.summary() | {"columns": {name: raw_value(row, name) for name in names}}
 
 
 _ORDERS: dict[str, Callable[[Any], Any]] = {

@@ -126,7 +126,7 @@ def unshared(value: Any) -> Any:
 
 def _flat(plain: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in plain.items():
-        name = f"{prefix}{_escaped(key)}"
+        name = prefix + (key.replace("\\", "\\\\").replace(".", "\\.") if "." in key or "\\" in key else key)
         if isinstance(value, dict) and value and MARK not in value:
             yield from _flat(value, f"{name}.")
         else:
@@ -140,10 +140,6 @@ def _table_at(update: dict[str, Any], parents: list[str]) -> dict[str, Any]:
             below = update[parent] = {}
         update = below
     return update
-
-
-def _escaped(key: str) -> str:
-    return key.replace("\\", "\\\\").replace(".", "\\.") if "." in key or "\\" in key else key
 
 
 def _split(name: str) -> list[str]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ml_dash.catalog import conditions, dataframe, row_columns
+from ml_dash.catalog import dataframe, pandas_query, row_columns
 from ml_dash.catalog.index import Index, Problem, read_index
 from ml_dash.errors import ExperimentError, InvalidValueError, MissingFileError
 from ml_dash.manager.run import MLRun
@@ -75,7 +75,7 @@ class MLProject:
             InvalidValueError: it is no condition; the text says why, and names the nearest columns.
             InvalidTypeError: it is no text.
         """
-        found = conditions.matching(self.df, query_string)
+        found = pandas_query.select_rows(self.df, query_string)
         return [self._open(self._row(label)) for label in found.index] if return_objects else found
 
     def get_run(self, run_id: str, project_name: str | None = None) -> AnyRun:

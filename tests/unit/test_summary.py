@@ -11,8 +11,8 @@ import pytest
 
 from ml_dash import InvalidTypeError, InvalidValueError
 from ml_dash.catalog import index_cache, row_columns, walk
-from ml_dash.catalog.conditions import matching
 from ml_dash.catalog.dataframe import column_names, to_dataframe
+from ml_dash.catalog.pandas_query import select_rows
 from ml_dash.catalog.row_columns import from_rows, to_list
 from ml_dash.catalog.summary import summarise
 from ml_dash.catalog.walk import Walk
@@ -323,7 +323,7 @@ ODD_ROWS = [
     ],
 )
 def test_a_condition_chooses_rows(query, expected):
-    assert expected == matching(to_dataframe(from_rows(FRAME_ROWS)), query)["run_id"].tolist()
+    assert expected == select_rows(to_dataframe(from_rows(FRAME_ROWS)), query)["run_id"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_anything_else_is_refused_with_a_hint(query, hint, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(InvalidValueError, match=hint):
-        matching(to_dataframe(from_rows(FRAME_ROWS)), query)
+        select_rows(to_dataframe(from_rows(FRAME_ROWS)), query)
 
     assert [] == list(tmp_path.iterdir())
 
@@ -386,22 +386,22 @@ def test_anything_else_is_refused_with_a_hint(query, hint, tmp_path, monkeypatch
 )
 def test_a_column_that_lacks_its_backticks_is_named(query, hint):
     with pytest.raises(InvalidValueError) as refused:
-        matching(to_dataframe(from_rows(ODD_ROWS)), query)
+        select_rows(to_dataframe(from_rows(ODD_ROWS)), query)
 
     assert hint in str(refused.value)
-    assert ["a"] == matching(to_dataframe(from_rows(ODD_ROWS)), "`top@5` > 1 and `lambda` < 1")["run_id"].tolist()
+    assert ["a"] == select_rows(to_dataframe(from_rows(ODD_ROWS)), "`top@5` > 1 and `lambda` < 1")["run_id"].tolist()
 
 
 def test_an_item_is_looked_for_where_only_some_cells_are_lists():
     frame = to_dataframe(from_rows([{"f:run_id": "a", "c:x": [1, 2]}, {"f:run_id": "b", "c:x": 2}, {"f:run_id": "c"}]))
 
-    assert ["a", "b"] == matching(frame, "2 in x")["run_id"].tolist()
-    assert ["c"] == matching(frame, "2 not in x")["run_id"].tolist()
+    assert ["a", "b"] == select_rows(frame, "2 in x")["run_id"].tolist()
+    assert ["c"] == select_rows(frame, "2 not in x")["run_id"].tolist()
 
 
 def test_a_condition_is_text():
     with pytest.raises(InvalidTypeError, match="must be text"):
-        matching(to_dataframe(from_rows(FRAME_ROWS)), 5)
+        select_rows(to_dataframe(from_rows(FRAME_ROWS)), 5)
 
 
 def test_a_cell_is_made_once_from_a_moment_at_the_end_of_time():

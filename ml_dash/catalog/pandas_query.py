@@ -9,10 +9,9 @@ from __future__ import annotations
 import ast
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ml_dash.catalog.membership import with_membership
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.tables import load_pandas
 
@@ -32,13 +31,15 @@ _ALLOWED: tuple[type[ast.AST], ...] = (
     *(ast.Expression, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.Constant, ast.List, ast.Tuple, ast.Load),
     *(ast.keyword, ast.boolop, ast.operator, ast.unaryop, ast.cmpop),
 )
+_OF_LISTS = frozenset({"isna", "isnull", "notna", "notnull"})
+_OF_ITEMS = frozenset({"join", "len"})
 _OPERATORS = frozenset({"and", "or", "not", "in", "is", "True", "False", "None"})
 _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _LETTER = re.compile(r"[^\W\d]")
 _HINT = "put a name with a dot or a slash into backticks, as in `model.name` == 'CNN' and accuracy > 0.9"
 
 
-def matching(frame: Any, text: str) -> Any:
+def select_rows(frame: Any, text: str) -> Any:
     """The rows of a ``pandas.DataFrame`` that meet a condition.
 
     Args:
@@ -58,7 +59,12 @@ def matching(frame: Any, text: str) -> Any:
     plain = plain.strip()
     tree = _parsed(text, plain, columns)
     used = _checked(text, plain, tree, names, columns)
-    values = {name: _comparable(frame[column]) for name, column in used.items()}
+    values = {name: frame[column] for name, column in used.items()}
+    for name, column in values.items():
+        if getattr(column.dtype, "tz", None) is not None:
+            values[name] = column.dt.tz_convert(
+                None
+            )  # in UTC: pandas reads the text beside it as a time without a zone
 
     def refuse(name: str, what: str) -> InvalidValueError:
         shown = used[name] if name not in names else f"`{used[name]}`"
@@ -67,7 +73,7 @@ def matching(frame: Any, text: str) -> Any:
             f"or how many there are, as in {shown}.str.len() > 0"
         )
 
-    plain, members = with_membership(plain, tree, values, refuse)
+    plain, members = _with_membership(plain, tree, values, refuse)
     return frame[_evaluated(load_pandas(), text, plain, values | members)]
 
 
@@ -117,10 +123,8 @@ def _parsed(text: str, plain: str, columns: Sequence[str]) -> ast.Expression:
     try:
         return ast.parse(plain, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or str(error)
-        raise InvalidValueError(
-            f"query {text!r:.200} cannot be read: {_in_backticks(plain, columns) or reason}; {_HINT}"
-        ) from None
+        reason = _in_backticks(plain, columns) or getattr(error, "msg", None) or str(error)
+        raise InvalidValueError(f"query {text!r:.200} cannot be read: {reason}; {_HINT}") from None
 
 
 def _checked(
@@ -142,6 +146,8 @@ def _checked(
         if column not in columns:
             hint = _in_backticks(plain, columns) or _nearest(column, columns)
             raise InvalidValueError(f"query {text!r:.200}: there is no column {column!r}; {hint}")
+    if not used:
+        raise InvalidValueError(f"query {text!r:.200} names no column; compare one, as in accuracy > 0.9")
     return used
 
 
@@ -165,13 +171,13 @@ def _is_sequence(node: ast.AST) -> bool:
         return _is_sequence(node.left) or _is_sequence(node.right)
     if isinstance(node, ast.BoolOp):
         return any(map(_is_sequence, node.values))
-    if isinstance(node, (ast.Call, ast.Attribute, ast.UnaryOp)):
-        return _is_sequence(_operand(node))
+    if isinstance(node, ast.Call):
+        return _is_sequence(node.func)
+    if isinstance(node, ast.Attribute):
+        return _is_sequence(node.value)
+    if isinstance(node, ast.UnaryOp):
+        return _is_sequence(node.operand)
     return isinstance(node, (ast.List, ast.Tuple))
-
-
-def _operand(node: ast.Call | ast.Attribute | ast.UnaryOp) -> ast.AST:
-    return node.func if isinstance(node, ast.Call) else node.value if isinstance(node, ast.Attribute) else node.operand
 
 
 def _is_allowed(node: ast.Attribute, *, is_called: bool) -> bool:
@@ -197,42 +203,37 @@ def _check_attribute(text: str, plain: str, node: ast.Attribute, columns: Sequen
 
 def _evaluated(pd: Any, text: str, plain: str, columns: dict[str, Any]) -> Any:
     """For each row whether it meets the condition."""
-    if not columns:
-        raise InvalidValueError(f"query {text!r:.200} names no column; compare one, as in accuracy > 0.9")
     # Without the variables of the caller, and with the engine that needs no further package.
     options = {"local_dict": {}, "global_dict": {}, "resolvers": [columns], "parser": "pandas", "engine": "python"}
     try:
         result = pd.eval(plain.strip(), **options)
     except Exception as error:  # pandas raises many types for values that cannot be compared
         raise InvalidValueError(f"query {text!r:.200} failed: {type(error).__name__}: {error}; {_HINT}") from error
-    if not isinstance(result, pd.Series) or not (pd.api.types.is_bool_dtype(result) or _holds_bools(result)):
+    is_series = isinstance(result, pd.Series)
+    if is_series and result.dtype == object:
+        is_series = set(map(type, result.dropna())) <= {bool}
+    elif is_series:
+        is_series = pd.api.types.is_bool_dtype(result)
+    if not is_series:
         raise InvalidValueError(
             f"query {text!r:.200} gives no yes or no for each run; compare something, as in `lr` > 0.1"
         )
     return result.fillna(False).astype(bool)
 
 
-def _comparable(column: Any) -> Any:
-    """A column; times with a zone become times in UTC without one, since ``eval`` reads text as such."""
-    return column.dt.tz_convert(None) if getattr(column.dtype, "tz", None) is not None else column
-
-
-def _holds_bools(result: Any) -> bool:
-    return result.dtype == object and set(map(type, result.dropna())) <= {bool}
-
-
 def _in_backticks(plain: str, columns: Sequence[str]) -> str:
     """Advice on the first column that is named without the backticks that it needs; empty if there is none."""
     bare = _QUOTED.sub("''", plain)
-    odd = [column for column in columns if _LETTER.search(column) and not _is_plain(column)]
+    plain_names = {
+        column
+        for column in columns
+        if column.isidentifier() and (not keyword.iskeyword(column) or column in _OPERATORS)
+    }
+    odd = [column for column in columns if _LETTER.search(column) and column not in plain_names]
     for column in sorted(odd, key=len, reverse=True):
         if column in bare and re.search(rf"(?<!\w){re.escape(column)}(?!\w)", bare):
             return f"write `{column}` in backticks"
     return ""
-
-
-def _is_plain(column: str) -> bool:
-    return column.isidentifier() and (not keyword.iskeyword(column) or column in _OPERATORS)
 
 
 def _nearest(name: str, columns: Sequence[str]) -> str:
@@ -244,3 +245,76 @@ def _nearest(name: str, columns: Sequence[str]) -> str:
     if not near:
         return f"there are {len(columns)} columns, such as {', '.join(map(repr, columns[:SHOWN_COLUMNS]))}"
     return f"the nearest are {', '.join(f'`{column}`' for column in near[:SHOWN_COLUMNS])}"
+
+
+def _with_membership(
+    plain: str, tree: ast.Expression, columns: Mapping[str, Any], refuse: Callable[[str, str], Exception]
+) -> tuple[str, dict[str, Any]]:
+    """Evaluate each ``<value> in <column>`` of a condition, for columns of lists.
+
+    Args:
+        plain: the condition, on one line.
+        tree: the parsed condition.
+        columns: a ``pandas.Series`` for each name in it.
+        refuse: makes the error for any other use of such a column, from its name and the reason.
+
+    Returns:
+        The condition with a name in place of each ``<value> in <column>``, and a ``pandas.Series`` of booleans for each.
+    """
+    above = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    lists = {name: values for name, column in columns.items() if any(map(_is_list, values := column.tolist()))}
+    matches: list[tuple[int, int, Any]] = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Name) or node.id not in lists:
+            continue
+        parent = above.get(id(node))
+        if isinstance(parent, ast.Compare) and _is_membership(parent, node):
+            matches.append((parent.col_offset, parent.end_col_offset or 0, _having(parent, columns[node.id])))
+        elif not _is_use_of_lists(node, above) and all(value is None or _is_list(value) for value in lists[node.id]):
+            raise refuse(node.id, "holds lists")
+    return _replaced(plain, sorted(matches, key=lambda part: part[0], reverse=True), columns)
+
+
+def _replaced(
+    plain: str, matches: list[tuple[int, int, Any]], columns: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    names: dict[str, Any] = {}
+    text = plain.encode()  # a tree counts bytes
+    for start, end, values in matches:
+        name = f"member_{len(names)}_"
+        while name in columns or name in plain:
+            name += "_"
+        names[name] = values
+        text = b"%b %b %b" % (text[:start], name.encode(), text[end:])
+    return text.decode(), names
+
+
+def _is_membership(comparison: ast.Compare, column: ast.Name) -> bool:
+    is_single = len(comparison.ops) == 1 and comparison.comparators[0] is column
+    return (
+        is_single and isinstance(comparison.ops[0], (ast.In, ast.NotIn)) and isinstance(comparison.left, ast.Constant)
+    )
+
+
+def _having(comparison: ast.Compare, column: Any) -> Any:
+    """For each row whether its list has the item; for a cell that is no list whether it is the item."""
+    assert isinstance(comparison.left, ast.Constant)
+    item = comparison.left.value
+    has = [item in value if _is_list(value) else value == item for value in column.tolist()]
+    is_in = isinstance(comparison.ops[0], ast.In)
+    return type(column)([bool(one) is is_in for one in has], index=column.index, dtype=bool)
+
+
+def _is_use_of_lists(node: ast.Name, above: Mapping[int, ast.AST]) -> bool:
+    """Whether it is ``tags.isna()``, ``tags.str.len()`` or the like."""
+    method = above.get(id(node))
+    if not isinstance(method, ast.Attribute):
+        return False
+    if method.attr != "str":
+        return method.attr in _OF_LISTS
+    of_items = above.get(id(method))
+    return isinstance(of_items, ast.Attribute) and of_items.attr in _OF_ITEMS
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
