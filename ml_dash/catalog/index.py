@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ml_dash.catalog import index_cache, row_columns
 from ml_dash.catalog.index_cache import Saved
 from ml_dash.catalog.row_columns import RowColumns
-from ml_dash.catalog.summary import Row, summarise
+from ml_dash.catalog.summary import Cells, summarise
 from ml_dash.catalog.walk import ListedRun, Walk
 from ml_dash.storage.file_index import without_collector
 
@@ -141,7 +141,7 @@ class _FreshRows:
     def __init__(self, root: str) -> None:
         self._root = root
         self._count = 0
-        self._rows: list[Row] = []
+        self._rows: list[Cells] = []
         self._parts: list[RowColumns] = []
 
     def read(self, run: ListedRun) -> tuple[int | None, str, bool]:

@@ -27,12 +27,12 @@ FACTS = ("run_id", "project_name", "created_at", "ended_at", "git_commit", "stat
 STATISTICS = ("min", "max", "mean")
 """Columns of a metric besides its last value: each name follows the metric's after a dot."""
 
-Row = dict[str, Any]
+Cells = dict[str, Any]
 
 _OWN_TABLES = ("_wandb", "_meta")
 
 
-def summarise(root: str, run: ListedRun) -> Row:
+def summarise(root: str, run: ListedRun) -> Cells:
     """The row of one run.
 
     Args:
@@ -47,14 +47,14 @@ def summarise(root: str, run: ListedRun) -> Row:
     return _managed_row(folder, run) if run.is_managed else _experiment_row(folder, run)
 
 
-def _managed_row(folder: str, run: ListedRun) -> Row:
+def _managed_row(folder: str, run: ListedRun) -> Cells:
     """From config.toml and metrics.toml; the status, and metrics with a name, from the run's own files."""
     config_path = os.path.join(folder, layout.CONFIG_TOML)
     config = _read_config(config_path)
     wandb, meta = (table if isinstance(table := config.pop(name, None), dict) else {} for name in _OWN_TABLES)
     document = _readable(folder, layout.EXPERIMENT) if layout.EXPERIMENT in run.files else {}
     project, run_id = run.path.split("/")
-    row: Row = {
+    row: Cells = {
         "f:run_id": run_id,
         "f:project_name": project,
         "f:created_at": _time(meta.get("created_at"))
@@ -75,12 +75,12 @@ def _managed_row(folder: str, run: ListedRun) -> Row:
     return row
 
 
-def _experiment_row(folder: str, run: ListedRun) -> Row:
+def _experiment_row(folder: str, run: ListedRun) -> Cells:
     document = _read_json(folder, layout.EXPERIMENT) if layout.EXPERIMENT in run.files else {}
     prefix = run.path or os.path.basename(folder)
     segments = prefix.split("/")
     code = _readable(folder, layout.ENVIRONMENT).get("code") if layout.ENVIRONMENT in run.files else None
-    row: Row = {
+    row: Cells = {
         "f:run_id": prefix,
         "f:project_name": _text(document.get("project")) or (segments[1] if len(segments) > 1 else None),
         "f:created_at": _time(document.get("created_at")),
@@ -111,9 +111,9 @@ def _metric_of(journal: str) -> str:
     return folder if folder and legacy.is_data(file) else journal.removesuffix(legacy.JOURNAL)
 
 
-def _metric_cells(journals: list[str], prefix: str) -> Row:
+def _metric_cells(journals: list[str], prefix: str) -> Cells:
     """The last, smallest, largest and mean value of each field with numbers. A field of the same name comes first."""
-    cells: Row = {}
+    cells: Cells = {}
     fields = field_stats(journals)["fields"]
     for name, about in fields.items():
         cells[prefix + name] = about["last"]

@@ -1,4 +1,4 @@
-"""The ML manager: runs with a ``config.toml`` and a ``metrics.toml``, and wandb beside them if it is wanted."""
+"""The ML manager: runs with a ``config.toml``, a ``metrics.toml`` and, if wanted, a run of wandb."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["MLProject", "MLRun"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "MLProject":  # which a program that only makes runs has no need to load
+    if name != "MLProject":  # loaded on use: a program that only makes runs does not need it
         raise AttributeError(f"module 'ml_dash.manager' has no attribute {name!r}")
     from ml_dash.manager.project import MLProject
 

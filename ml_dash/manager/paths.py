@@ -18,7 +18,7 @@ SHOWN_IDS = 3
 
 
 def find_run(base_dir: str, run_id: str, project_name: str | None) -> str:
-    """The directory of a run.
+    """Return the directory of a run.
 
     Raises:
         MissingFileError: there is none; the text names the nearest ids.
@@ -41,7 +41,7 @@ def find_run(base_dir: str, run_id: str, project_name: str | None) -> str:
 
 
 def check_segment(name: object, what: str) -> str:
-    """A name that is one folder.
+    """Return a name that is one folder.
 
     Raises:
         InvalidTypeError: it is no text.
@@ -54,7 +54,7 @@ def check_segment(name: object, what: str) -> str:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder and those above it; one that exists is fine.
+    """Make a folder and those above it; it may exist.
 
     Raises:
         StorageError: it cannot be made.
@@ -66,11 +66,11 @@ def make_folder(path: str) -> None:
 
 
 def run_folder(project: str, run_id: str | None) -> str:
-    """Make a run's directory. One of an id that was given may be there: the run is continued.
+    """Make and return a run's directory. That of a given id may exist: the run is continued.
 
     Args:
         project: absolute path of the project's folder.
-        run_id: the id, or None for one of our own.
+        run_id: the id, or None for a new local one.
 
     Raises:
         InvalidNameError: the id cannot be that of a folder.
@@ -112,12 +112,12 @@ def _folders(path: str) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link into itself
+    except OSError:  # a link to itself
         return False
 
 
 def _run_ids(project: str) -> list[str]:
-    """The ids in a project's folder; none in one that cannot be listed."""
+    """Return the ids in a project's folder; none if it cannot be listed."""
     with contextlib.suppress(StorageError):
         return [name for name in _folders(project) if _is_run(os.path.join(project, name))]
     return []

@@ -40,7 +40,7 @@ class MLProject:
         """Scan the folder.
 
         Args:
-            base_dir: the folder that the runs were made with; one that is not there has no runs, and is a problem.
+            base_dir: the ``base_dir`` of the runs, or any folder of runs. A missing folder is listed in ``problems``.
 
         Raises:
             InvalidTypeError: it is no path.
@@ -50,7 +50,7 @@ class MLProject:
         self.load_project()
 
     def load_project(self) -> None:
-        """Scan the folder again. Only runs that changed since the last scan, of any process, are read."""
+        """Scan the folder again. Only runs that changed since the last scan, by any process, are read."""
         load_pandas()
         self._index = read_index(self.base_dir)
         self.df = dataframe.to_dataframe(self._index.rows)
@@ -99,9 +99,9 @@ class MLProject:
         named = [row for row, known in ids.items() if run_id in (known, self._index.paths[row])]
         if named and (run_id == self._index.paths[named[0]] or not self._index.managed[named[0]]):
             return self._open(named[0])
-        given: object = run_id  # whatever a caller without a type checker passes
+        given: object = run_id  # callers without a type checker may pass anything
         if named or not isinstance(given, str) or "/" not in given:
-            try:  # also one that was made, or damaged, since the scan
+            try:  # the run may have been made, or damaged, since the scan
                 return MLRun.load(run_id, self.base_dir, project_name)
             except MissingFileError:
                 pass
@@ -130,7 +130,7 @@ class MLProject:
         return MLRun.load(run_id, self.base_dir, project)
 
     def _ids(self, project_name: str | None) -> dict[int, str]:
-        """The ids of the table's runs, by row: of one project, or of all."""
+        """The run ids by row, of one project or of all."""
         if not len(self):
             return {}
         columns = self._index.rows.columns
@@ -138,7 +138,7 @@ class MLProject:
         return {row: run_id for row, run_id in enumerate(ids) if project_name in (None, projects[row])}
 
     def _ending_in(self, run_id: str, ids: dict[int, str], project_name: str | None) -> int:
-        """The row of the only run whose prefix ends in that."""
+        """The row of the only run whose prefix ends in ``run_id``."""
         rows = {self._index.paths[row] or known: row for row, known in ids.items()}
         found = ending_in(run_id, rows)
         if len(found) == 1:

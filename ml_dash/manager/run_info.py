@@ -80,7 +80,7 @@ class RunInfo:
         """
         project_folder, run_id = os.path.split(folder)
         project = os.path.basename(project_folder)
-        is_offline = bool(getattr(wandb_run, "offline", False))  # its url would be a warning
+        is_offline = bool(getattr(wandb_run, "offline", False))  # reading its url prints a warning
         return cls(
             run_id=run_id,
             project_name=project,
@@ -103,7 +103,7 @@ class RunInfo:
 
         Args:
             document: the file's content.
-            folder: the run's directory, whose names stand in for what is missing.
+            folder: the run's directory; its path gives the id and the project.
         """
         wandb, meta = (table if isinstance(table := document.get(name), dict) else {} for name in RESERVED)
         rest = dict(meta)
