@@ -16,7 +16,7 @@ from ml_dash.experiment.experiment_run import ExperimentRun
 from ml_dash.experiment.session import DEFAULT_ROOT, Session
 from ml_dash.settings import BufferConfig
 from ml_dash.storage.reading import read_environment
-from ml_dash.streams.attribute_errors import missing_attribute
+from ml_dash.streams.base import missing_attribute
 from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
 from ml_dash.streams.logs import MISSING, LogBuilder, Logs, Missing

@@ -17,8 +17,8 @@ from ml_dash.ipc.channel import Channel
 from ml_dash.provenance.process import observe
 from ml_dash.run.namespace import claim_folder
 from ml_dash.settings import BufferConfig
+from ml_dash.streams.base import Clock
 from ml_dash.streams.log_sink import LogSink
-from ml_dash.streams.owner import Clock
 
 if TYPE_CHECKING:
     from ml_dash.experiment.experiment_run import ExperimentRun

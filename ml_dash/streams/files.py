@@ -25,8 +25,7 @@ from ml_dash.storage.disk import ChangedError, copy_file
 from ml_dash.storage.documents import timestamp, to_json
 from ml_dash.storage.names import check_file_path
 from ml_dash.streams import file_formats
-from ml_dash.streams.attribute_errors import Hinted, OfRun
-from ml_dash.streams.owner import Owner
+from ml_dash.streams.base import Owner, RunStream, Stream
 
 LONGEST_PLAIN_NAME = 200
 """Characters of an image's name that need no check against the limits of the file system."""
@@ -39,7 +38,7 @@ _NO_NAME: Any = None
 _CONTENT_TYPES = {"jpeg": "image/jpeg", "png": "image/png"}
 
 
-class Folder(Hinted, FolderReader):
+class Folder(Stream, FolderReader):
     """A folder of a run's files. Get it as ``exp.files("models")``; it may be kept and used from any thread.
 
     Every saving call takes a snapshot: it stores the value as it is at the call, and never touches the user's own file
@@ -488,7 +487,7 @@ class Folder(Hinted, FolderReader):
         return change if published else {**change, when: None}
 
 
-class Files(OfRun, Folder):
+class Files(RunStream, Folder):
     """Every file of a run. ``exp.files(folder)`` is one folder of it; without one it is the root."""
 
     def __init__(self, owner: Owner) -> None:

@@ -14,15 +14,14 @@ from ml_dash.records.values import to_plain
 from ml_dash.storage import reading
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
-from ml_dash.streams.attribute_errors import Hinted, OfRun, check_time_name
-from ml_dash.streams.owner import Owner, to_timestamp
+from ml_dash.streams.base import Owner, RunStream, Stream, check_time_name, to_timestamp
 
 _FRAME = int(Kind.FRAME)
 _OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame", "writer", "writer_seq"))
 _FORMATS = {"jpeg": "jpeg", "jpg": "jpeg", "png": "png"}
 
 
-class FrameStream(Hinted, FrameReader):
+class FrameStream(Stream, FrameReader):
     """One frame stream. Get it as ``exp.frames("camera/front")``; it may be kept and used from any thread."""
 
     _instead: ClassVar[dict[str, str]] = dict.fromkeys(("log", "save"), "append(frame)")
@@ -96,7 +95,7 @@ class FrameStream(Hinted, FrameReader):
         return next(numbers)
 
 
-class Frames(OfRun, FramesReader):
+class Frames(RunStream, FramesReader):
     """Every frame stream of a run: ``exp.frames(topic)`` is one of them."""
 
     _instead: ClassVar[dict[str, str]] = dict.fromkeys(("append", "log", "save"), "exp.frames(topic).append(frame)")

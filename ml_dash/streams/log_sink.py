@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.streams.owner import Owner
+from ml_dash.streams.base import Owner
 
 _LOG = int(Kind.LOG)
 _LEVEL_OF_STREAM = {"stdout": "info", "stderr": "warn"}

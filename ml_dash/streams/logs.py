@@ -11,9 +11,8 @@ from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.logs import LEVELS, LogLevel, LogReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.streams.attribute_errors import OfRun
+from ml_dash.streams.base import Owner, RunStream
 from ml_dash.streams.log_sink import LogSink
-from ml_dash.streams.owner import Owner
 
 if TYPE_CHECKING:
     from ml_dash.streams.log_handler import LogHandler
@@ -31,7 +30,7 @@ class Missing:
 MISSING = Missing()
 
 
-class Logs(OfRun, LogReader):
+class Logs(RunStream, LogReader):
     """The log of a run. Lines are numbered in the order of calls.
 
     Attributes:

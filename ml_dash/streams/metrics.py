@@ -6,23 +6,20 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ml_dash.errors import ConfigurationError, InvalidTypeError
-from ml_dash.ipc.channel import Channel
+from ml_dash.errors import InvalidTypeError
 from ml_dash.query.file_about import check_about
 from ml_dash.query.metrics import MetricReader, MetricsReader, canonical_name
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.streams.attribute_errors import Hinted, OfRun
-from ml_dash.streams.owner import Owner, to_timestamp
-from ml_dash.streams.summaries import Buffer, SummaryCache
-from ml_dash.streams.value_buffer import Window, merged
+from ml_dash.streams.base import Owner, RunStream, Stream
+from ml_dash.streams.summaries import Buffer, BufferedMetric, SummaryCache, merged
 
 _METRIC = int(Kind.METRIC)
 _perf = time.perf_counter_ns
 _now = time.time
 
 
-class Metric(Hinted, MetricReader):
+class Metric(Stream, MetricReader):
     """One metric. Get it as ``exp.metrics("train")``; it may be kept and used from any thread.
 
     Attributes:
@@ -37,21 +34,24 @@ class Metric(Hinted, MetricReader):
         self._owner = owner
         self._clock = owner.clock
         self._key = (name or "").encode()
-        self._window = Window(owner, self._what)
-        self.summary_cache = SummaryCache(owner, self)
+        self._buffered = BufferedMetric(owner, name, self._what)
+        self.summary_cache = SummaryCache(owner, self._buffered)
 
     def log(self, values: Mapping[str, Any] | None = None, /, **fields: Any) -> Metric:
         """Log one point.
 
         Args:
-            values: values by name, as one dict; keywords are the usual way.
-            **fields: the values by name; any that can be stored, usually numbers. ``_ts`` is the time of the point in
-                seconds since 1970: now if it is missing, and -1 means the one that this thread used last.
+            values: values by name, as one dict; keywords are the usual way, and count where both have a name.
+            **fields: the values by name: numbers, or anything else that can be stored. ``_ts`` is the time of the point
+                in seconds since 1970: default now, and -1 means the one that this thread used last.
+
+        Returns:
+            The metric.
 
         Raises:
             InvalidTypeError: a value cannot be stored; the text names its key.
-            InvalidValueError: ``_ts`` is not numeric.
-            ConfigurationError: ``_ts=-1`` and this thread has used none yet.
+            InvalidValueError: ``_ts`` is not a finite number.
+            ConfigurationError: ``_ts=-1`` and this thread has used no timestamp yet.
             ExperimentError: the experiment is not open.
         """
         started = _perf()
@@ -59,7 +59,7 @@ class Metric(Hinted, MetricReader):
         if values is not None:
             fields = merged(values, fields, self._what)
         if "_ts" in fields:
-            fields["_ts"] = self._timestamp(fields["_ts"])
+            fields["_ts"] = self._buffered.timestamp(fields["_ts"])
         else:
             fields["_ts"] = now
         self._clock.last = fields["_ts"]
@@ -70,14 +70,17 @@ class Metric(Hinted, MetricReader):
         """Keep one value of each key in memory until ``exp.metrics.buffer.log_summary()``, or the run's end.
 
         Args:
-            values: numbers by key, as one dict; keywords are the usual way.
+            values: numbers by key, as one dict; keywords are the usual way, and count where both have a key.
             **numbers: the numbers by key; None and NaN are missing values.
 
+        Returns:
+            The metric.
+
         Raises:
-            InvalidValueError: one is no number; none of the call is kept.
+            InvalidValueError: a value is no number; no value of the call is kept.
             ExperimentError: the experiment is not open.
         """
-        self._window.store(numbers if values is None else merged(values, numbers, self._what))
+        self._buffered.values.store(numbers if values is None else merged(values, numbers, self._what))
         return self
 
     def flush(self) -> Metric:
@@ -85,26 +88,12 @@ class Metric(Hinted, MetricReader):
         self._owner.flush()
         return self
 
-    def _timestamp(self, value: object) -> float:
-        seconds = to_timestamp(value, self._what)
-        if seconds != -1:
-            return seconds
-        if self._clock.last is None:
-            raise ConfigurationError(f"{self._what}: _ts=-1 inherits a timestamp, and this thread has used none yet")
-        return self._clock.last
 
-    def _publish(self, channel: Channel, point: dict[str, Any]) -> None:
-        """Log a summary, also into the channel of a run that is ending."""
-        now = _now()
-        point.setdefault("_ts", now)
-        channel.publish(_METRIC, self._key, encode(point, self._what), now)
-
-
-class Metrics(OfRun, MetricsReader):
+class Metrics(RunStream, MetricsReader):
     """Every metric of a run: ``exp.metrics(name)`` is one of them.
 
     Attributes:
-        buffer: what ``exp.metrics(name).buffer(...)`` collected, to be summarised.
+        buffer: the values of ``exp.metrics(name).buffer(...)`` of all metrics, to be summarized.
     """
 
     _instead: ClassVar[dict[str, str]] = {"append": "log(...)"}
@@ -113,9 +102,9 @@ class Metrics(OfRun, MetricsReader):
         super().__init__(owner)
         self._owner = owner
         self._metrics: dict[str | None, Metric] = {}
-        self.buffer = Buffer(owner, self._known, self._seconds)
-        owner.before_end.append(self._before_end)
-        owner.after_fork.append(self._after_fork)
+        self.buffer = Buffer(
+            owner, lambda: [metric._buffered for metric in list(self._metrics.values())], self._timestamp
+        )
 
     def __call__(
         self,
@@ -124,33 +113,45 @@ class Metrics(OfRun, MetricsReader):
         tags: list[str] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> Metric:
-        """The metric of that name; ``a/b`` is one below ``a``, None (or "None") the unnamed one.
+        """Return the metric of that name.
 
         Args:
-            name: its name.
-            description: what it is; kept from the first call that gives it, like ``tags`` and ``metadata``.
-            tags: words to find it by.
-            metadata: more about it.
+            name: its name, a path such as ``train`` or ``eval/success``; None (or "None") is the unnamed metric.
+            description: text for people; the first call that gives it counts, as for ``tags`` and ``metadata``.
+            tags: words to find the metric by.
+            metadata: any values that JSON can hold, by name.
 
         Raises:
-            InvalidNameError: the name cannot be a place on disk.
+            InvalidNameError: the name cannot be a path on disk.
             InvalidTypeError: the description is no text, the tags are no list of texts, or the metadata is no dict.
         """
         try:
             metric = self._metrics[name]
-        except (KeyError, TypeError):  # TypeError: what cannot be hashed is no name either
-            kept = canonical_name(name)
-            # Two threads may both get here: the first one's metric is everybody's.
-            metric = self._metrics.setdefault(kept, Metric(self._owner, kept))
+        except (KeyError, TypeError):  # TypeError: an unhashable name, which is refused below
+            canonical = canonical_name(name)
+            # Two threads may both get here: both use the metric of the first one.
+            metric = self._metrics.setdefault(canonical, Metric(self._owner, canonical))
         if description is not None or tags is not None or metadata is not None:
-            self._describe(metric, description=description, tags=tags, metadata=metadata)
+            given = {"description": description, "tags": tags, "metadata": metadata}
+            about = {key: value for key, value in given.items() if value is not None}
+            check_about(about)
+            data = encode(about, metric._what)
+            self._owner.channel.publish(int(Kind.DESCRIBE), metric._key, data, time.time())
         return metric
 
     def log(self, /, _flush: bool = False, **fields: Any) -> Metrics:
         """Log one point to several metrics: ``exp.metrics.log(epoch=1, train={...}, eval={...})``.
 
-        Scalars go to the unnamed metric and, together with its own values, to the metric of each key that holds a
-        dict. All points of a call have the same ``_ts``.
+        A key whose value is a dict names a metric; its point has the dict's values and all scalars of the call. The
+        unnamed metric gets a point of the scalars alone. All points of a call have the same ``_ts``.
+
+        Args:
+            _flush: whether to wait until the points are on disk.
+            **fields: scalars, and dicts of scalars by the name of a metric. ``_ts`` is the points' time in seconds
+                since 1970: default now, and -1 means the one that this thread used last.
+
+        Returns:
+            The metrics.
 
         Raises:
             InvalidNameError: a key that holds a dict cannot be a metric's name.
@@ -160,12 +161,14 @@ class Metrics(OfRun, MetricsReader):
         groups = {key: value for key, value in fields.items() if isinstance(value, dict) and key != "_ts"}
         shared = {key: value for key, value in fields.items() if key not in groups}
         for key, group in groups.items():
-            _check_names(key, group)
-        shared["_ts"] = self._shared_timestamp(shared)
+            wrong = next((name for name in group if not isinstance(name, str)), None)
+            if wrong is not None:
+                raise InvalidTypeError(f"metrics.log: a key of {key!r} is {wrong!r}; names of values are text")
+        shared["_ts"] = self._timestamp(shared["_ts"]) if "_ts" in shared else time.time()
         points = [(self(key), {**shared, **group}) for key, group in groups.items()]
         if len(shared) > 1 or not groups:
             points.insert(0, (self(None), shared))
-        for metric, point in points:  # a value that cannot be stored is found before anything is published
+        for metric, point in points:  # first, so that a value that cannot be stored stops the whole call
             encode(point, metric._what)
         for metric, point in points:
             metric.log(**point)
@@ -178,36 +181,5 @@ class Metrics(OfRun, MetricsReader):
         self._owner.flush()
         return self
 
-    def _before_end(self, channel: Channel) -> None:
-        self.buffer.summarise_rest(channel)
-        for metric in self._known():
-            metric.summary_cache.before_end(channel)
-
-    def _after_fork(self) -> None:
-        # The parent summarises the values that wait.
-        for metric in self._known():
-            metric._window.clear()
-            metric.summary_cache.clear()
-
-    def _known(self) -> list[Metric]:
-        return list(self._metrics.values())
-
-    def _seconds(self, value: object) -> float:
-        return self(None)._timestamp(value)
-
-    def _shared_timestamp(self, fields: dict[str, Any]) -> float:
-        if "_ts" in fields:
-            return self._seconds(fields["_ts"])
-        return time.time()
-
-    def _describe(self, metric: Metric, **about: object) -> None:
-        given = {key: value for key, value in about.items() if value is not None}
-        check_about(given)
-        data = encode(given, metric._what)
-        self._owner.channel.publish(int(Kind.DESCRIBE), metric._key, data, time.time())
-
-
-def _check_names(key: str, group: dict[Any, Any]) -> None:
-    wrong = next((name for name in group if not isinstance(name, str)), None)
-    if wrong is not None:
-        raise InvalidTypeError(f"metrics.log: a key of {key!r} is {wrong!r}; names of values are text")
+    def _timestamp(self, value: object) -> float:
+        return self(None)._buffered.timestamp(value)

@@ -13,13 +13,12 @@ from ml_dash.records.values import flatten, to_plain, unflatten
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import closest
 from ml_dash.streams.adapters import as_mapping
-from ml_dash.streams.attribute_errors import OfRun, missing_attribute
-from ml_dash.streams.owner import Owner
+from ml_dash.streams.base import Owner, RunStream, missing_attribute
 
 _PARAMS = int(Kind.PARAMS)
 
 
-class Params(OfRun, ParamsReader):
+class Params(RunStream, ParamsReader):
     """The parameters of a run, set by ``exp.params.set(lr=3e-4)`` and read by ``exp.params.get()``."""
 
     def __init__(self, owner: Owner) -> None:

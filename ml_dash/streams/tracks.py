@@ -14,8 +14,7 @@ from ml_dash.records.record import Kind
 from ml_dash.records.values import encode, flatten, to_plain
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
-from ml_dash.streams.attribute_errors import Hinted, OfRun, check_time_name
-from ml_dash.streams.owner import Owner, to_timestamp
+from ml_dash.streams.base import Owner, RunStream, Stream, check_time_name, to_timestamp
 
 TICK_S = 1e-6
 """The least step between times that we give: floats near the present can tell it apart, and nobody samples faster."""
@@ -25,7 +24,7 @@ _perf = time.perf_counter_ns
 _MISSING: Any = object()
 
 
-class Track(Hinted, TrackReader):
+class Track(Stream, TrackReader):
     """One track. Get it as ``exp.tracks("robot/pose")``; it may be kept and used from any thread."""
 
     _instead: ClassVar[dict[str, str]] = {"log": "append(..., _ts=t)"}
@@ -110,7 +109,7 @@ class TimedTrack(Track):
             return self._last
 
 
-class Tracks(OfRun, TracksReader):
+class Tracks(RunStream, TracksReader):
     """Every track of a run: ``exp.tracks(topic)`` is one of them."""
 
     _instead: ClassVar[dict[str, str]] = dict.fromkeys(("append", "log"), "exp.tracks(topic).append(..., _ts=t)")

@@ -20,7 +20,7 @@ from ml_dash.errors import (
     InvalidValueError,
 )
 from ml_dash.query.metrics import MetricsReader
-from ml_dash.streams import value_buffer
+from ml_dash.streams import summaries
 from tests.support import PREFIX, python_environment, run_python
 
 
@@ -234,7 +234,7 @@ class TestBuffer:
         assert {f"m{number}/x": [1.0] * 4 for number in range(50)} == exp.metrics.buffer.peek()
 
     def test_keys_without_end_are_refused_and_counted(self, exp, monkeypatch, capsys):
-        monkeypatch.setattr(value_buffer, "MAX_KEYS", 3)
+        monkeypatch.setattr(summaries, "MAX_KEYS", 3)
         for number in range(5):
             exp.metrics("train").buffer({f"key{number}": 1})
         exp.metrics("train").buffer(key0=2)
