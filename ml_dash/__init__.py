@@ -104,7 +104,7 @@ def _missing(name: str) -> AttributeError:
     import os
 
     module = os.path.join(__path__[0], name)
-    if os.path.exists(module) or os.path.exists(f"{module}.py"):  # Python asks so before it imports a module of ours
+    if os.path.exists(module) or os.path.exists(f"{module}.py"):  # Python looks a module up so before it imports it
         return AttributeError(f"module 'ml_dash' has no attribute {name!r}")
     from ml_dash.streams.base import missing_attribute
 

@@ -1,6 +1,6 @@
 """``json`` and ``orjson``, also for a program with a ``json.py`` in its own folder.
 
-Python would give us that file instead of the real module, and orjson, which imports ``json`` too, would fail with it.
+An ordinary ``import json`` would import that file, and orjson, which imports ``json`` itself, would fail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LIBRARY = os.path.dirname(os.__file__)
 
 
 def _is_shadowed() -> bool:
-    """Whether ``import json`` gives something that is not the standard library's."""
+    """Whether ``import json`` imports another module than the standard library's."""
     loaded = sys.modules.get("json")
     if loaded is not None:
         origin = getattr(loaded, "__file__", None)
@@ -29,7 +29,7 @@ def _is_shadowed() -> bool:
 
 def _load() -> tuple[ModuleType, ModuleType]:
     if _is_shadowed():
-        return _load_past_the_users()
+        return _load_before_the_users()
     import json
 
     import orjson
@@ -37,9 +37,9 @@ def _load() -> tuple[ModuleType, ModuleType]:
     return json, orjson
 
 
-def _load_past_the_users() -> tuple[ModuleType, ModuleType]:
-    """Load both with the standard library first, and leave ``import json`` to mean the user's as before."""
-    theirs = {name: sys.modules.pop(name) for name in _loaded_names()}
+def _load_before_the_users() -> tuple[ModuleType, ModuleType]:
+    """Load both with the standard library first on the path; afterwards ``import json`` is the user's module again."""
+    shadowing = {name: sys.modules.pop(name) for name in _loaded_names()}
     path = list(sys.path)
     sys.path[:] = sorted(path, key=lambda entry: not str(entry).startswith(_LIBRARY))
     try:
@@ -52,7 +52,7 @@ def _load_past_the_users() -> tuple[ModuleType, ModuleType]:
         sys.path[:] = path
         for name in _loaded_names():
             del sys.modules[name]
-        sys.modules.update(theirs)
+        sys.modules.update(shadowing)
 
 
 def _loaded_names() -> list[str]:

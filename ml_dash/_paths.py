@@ -1,4 +1,4 @@
-"""The current folder, and absolute paths, also where the current folder was removed."""
+"""The current folder and absolute paths, also if the current folder was removed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ml_dash.errors import ConfigurationError
 
 
 def current_folder() -> str:
-    """The absolute path of the current folder; the root of the file system if it was removed, or may not be read."""
+    """Return the absolute path of the current folder; the root of the file system if it was removed or cannot be read."""
     try:
         return os.getcwd()
     except OSError:
@@ -16,14 +16,14 @@ def current_folder() -> str:
 
 
 def absolute_path(path: str, what: str) -> str:
-    """The absolute path of a file or a folder.
+    """Return the absolute path of a file or a folder.
 
     Args:
         path: absolute, or relative to the current folder.
-        what: names it in the error.
+        what: its name in the error text.
 
     Raises:
-        ConfigurationError: it is relative, and the current folder was removed, or may not be read.
+        ConfigurationError: it is relative, and the current folder was removed or cannot be read.
     """
     try:
         return os.path.abspath(path)

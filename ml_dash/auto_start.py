@@ -1,13 +1,13 @@
-"""``dxp``: an experiment that needs no set-up.
+"""``dxp``: an experiment without set-up.
 
     from ml_dash.auto_start import dxp
 
     with dxp.run:
         dxp.log("started")
 
-It is an ``Experiment`` like any other, made when it is first used: until then ``RUN``, ``DASH_PREFIX`` and the current
-directory can be changed, and until it is started ``dxp.run.prefix``. It can be started again, which continues its run.
-A run that is open when the program ends is completed, or failed if an exception ended it.
+It is an ordinary ``Experiment``, made at its first use: until then ``RUN``, ``DASH_PREFIX`` and the current directory can
+be changed, and until it is started ``dxp.run.prefix``. To start it again continues its run. A run that is open when the
+program ends becomes completed, or failed if an exception ended the program.
 """
 
 from __future__ import annotations
@@ -18,4 +18,4 @@ from ml_dash.experiment.singleton import Singleton
 __all__ = ["dxp"]
 
 dxp: Experiment = Singleton()
-"""Its prefix is that of ``RUN``, its folder ``.dash`` in the current directory."""
+"""An experiment with the prefix of ``RUN``, in ``.dash`` in the current directory."""

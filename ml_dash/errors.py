@@ -1,6 +1,6 @@
 """Every exception that ml_dash raises.
 
-Each one is also the builtin exception that fits, so code that does not know ml_dash catches it::
+Each one is also the builtin exception that fits, so that code without ml_dash can catch it::
 
     MlDashError(Exception)
     ├── ConfigurationError        (ValueError)         a setting or an environment variable is wrong
@@ -9,11 +9,11 @@ Each one is also the builtin exception that fits, so code that does not know ml_
     ├── InvalidTypeError          (TypeError)          an argument has a type that cannot be used
     ├── ExperimentError           (RuntimeError)       the experiment is not open, or not in the right state
     ├── StorageError              (OSError)            the run's directory cannot be read or written
-    │   ├── MissingFileError      (FileNotFoundError)  a file or run that was asked for is not there
-    │   └── MissingEntryError     (KeyError)           a track has no row at the time that was asked for
+    │   ├── MissingFileError      (FileNotFoundError)  a file or a run does not exist
+    │   └── MissingEntryError     (KeyError)           a track has no row at the given time
     ├── MissingExtraError         (ImportError)        an optional package is not installed
     ├── NetworkError              (ConnectionError)    the server could not be reached
-    └── AuthenticationError       (PermissionError)    the server does not accept who we are
+    └── AuthenticationError       (PermissionError)    the server does not accept the credentials
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class MlDashError(Exception):
 
 
 class ConfigurationError(MlDashError, ValueError):
-    """A setting or an environment variable holds something that cannot be used."""
+    """A setting or an environment variable has a value that cannot be used."""
 
 
 class InvalidNameError(MlDashError, ValueError):
-    """A prefix, topic, metric name or file path cannot be used as a place on disk."""
+    """A prefix, topic, metric name or file path cannot be used as a path on disk."""
 
 
 class InvalidValueError(MlDashError, ValueError):
@@ -40,7 +40,7 @@ class InvalidTypeError(MlDashError, TypeError):
 
 
 class ExperimentError(MlDashError, RuntimeError):
-    """The experiment is not open, or not in the state that the call needs."""
+    """The experiment is not open, or not in the state that the call requires."""
 
 
 class StorageError(MlDashError, OSError):
@@ -48,19 +48,19 @@ class StorageError(MlDashError, OSError):
 
 
 class MissingFileError(StorageError, FileNotFoundError):
-    """A file or a run that was asked for is not there."""
+    """A file or a run does not exist."""
 
 
 class MissingEntryError(StorageError, KeyError):
-    """A track has no row at the time that was asked for."""
+    """A track has no row at the given time."""
 
 
 class MissingExtraError(MlDashError, ImportError):
-    """An optional package is needed; the message names the command that installs it."""
+    """An optional package is not installed; the message has the command that installs it."""
 
 
 class NetworkError(MlDashError, ConnectionError):
-    """The server could not be reached or did not answer as it should."""
+    """The server cannot be reached, or gave an invalid answer."""
 
 
 class AuthenticationError(MlDashError, PermissionError):

@@ -1,4 +1,4 @@
-"""Every setting of the buffers between the training process and the disk: its name, its default, its reason."""
+"""The settings of the buffers between the training process and the disk, and of what a run records."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ _FALSE = frozenset(("0", "false", "no", "off"))
 POLICIES = ("block", "drop")
 _KINDS = {int: "must be a whole number", float: "must be a number", bool: "must be True or False", str: "must be text"}
 
-
 MOST_ENCODERS = 8
-"""Frames encoded at the same time, unless the user asks for more: beyond that the disk or the loop is the limit."""
+"""Frames encoded at the same time by default: with more, the disk or the training loop is the limit."""
 
 
 def _processors() -> int:
@@ -28,21 +27,21 @@ def _processors() -> int:
 
 @dataclass(frozen=True)
 class BufferConfig:
-    """How much is buffered, and what happens when a buffer is full.
+    """Sizes, time limits and policies of the buffers, and switches for what a run records.
 
     Attributes:
-        frame_buffer_mb: room for pixels that wait for the encoder, in MiB, 1 to 65536; less if the machine has less.
-        frame_policy: when that room is full, ``block`` waits (nothing is lost), ``drop`` counts and goes on.
+        frame_buffer_mb: memory for pixels that wait for the encoder, in MiB, 1 to 65536; less if the machine has less.
+        frame_policy: when that memory is full, ``block`` waits (nothing is lost), ``drop`` drops the frame and counts it.
         encoders: frames encoded at the same time, 1 to 64; 0 means half of the processors, at most 4, and twice as
             many while training waits for room.
-        sync_interval: seconds between syncs to the disk; only a loss of power can lose more than this.
-        stall_timeout: seconds that a call waits for a writer that makes no progress before it gives a record up.
-        fault_timeout: the same while the disk refuses to write (full, unreachable).
-        close_timeout: seconds that closing a run waits for a writer that makes no progress.
-        echo: whether log lines are printed too.
+        sync_interval: seconds between syncs to the disk; a loss of power loses at most the data of that time.
+        stall_timeout: seconds that a call waits for a writer without progress before it drops a record.
+        fault_timeout: seconds that it waits while the disk cannot be written to (full, unreachable).
+        close_timeout: seconds that closing a run waits for a writer without progress.
+        echo: whether log lines are also printed.
         record_environment: whether the run records its command line, machine, packages and code.
-        capture_output: whether what the process prints is logged too.
-        columnar_rows: a metric or track of at least so many rows gets a columnar copy when the run ends; 0 means none.
+        capture_output: whether the output of the process is also logged.
+        columnar_rows: rows from which a metric or track gets a columnar copy when the run ends; 0 for no copies.
         flush_interval, log_batch_size, metric_batch_size, track_batch_size, file_upload_workers, buffer_enabled,
             max_retries, retry_base_delay, retry_max_delay: read for compatibility with the published client. The
             local engine needs no batches; the retry settings and the workers are for uploads.
@@ -70,10 +69,10 @@ class BufferConfig:
     columnar_rows: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work.
+        """Check every value.
 
         Raises:
-            ConfigurationError: a value has the wrong type or is out of its range.
+            ConfigurationError: a value has the wrong type or is out of range.
         """
         for field in fields(self):
             self._check(
@@ -97,23 +96,23 @@ class BufferConfig:
 
     @property
     def burst_encoder_count(self) -> int:
-        """The same while training waits for room: then its processors are free."""
+        """Frames encoded at the same time while training waits for memory, which leaves its processors free."""
         return self.encoders or max(1, min(MOST_ENCODERS, _processors()))
 
     def replaced(self, **given: Any) -> BufferConfig:
-        """The same with other values; one that is None stays as it is.
+        """Return a copy with other values; a value of None changes nothing.
 
         Raises:
-            ConfigurationError: a value is out of its range.
+            ConfigurationError: a value is out of range.
         """
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> BufferConfig:
-        """Settings from ``ML_DASH_<NAME>`` variables.
+        """Return the settings of the ``ML_DASH_<NAME>`` variables.
 
         Raises:
-            ConfigurationError: a variable cannot be read; the text names it.
+            ConfigurationError: a variable has an invalid value; the text names it.
         """
         values = {}
         for field in fields(cls):

@@ -1,8 +1,8 @@
-"""Ids that grow with time and are made without asking anyone.
+"""Ids that grow with time, made by each process alone.
 
 A run's id is a 64-bit number: 42 bits of milliseconds since 2024-01-01 UTC, 10 bits of worker (the process id), 12 bits
 of sequence, which begins at random in each process. A file's id is decimal text: the milliseconds since 1970 times
-4096, then ten digits of the process. Both are safe from several threads and in a forked child, and keep growing when
+4096, then ten digits of the process. Both may be made in several threads and in a forked child, and keep growing when
 the clock is set back.
 """
 
@@ -22,20 +22,20 @@ WORKER_BITS = 10
 
 _NS_PER_MS = 1_000_000
 PROCESS_DIGITS = 10
-"""Of a file's id. Ids of two processes are only ever the same if these are: once in 20,000 runs of 1,000 processes."""
+"""Random digits of the process in a file's id. Two processes have the same ones in one of 20,000 runs of 1,000 processes."""
 
 LEAST_TIME_PART = 10**15
-"""A file's id has as many digits as any other, also where the clock stands in 1970 until the network is there."""
+"""The least time part of a file's id: all ids have as many digits, also before the clock of a machine is set."""
 
 _PARTS_PER_S = 1000.0 * (1 << SEQUENCE_BITS)
-"""A float holds the seconds since 1970 to about as many parts, and takes a fraction of the time of long integers."""
+"""Parts of a second in a file's id: about the precision of a float, which is much faster here than a long integer."""
 
 _SEQUENCE_MASK = (1 << SEQUENCE_BITS) - 1
 _WORKER_MASK = (1 << WORKER_BITS) - 1
 
 
 class _RunIds:
-    """The last `milliseconds << 12 | sequence` given; one more than it carries into the milliseconds by itself.
+    """The last `milliseconds << 12 | sequence` that was given; counting on carries into the milliseconds.
 
     The sequence begins at random: in containers all the processes of a job may have the same process id.
     """
@@ -54,7 +54,7 @@ class _RunIds:
                 before = self._last
                 now = (time.time_ns() // _NS_PER_MS - EPOCH_MS) << SEQUENCE_BITS | self._first
                 last = max(now, before + 1)
-                if self._last == before:  # else a signal handler took an id within these lines: once more
+                if self._last == before:  # otherwise a signal handler took an id between these lines: try again
                     self._last = last
                     break
         milliseconds, sequence = last >> SEQUENCE_BITS, last & _SEQUENCE_MASK
@@ -66,10 +66,10 @@ class _RunIds:
 
 
 class _FileIds:
-    """The last time part given, and what follows it in this process.
+    """The last time part that was given, and the digits of this process.
 
-    Time alone is not enough, however fine: processes that work in step ask at the same moments, and of two files with
-    one id a reader finds one.
+    A time alone is not unique, however fine: processes in step make ids at the same time, and of two files with one id a
+    reader finds one.
     """
 
     __slots__ = ("_last", "_lock", "_process")
@@ -94,12 +94,12 @@ class _FileIds:
 
 
 def _random() -> int:
-    # Not from the module random: the user's seed must neither repeat our ids nor be disturbed by them.
+    # Not from the module random: a user's seed would repeat our ids, and these would change the user's numbers.
     return int.from_bytes(os.urandom(8))
 
 
 class _Ids:
-    """The two generators of this process, replaced in a forked child (a lock may have been held at the fork)."""
+    """The generators of this process, replaced in a forked child: another thread may have held a lock at the fork."""
 
     runs = _RunIds()
     files = _FileIds()
@@ -113,7 +113,7 @@ _fork.call_in_child(_Ids.renew)
 
 
 def generate_snowflake_id() -> int:
-    """Return a new id for a run: positive, under 2**63, larger than every one this process has had before.
+    """Return a new id for a run: positive, under 2**63, larger than all before it in this process.
 
     It never waits and never raises: when more than 4096 are made in a millisecond, or the clock is set back, the ids run
     ahead of the clock until it has caught up.
@@ -124,9 +124,9 @@ def generate_snowflake_id() -> int:
 def file_id(now: float | None = None) -> str:
     """Return a new id for a file: 26 decimal digits (27 from the year 2047), growing, never the same in one process.
 
-    Another process has the same ones with a chance of 1 in 10**10, and else none of them.
+    The chance that another process can make the same ids is 1 in 10**10.
 
     Args:
-        now: seconds since 1970, if the caller knows them already.
+        now: seconds since 1970; default the present.
     """
     return _Ids.files.next(now)

@@ -1,4 +1,4 @@
-"""Which code a run is: the commit, the branch, the remote, and what differs from the commit. Only git is asked."""
+"""Describe the code of a run: the commit, the branch, the remote, and the difference from the commit, as git has them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     import re
 
 DIFF_LIMIT = 256 * 1024
-"""Bytes of the difference that are kept: what people write fits, and a notebook full of pictures does not."""
+"""Bytes of the difference that are kept: enough for written code, not for a notebook full of pictures."""
 
 MOST_NAMES = 100
-"""Files of a kind whose names are listed, and files that are left out of the difference one by one."""
+"""Names listed of untracked files and of files for secrets, and renamed files excluded one by one."""
 
 MOST_SUBMODULES = 20
-"""Submodules that are asked, those of submodules included: each takes two questions."""
+"""Submodules that are checked, with those of submodules: each takes two commands."""
 
 SECRET_FILES = (
     *("*.env", "*.env.*", ".envrc", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "*.kdbx"),
@@ -41,9 +41,9 @@ SECRET_FILES = (
     *("*secret*.json", "*secret*.y*ml", "*secret*.toml", "*credential*.json", "*credential*.y*ml", "*credential*.toml"),
     *("*service*account*.json", "*.tfvars"),
 )
-"""Files whose changes are left out of the difference: they are there for secrets. In lower case."""
+"""Patterns, in lower case, of files for secrets, whose changes are left out of the difference."""
 
-# Whatever the user's configuration says, the difference can be applied with `git apply`.
+# So that `git apply` takes the difference, whatever the user's configuration.
 _DIFF = (
     *("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty", "--submodule=short"),
     *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0"),
@@ -54,12 +54,12 @@ _NO_REPOSITORY = b"not a git repository"
 
 @dataclass
 class Code:
-    """What git said.
+    """A description of the code.
 
     Attributes:
         facts: ``commit``, ``branch``, ``remote``, ``root``, ``dirty`` and more; empty outside a repository.
-        diff: the difference from the commit, at most ``DIFF_LIMIT`` bytes and a last line that says what is missing.
-        problems: what could not be found out, and why.
+        diff: the difference from the commit, at most ``DIFF_LIMIT`` bytes; the last line says if it was cut.
+        problems: which facts are missing, and why.
     """
 
     facts: dict[str, Any] = field(default_factory=dict)
@@ -72,12 +72,12 @@ def describe_code(folders: list[str], wanted: Callable[[], bool] = lambda: True)
 
     Args:
         folders: absolute paths, such as that of the script and the current one.
-        wanted: whether the answer is still of use.
+        wanted: whether the answer is still wanted.
     """
     import shutil
 
     program = shutil.which("git")
-    if program is None or not os.path.isabs(program):  # one of the current folder is not git
+    if program is None or not os.path.isabs(program):  # a relative one is a file in the current folder
         return Code(problems=["code: git is not installed, or not on PATH"])
     git = Git(program, wanted)
     code = Code(problems=git.problems)
@@ -89,7 +89,7 @@ def describe_code(folders: list[str], wanted: Callable[[], bool] = lambda: True)
 
 
 def _root(git: Git, folders: list[str]) -> str | None:
-    """The root of the first repository that one of the folders is in."""
+    """Return the root of the repository of the first folder that is in one."""
     for folder in filter(os.path.isdir, dict.fromkeys(folders)):
         answer = git.say(folder, "rev-parse", "--show-toplevel")
         if answer is None:
@@ -102,7 +102,7 @@ def _root(git: Git, folders: list[str]) -> str | None:
 
 
 class _Repository:
-    """What is quick to say is asked first: it is kept when the rest gets no answer."""
+    """Collects the facts of one repository. Quick commands run first: their facts are kept if the others get no answer."""
 
     def __init__(self, git: Git, root: str, code: Code) -> None:
         self._git = git
@@ -135,12 +135,12 @@ class _Repository:
     def _ask_remote(self) -> None:
         pattern = r"^(remote\..*\.url|branch\..*\.remote)$"
         answer = self._git.say(self._root, "config", "-z", "--get-regexp", pattern)
-        if answer is None or answer.status != 0:  # also where there is none
+        if answer is None or answer.status != 0:  # also without a remote
             return
         pairs = (entry.partition("\n")[::2] for entry in os.fsdecode(answer.output).split("\0") if entry)
-        known = dict(pairs)
-        remotes = {key[len("remote.") : -len(".url")]: value for key, value in known.items() if key.endswith(".url")}
-        upstream = known.get(f"branch.{self._facts.get('branch')}.remote", "")
+        settings = dict(pairs)
+        remotes = {key[len("remote.") : -len(".url")]: value for key, value in settings.items() if key.endswith(".url")}
+        upstream = settings.get(f"branch.{self._facts.get('branch')}.remote", "")
         chosen = next((name for name in (upstream, "origin", *remotes) if name in remotes), None)
         if chosen is not None:
             self._facts["remote"] = clean_address(remotes[chosen])
@@ -157,10 +157,10 @@ class _Repository:
         if "commit" not in self._facts:
             return
         against = "HEAD" if self._facts["commit"] else "--cached"
-        found = self._names_left_out(options)
-        if found is None:
+        names = self._names_left_out(options)
+        if names is None:
             return
-        secret, renamed = found
+        secret, renamed = names
         excluded = [f":(exclude,top,glob,icase)**/{pattern}" for pattern in SECRET_FILES]
         excluded += [f":(exclude,top,literal){name}" for name in renamed]
         arguments = (against, "--no-renames", "--patch", *_DIFF, "--", ":/", *excluded)
@@ -176,15 +176,15 @@ class _Repository:
         self._code.diff = answer.output + (cut if answer.truncated else b"")
 
     def _names_left_out(self, options: tuple[str, ...]) -> tuple[list[str], list[str]] | None:
-        """Changed files that are there for secrets, and those of them that were called so before; None if unknown.
+        """Return the changed files for secrets, and those of them that only their earlier name tells; None if unknown.
 
-        A file that was renamed counts by both names. A small one that was changed since is no longer similar, so the
-        index is asked as well, which has it as it was when it was renamed.
+        A renamed file counts by both names. A small one that was changed afterwards is no longer similar. So the index is
+        compared as well, which has it as it was when it was renamed.
         """
-        places = [("--cached", "HEAD"), ("HEAD",)] if self._facts["commit"] else [("--cached",)]
+        sides = [("--cached", "HEAD"), ("HEAD",)] if self._facts["commit"] else [("--cached",)]
         secret, renamed = set(), set()
-        for place in places:
-            arguments = (*place, "--name-status", "-z", "--find-renames=1%", *_DIFF, "--", ":/")
+        for side in sides:
+            arguments = (*side, "--name-status", "-z", "--find-renames=1%", *_DIFF, "--", ":/")
             answer = self._git.expect(self._root, "diff", *arguments, options=options)
             if answer is None:
                 return None
@@ -202,11 +202,11 @@ class _Repository:
 
 
 def _changed_submodules(git: Git, root: str) -> Iterator[str]:
-    """Paths of the submodules with changed files, of which the status of the repository around them says nothing."""
+    """Yield the paths of submodules with changed files, which the status of the outer repository does not show."""
     waiting, asked = [root], 0
     while waiting:
-        around = waiting.pop(0)
-        for folder in _submodules(git, around):
+        outer = waiting.pop(0)
+        for folder in _submodules(git, outer):
             asked += 1
             if asked > MOST_SUBMODULES:
                 git.problems.append(
@@ -223,22 +223,22 @@ def _changed_submodules(git: Git, root: str) -> Iterator[str]:
 
 
 def _submodules(git: Git, folder: str) -> list[str]:
-    """Folders of the submodules that are checked out, within the folder they belong to."""
-    names = os.path.join(folder, ".gitmodules")
-    if not os.path.isfile(names):
+    """Return the folders of the submodules of a repository that are checked out inside it."""
+    path = os.path.join(folder, ".gitmodules")
+    if not os.path.isfile(path):
         return []
-    answer = git.say(folder, "config", "-z", "--file", names, "--get-regexp", r"^submodule\..*\.path$")
+    answer = git.say(folder, "config", "-z", "--file", path, "--get-regexp", r"^submodule\..*\.path$")
     if answer is None or answer.status != 0:
         return []
     paths = (entry.partition("\n")[2] for entry in os.fsdecode(answer.output).split("\0") if entry)
     top = os.path.realpath(folder)
-    places = (os.path.realpath(os.path.join(top, path)) for path in paths)
-    inside = (place for place in places if place.startswith(top + os.sep))
-    return [place for place in dict.fromkeys(inside) if os.path.exists(os.path.join(place, ".git"))]
+    folders = (os.path.realpath(os.path.join(top, path)) for path in paths)
+    inside = (inner for inner in folders if inner.startswith(top + os.sep))
+    return [inner for inner in dict.fromkeys(inside) if os.path.exists(os.path.join(inner, ".git"))]
 
 
 def is_for_secrets(path: str) -> bool:
-    """Whether a file, or a folder that it is in, has a name of ``SECRET_FILES``."""
+    """Whether a file or one of its folders has a name of ``SECRET_FILES``."""
     return any(map(_secret_name().match, path.lower().split("/")))
 
 
@@ -251,7 +251,7 @@ def _secret_name() -> re.Pattern[str]:
 
 
 def read_names(text: str) -> Iterator[tuple[str, str]]:
-    """What ``git diff --name-status -z`` says: the name before and the name of each file, mostly the same."""
+    """Yield the earlier and the present name of each file in the output of ``git diff --name-status -z``."""
     entries = iter(text.split("\0"))
     for kind in entries:
         if kind:
@@ -260,7 +260,7 @@ def read_names(text: str) -> Iterator[tuple[str, str]]:
 
 
 def read_status(text: str) -> dict[str, Any]:
-    """What ``git status --porcelain=v2 --branch -z`` says of files, as facts; and the branch it follows."""
+    """Return the facts in the output of ``git status --porcelain=v2 --branch -z``: counts of files, and the upstream."""
     upstream, changed, untracked = None, 0, []
     entries = iter(text.split("\0"))
     for entry in entries:
@@ -272,7 +272,7 @@ def read_status(text: str) -> dict[str, Any]:
         elif kind in {"1", "2", "u"}:
             changed += 1
             if kind == "2":
-                next(entries, None)  # the name before a rename
+                next(entries, None)  # the earlier name
     return {
         **({"upstream": upstream} if upstream else {}),
         "dirty": changed > 0,

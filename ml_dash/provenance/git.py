@@ -1,4 +1,4 @@
-"""Questions to git that run nothing a repository names, fetch nothing, write nothing, and end in time."""
+"""Run git commands that start no program of a repository, fetch nothing, write nothing, and end in time."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable, Mapping
 from ml_dash.provenance.programs import Answer, GaveNoAnswerError, ask
 
 COMMAND_SECONDS = 5.0
-"""How long one question to git may take: a file system that does not answer is given up."""
+"""Time that one command may take: a file system that does not answer is given up."""
 
 CODE_SECONDS = 20.0
-"""How long all of them may take: a few that get no answer, and the others milliseconds."""
+"""Time that all commands may take together: a few get no answer, and the others take milliseconds."""
 
 OUTPUT_LIMIT = 4 * 1024 * 1024
-"""Bytes of an answer that are looked at: some 50 000 changed files."""
+"""Bytes of an answer that are read: about 50 000 changed files."""
 
 MOST_FILTERS = 50
-"""Filters that are switched off; nobody has more than a few, and each takes space on the command line."""
+"""Filters that are switched off: each takes space on the command line, and a repository has a few."""
 
-# What a repository or a user may have set so that a program is run or an answer looks different.
+# Overrides settings of a repository or a user that start a program or change the form of an answer.
 _SAFE = (
     *("-c", "core.fsmonitor=false", "-c", "protocol.allow=never", "-c", "core.quotePath=false"),
     *("-c", "diff.relative=false", "-c", f"diff.orderFile={os.devnull}", "--no-pager"),
@@ -32,14 +32,14 @@ _PLACE = ("GIT_DIR", "GIT_WORK_TREE")
 
 
 class Git:
-    """A series of questions to one git, each with a time of its own, and all within one deadline.
+    """A series of git commands, each with its own time limit, and all within one deadline.
 
     Args:
         program: absolute path of git.
-        wanted: whether the answers are still of use.
+        wanted: whether the answers are still wanted.
 
     Attributes:
-        problems: what was not answered, and why.
+        problems: which commands got no answer, and why.
     """
 
     def __init__(self, program: str, wanted: Callable[[], bool]) -> None:
@@ -53,12 +53,12 @@ class Git:
     def say(
         self, folder: str, *arguments: str, options: tuple[str, ...] = (), limit: int = OUTPUT_LIMIT
     ) -> Answer | None:
-        """One answer, or None and a problem if there is none in time.
+        """Run a command and return its answer; None, and a problem, if there is none in time.
 
         Args:
-            folder: where it is asked.
+            folder: the current folder of the command.
             arguments: the command and its arguments.
-            options: what goes before the command.
+            options: options before the command.
             limit: bytes of the answer.
         """
         if self._is_over:
@@ -77,7 +77,7 @@ class Git:
     def expect(
         self, folder: str, *arguments: str, options: tuple[str, ...] = (), limit: int = OUTPUT_LIMIT
     ) -> Answer | None:
-        """The same, where an exit status other than 0 is a problem too, and no answer."""
+        """Do as ``say``, but also return None, and add a problem, for an exit status other than 0."""
         answer = self.say(folder, *arguments, options=options, limit=limit)
         if answer is not None and answer.status != 0:
             self.note(arguments[0], answer)
@@ -85,14 +85,14 @@ class Git:
         return answer
 
     def note(self, question: str, answer: Answer) -> None:
-        """Keep what git said instead of an answer."""
+        """Add the error text of git to the problems."""
         reason = answer.error.decode("utf-8", "replace").partition("\n")[0]
         self.problems.append(f"code: git {question}: status {answer.status}: {reason}"[:500])
 
     def options_without_filters(self, folder: str) -> tuple[str, ...] | None:
-        """Options that keep git from running the filters that are configured; None if it cannot be kept from it.
+        """Return options that keep git from running configured filters; None if that cannot be done.
 
-        A file of a filter then counts as it is on the disk, where git would convert it first.
+        A file of a filter is then compared as it is on the disk, where git would convert it first.
         """
         answer = self.say(folder, "config", "-z", "--name-only", "--get-regexp", r"^filter\.")
         if answer is None or answer.status not in {0, 1}:  # 1: there are none
@@ -108,15 +108,15 @@ class Git:
         return tuple(part for setting in settings for part in ("-c", setting))
 
     def forget_place(self) -> None:
-        """From here on the folder decides which repository is asked, and not the user's variables."""
+        """Remove ``GIT_DIR`` and ``GIT_WORK_TREE``: from now on the folder tells which repository it is."""
         for name in _PLACE:
             self._environment.pop(name, None)
 
 
 def environment_for_git(environ: Mapping[str, str]) -> dict[str, str]:
-    """A process's variables without those that make git answer differently, or write of what it does.
+    """Return a process's variables without those that change the answers of git or make it write traces.
 
-    ``GIT_DIR`` counts only together with ``GIT_WORK_TREE``, and both absolute: as a hook of git sets it, it names the
+    ``GIT_DIR`` is kept only together with ``GIT_WORK_TREE``, and if both are absolute. A git hook sets it alone, to the
     repository of the hook, and the folder of the script would be taken for its working tree.
     """
     kept = {name: value for name, value in environ.items() if not name.startswith("GIT_")}

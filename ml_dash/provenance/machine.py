@@ -1,4 +1,4 @@
-"""The interpreter, the machine and the container, from what the system has in files. No program is started."""
+"""Facts about the interpreter, the machine and the container, read from system files without starting a program."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MOST_GPUS = 64
 """GPUs that are listed; a machine has at most 16."""
 
 _READ_LIMIT = 1 << 20
-"""Bytes read of a file of the system: /proc/cpuinfo of a large machine has some hundred KB."""
+"""Bytes read of a system file: /proc/cpuinfo of a large machine has several hundred KB."""
 
 _NO_LIMIT = 1 << 60
-"""A control group's limit from which there is none: the old interface says so with a number near 2**63."""
+"""Limit of a control group from which on there is none: the old interface has a number near 2**63 for that."""
 
 
 def python_facts() -> dict[str, Any]:
-    """The interpreter; the writer runs the same one as the training process."""
+    """Return facts about the interpreter; the writer runs the same one as the training process."""
     return {
         "version": ".".join(map(str, sys.version_info[:3])),
         "implementation": sys.implementation.name,
@@ -30,7 +30,7 @@ def python_facts() -> dict[str, Any]:
 
 
 def system_facts() -> dict[str, Any]:
-    """The operating system, processors and memory, those that the process may use included."""
+    """Return facts about the operating system, processors and memory, and how much of them the process may use."""
     import platform
 
     return {
@@ -46,7 +46,7 @@ def system_facts() -> dict[str, Any]:
 
 
 def who() -> dict[str, Any]:
-    """The host and the user."""
+    """Return the names of the host and the user."""
     import getpass
 
     try:
@@ -57,22 +57,22 @@ def who() -> dict[str, Any]:
 
 
 def gpus(root: str = "/proc/driver/nvidia") -> dict[str, Any]:
-    """NVIDIA's driver and GPUs as its driver lists them, those that the process may not see included.
+    """Return the version of NVIDIA's driver and all GPUs, also those that the process may not use.
 
     Args:
-        root: where the driver tells of itself.
+        root: the driver's folder in ``/proc``.
     """
     try:
-        places = sorted(os.listdir(os.path.join(root, "gpus")))[:MOST_GPUS]
+        buses = sorted(os.listdir(os.path.join(root, "gpus")))[:MOST_GPUS]
     except OSError:
         return {}
     driver = re.search(r"\d+\.\d+(?:\.\d+)?", _text(os.path.join(root, "version")))
-    cards = [_card(_text(os.path.join(root, "gpus", place, "information"))) for place in places]
+    cards = [_card(_text(os.path.join(root, "gpus", bus, "information"))) for bus in buses]
     return {"driver": driver[0] if driver else None, "cards": [card for card in cards if card]}
 
 
 def container(root: str = "/") -> dict[str, Any]:
-    """What the process runs in: Docker, Podman or Kubernetes, and its id there; empty outside.
+    """Return the kind of the container (Docker, Podman, Kubernetes) and its id; empty outside of one.
 
     Args:
         root: the file system's root.
@@ -80,16 +80,13 @@ def container(root: str = "/") -> dict[str, Any]:
     kinds = {"docker": ".dockerenv", "podman": "run/.containerenv"}
     kind = next((name for name, mark in kinds.items() if os.path.exists(os.path.join(root, mark))), None)
     account = os.path.join(root, "var/run/secrets/kubernetes.io/serviceaccount")
-    namespace = _text(os.path.join(account, "namespace")).strip()  # and nothing else there: the token is beside it
+    namespace = _text(os.path.join(account, "namespace")).strip()  # the only file read there: a token is beside it
     if namespace or "KUBERNETES_SERVICE_HOST" in os.environ:
         kind = "kubernetes"
-    found = re.search(r"/(?:containers|docker|overlay-containers)/([0-9a-f]{64})", _container_traces(root))
-    facts = {"kind": kind, "id": found[1] if found else None, "namespace": namespace or None}
-    return {name: value for name, value in facts.items() if value} if kind or found else {}
-
-
-def _container_traces(root: str) -> str:
-    return "".join(_text(os.path.join(root, "proc/self", name)) for name in ("cgroup", "mountinfo"))
+    traces = "".join(_text(os.path.join(root, "proc/self", name)) for name in ("cgroup", "mountinfo"))
+    match = re.search(r"/(?:containers|docker|overlay-containers)/([0-9a-f]{64})", traces)
+    facts = {"kind": kind, "id": match[1] if match else None, "namespace": namespace or None}
+    return {name: value for name, value in facts.items() if value} if kind or match else {}
 
 
 def _card(information: str) -> dict[str, str]:
@@ -109,16 +106,16 @@ def _cpu_model() -> str | None:
 
 
 def _memory_limit() -> int | None:
-    """Bytes that the control group allows, of the newer interface or the older one; None for no limit."""
-    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = _text(place).strip()
+    """Return the bytes that the control group allows, by the new or the old interface; None for no limit."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = _text(path).strip()
         if limit.isdecimal() and int(limit) < _NO_LIMIT:
             return int(limit)
     return None
 
 
 def _text(path: str) -> str:
-    """The beginning of a text file; empty if it cannot be read."""
+    """Read the beginning of a text file; empty if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read(_READ_LIMIT)

@@ -1,4 +1,4 @@
-"""What only the training process knows of itself, taken when a run starts: a fraction of a millisecond."""
+"""Facts that only the training process has about itself; collected when a run starts, in a fraction of a millisecond."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ml_dash.provenance.secrets import mask_arguments
 from ml_dash.provenance.variables import LOOKED_AT, cut, pick
 
 MOST_ARGUMENTS = 500
-"""Arguments of the command line that are recorded: more are the files of a shell's pattern."""
+"""Arguments of a command line that are recorded: more of them come from a shell's pattern of files."""
 
 LONGEST_ARGUMENT = 1_000
-"""Characters of one argument that are recorded: enough for a path, and not for the program of ``python -c``."""
+"""Characters of one argument that are recorded: enough for a path, not for a program after ``python -c``."""
 
 
 def observe(entry: object) -> dict[str, Any]:
-    """The command line, the folder and the named variables of this process, secrets masked. Raises nothing.
+    """Return the command line, the folder and the listed variables of this process, with secrets masked. Raises nothing.
 
     Args:
         entry: the path of the script, as ``RUN.entry`` has it.
@@ -28,14 +28,14 @@ def observe(entry: object) -> dict[str, Any]:
         "argv": lambda: _arguments(getattr(sys, "argv", [])),
         "command": lambda: _arguments(getattr(sys, "orig_argv", [])),
         "cwd": os.getcwd,
-        "entry": lambda: os.fsdecode(entry),  # type: ignore[arg-type]  # what is no path raises, which is noted
+        "entry": lambda: os.fsdecode(entry),  # type: ignore[arg-type]  # a value that is no path raises, which becomes a problem
     }
     process: dict[str, Any] = {}
     problems: list[str] = []
     for name, part in parts.items():
         try:
             process[name] = part()
-        except Exception as error:  # noqa: BLE001 - a folder that was removed, a sys.argv that somebody replaced
+        except Exception as error:  # noqa: BLE001 - a removed folder, a replaced sys.argv
             problems.append(f"process.{name}: {type(error).__name__}: {error}"[:LONGEST_ARGUMENT])
     return {"process": process, **pick(os.environ), "problems": problems}
 

@@ -1,4 +1,4 @@
-"""Run a program for its output, within a time and a size, and leave nothing of it behind."""
+"""Run a program for its output, with limits of time and size, and kill whatever it started."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     import subprocess
 
 _TICK_S = 0.05
-"""How often a waiting call looks whether it is still wanted."""
+"""Interval at which a waiting call checks whether its answer is still wanted."""
 
 _REAP_S = 1.0
-"""How long a program that was killed may take to be gone: one that hangs in a network file system stays longer."""
+"""Time that a killed program gets to end. One that hangs in a network file system takes longer and is left."""
 
 _ERROR_BYTES = 4_096
-"""What is kept of what a program says on stderr."""
+"""Bytes of stderr that are kept."""
 
 _BLOCK = 65_536
 
 
 class GaveNoAnswerError(Exception):
-    """A program did not end in time, or was no longer wanted."""
+    """A program did not end in time, or its answer was no longer wanted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a program said.
+    """The output of a program.
 
     Attributes:
         status: its exit status; 0 also if it was stopped at the limit.
-        output: its stdout, at most the limit.
+        output: its stdout, up to the limit.
         error: the beginning of its stderr.
-        truncated: it had more to say than the limit.
+        truncated: whether its stdout was longer than the limit.
     """
 
     status: int
@@ -56,18 +56,18 @@ def ask(
     deadline: float,
     wanted: Callable[[], bool],
 ) -> Answer:
-    """Run a program in a session of its own, so that whatever it starts can be ended with it.
+    """Run a program in its own session, so that all that it starts can be killed with it.
 
     Args:
         command: an absolute path and arguments.
-        cwd: where.
-        environment: its variables, all of them.
-        limit: bytes of stdout, after which it is stopped.
-        deadline: moment of ``time.monotonic()`` at which it is stopped.
-        wanted: whether the answer is still of use; asked 20 times a second.
+        cwd: its current folder.
+        environment: all of its variables.
+        limit: bytes of stdout after which it is stopped.
+        deadline: time of ``time.monotonic()`` at which it is stopped.
+        wanted: whether the answer is still wanted; called 20 times a second.
 
     Raises:
-        GaveNoAnswerError: it took too long, or nobody wants the answer any more.
+        GaveNoAnswerError: it took too long, or the answer is no longer wanted.
         OSError: it could not be started.
     """
     import subprocess
@@ -95,11 +95,11 @@ def ask(
 def _read(
     process: subprocess.Popen[bytes], limit: int, deadline: float, wanted: Callable[[], bool]
 ) -> tuple[bytes, bytes, bool]:
-    """Stdout, stderr, and whether both came to their end before the limit."""
+    """Return stdout, stderr, and whether both ended before the limit."""
     assert process.stdout is not None
     assert process.stderr is not None
     out, err = process.stdout.fileno(), process.stderr.fileno()
-    said = {out: bytearray(), err: bytearray()}
+    received = {out: bytearray(), err: bytearray()}
     unfinished = {out, err}
     while unfinished:
         if time.monotonic() > deadline or not wanted():
@@ -108,15 +108,15 @@ def _read(
             block = os.read(fd, _BLOCK)
             if not block:
                 unfinished.discard(fd)
-            elif fd == out or len(said[err]) < _ERROR_BYTES:
-                said[fd] += block
-        if len(said[out]) > limit:
-            return bytes(said[out]), bytes(said[err]), False
-    return bytes(said[out]), bytes(said[err]), True
+            elif fd == out or len(received[err]) < _ERROR_BYTES:
+                received[fd] += block
+        if len(received[out]) > limit:
+            return bytes(received[out]), bytes(received[err]), False
+    return bytes(received[out]), bytes(received[err]), True
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of a program and what it started; close our ends."""
+    """Kill what is left of a program and of its children, and close our ends of its pipes."""
     import subprocess
 
     if process.returncode is None:

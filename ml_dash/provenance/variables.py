@@ -1,4 +1,4 @@
-"""Which environment variables are recorded: those named here, and no other. Most secrets of a job are in the others."""
+"""Pick the environment variables to record: only those listed here, because most secrets of a job are in the others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from ml_dash.provenance.secrets import mask_text
 
 LONGEST_VALUE = 1_000
-"""Characters of a variable that are recorded: enough for a list of nodes, and not for a file that somebody put there."""
+"""Characters of a variable that are recorded: enough for a list of nodes, not for the content of a file."""
 
 LOOKED_AT = 4
-"""How many times that is looked through for secrets: one that begins where the text is cut is seen as a whole."""
+"""Multiple of the recorded characters that is searched for secrets, so that one that crosses the cut is seen as a whole."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "variables": (
@@ -45,33 +45,33 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("APPTAINER_NAME", "APPTAINER_CONTAINER", "SINGULARITY_NAME", "SINGULARITY_CONTAINER"),
     ),
 }
-"""The variables by what they tell of: the process's settings, its SLURM job, its place among others."""
+"""Names of variables: settings of the process, its SLURM job, its rank among other processes."""
 
 
 def pick(environ: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The variables of each group that are set, secrets masked and cut to ``LONGEST_VALUE``; empty groups are left out.
+    """Return the variables of each group that are set, masked and cut to ``LONGEST_VALUE``, without empty groups.
 
     Args:
         environ: a process's environment.
     """
-    found = {
+    groups = {
         group: {name: shown(environ[name]) for name in names if name in environ} for group, names in GROUPS.items()
     }
-    return {group: values for group, values in found.items() if values}
+    return {group: values for group, values in groups.items() if values}
 
 
 def shown(text: str, limit: int = LONGEST_VALUE) -> str:
-    """A text without secrets, and cut so that one sees it."""
+    """Mask the secrets of a text, and cut it with a note of how much is missing."""
     return cut(mask_text(text[: LOOKED_AT * limit]), len(text), limit)
 
 
 def cut(masked: str, length: int, limit: int) -> str:
-    """The beginning of a text, with how much is missing.
+    """Return the beginning of a text, with a note of how much is missing.
 
     Args:
-        masked: the text without secrets, or the beginning of it.
-        length: characters of the whole one.
-        limit: characters that are kept.
+        masked: the masked text, or its beginning.
+        length: characters of the whole text.
+        limit: characters to keep.
     """
     if len(masked) <= limit and length <= LOOKED_AT * limit:
         return masked

@@ -1,7 +1,7 @@
-"""Many numbers to the few that describe them. Pure.
+"""Statistics of series of numbers: moments, percentiles, first and last values. Pure.
 
 NaN is a missing value everywhere. Moments (count, sum, mean, deviation, extremes, first and last) are exact for any
-number of values; percentiles are exact for the first ``MAX_VALUES`` of a series and come from a sample beyond them.
+number of values. Percentiles are exact up to ``MAX_VALUES`` values, and those of a random sample beyond.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 MAX_VALUES = 1_000_000
-"""Values kept of one series: 8 MB, and from a sample of that size the rank of a median is off by 0.05 percent."""
+"""Values kept of one series, 8 MB: from a sample of that size the rank of a median is off by 0.05 percent."""
 
 NAMES = ("mean", "std", "min", "max", "count", "median", "sum", "p50", "p90", "p95", "p99", "last", "first")
-"""The aggregations by name; ``pNN`` takes any percent from 0 to 100."""
+"""Names of aggregations. Any ``pNN`` with a percentage from 0 to 100 is one as well."""
 
 _PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d{1,6})?)", re.ASCII)
 
 
 def is_known(name: object) -> bool:
-    """Whether it names an aggregation."""
+    """Whether a name is that of an aggregation."""
     return isinstance(name, str) and (name in NAMES or _percent(name) is not None)
 
 
 class Moments:
-    """What is known of values that were seen and let go.
+    """Statistics of values that are not kept.
 
     Attributes:
-        count: values that are not NaN.
-        nan_count: values that are.
-        first, last: the first and the last of those counted, in the order they came in; None without any.
-        oldest, newest: the first and the last of all, NaN too, by time if times are given; None without any.
-        low, high: the extremes, which may be infinite; None without any.
-        finite: how many of them are finite.
-        mean: the mean of the finite ones.
-        total: their sum.
+        count: the number of values that are not NaN.
+        nan_count: the number of NaN values.
+        first, last: the first and the last value that is not NaN, in the order in which they were added, or None.
+        oldest, newest: the first and the last value of all, with NaN, by time if times are given, or None.
+        low, high: the extremes, which may be infinite, or None.
+        finite: the number of finite values.
+        mean: the mean of the finite values.
+        total: the sum of the finite values.
     """
 
     __slots__ = ("_deviation", "_newest_at", "_oldest_at", "count", "finite", "first", "high", "last", "low", "mean",
@@ -64,14 +64,14 @@ class Moments:
 
     @property
     def std(self) -> float:
-        """The sample standard deviation of the finite ones; 0 for a single one."""
+        """The sample standard deviation of the finite values; 0 for a single one."""
         return math.sqrt(self._deviation / (self.finite - 1)) if self.finite > 1 else 0.0
 
     def add(self, value: float) -> None:
-        """Take one value into account."""
+        """Add one value."""
         self.oldest = value if self.oldest is None else self.oldest
         self.newest = value
-        if value != value:  # noqa: PLR0124 - what NaN is told by; a call would cost more than the rest
+        if value != value:  # noqa: PLR0124 - only NaN is; a call would cost more than the rest
             self.nan_count += 1
             return
         self._extend(1, value, value, value, value)
@@ -79,11 +79,11 @@ class Moments:
             self._merge(1, value, value, 0.0)
 
     def fold(self, values: Floats, times: Floats | None = None) -> None:
-        """Take many into account.
+        """Add many values.
 
         Args:
             values: float64, of any length.
-            times: when each was seen, if ``oldest`` and ``newest`` are by time and not by order.
+            times: the time of each value, if ``oldest`` and ``newest`` are by time and not by order.
         """
         import numpy as np
 
@@ -106,7 +106,7 @@ class Moments:
             self.newest = float(values[-1])
             return
         first, last = int(times.argmin()), len(times) - 1 - int(times[::-1].argmax())
-        # Of one time, the earlier shard's first and the later shard's last count, as in the merged order.
+        # Of values with one time, the first of the earlier journal and the last of the later one win, as when merged.
         if times[first] < self._oldest_at:
             self.oldest, self._oldest_at = float(values[first]), float(times[first])
         if times[last] >= self._newest_at:
@@ -133,7 +133,7 @@ class Moments:
 
 
 class Series:
-    """Values of one key that wait to be summarised, in the order in which they came."""
+    """Values of one key in the order in which they were added, to be summarised later."""
 
     __slots__ = ("_passed", "_random", "values")
 
@@ -143,7 +143,7 @@ class Series:
         self._random: random.Random | None = None
 
     def add(self, value: float) -> bool:
-        """Take one value, NaN for a missing one. False once it is more than are kept."""
+        """Add one value, NaN for a missing one; False if the series has more than it keeps."""
         if len(self.values) < MAX_VALUES:
             self.values.append(value)
             return True
@@ -151,7 +151,7 @@ class Series:
         return False
 
     def moments(self) -> Moments:
-        """Of all values, those that are no longer kept included."""
+        """Return the moments of all values, with those that are no longer kept."""
         if self._passed is not None:
             return self._passed
         moments = Moments()
@@ -159,41 +159,41 @@ class Series:
         return moments
 
     def _replace_one(self, value: float) -> None:
-        """Keep a uniform sample: the n-th value takes the place of another with probability MAX_VALUES / n."""
+        """Keep a uniform sample: the n-th value replaces another one with probability MAX_VALUES / n."""
         if self._passed is None or self._random is None:
-            import random  # with a state of its own: the user's must not move
+            import random  # a generator of our own: the user's state must not change
 
             self._passed, self._random = self.moments(), random.Random(0)  # noqa: S311 - a sample, no secret
         self._passed.add(value)
-        place = self._random.randrange(self._passed.count + self._passed.nan_count)
-        if place < MAX_VALUES:
-            self.values[place] = value
+        index = self._random.randrange(self._passed.count + self._passed.nan_count)
+        if index < MAX_VALUES:
+            self.values[index] = value
 
 
 def summarize(series: Series, names: Sequence[str]) -> dict[str, float]:
-    """The aggregations of a series by name; empty if it has no value that is not NaN.
+    """Return aggregations of a series by name; empty if all its values are NaN.
 
     ``std`` is the sample standard deviation, 0.0 for one value. Percentiles are interpolated linearly. With infinite
-    values, ``mean`` and ``sum`` are what arithmetic makes of them, and ``std`` is NaN.
+    values, ``mean`` and ``sum`` are infinite or NaN, and ``std`` is NaN.
 
     Args:
         series: the values.
-        names: of aggregations, all known.
+        names: names of aggregations, see ``is_known``.
     """
     moments = series.moments()
     if not moments.count:
         return {}
     known = _from_moments(moments)
     ordered: Floats | None = None
-    found: dict[str, float] = {}
+    aggregations: dict[str, float] = {}
     for name in names:
         percent = _percent(name)
         if percent is None:
-            found[name] = known[name]
+            aggregations[name] = known[name]
             continue
         ordered = _ordered(series) if ordered is None else ordered
-        found[name] = _percentile(ordered, percent)
-    return found
+        aggregations[name] = _percentile(ordered, percent)
+    return aggregations
 
 
 def _from_moments(moments: Moments) -> dict[str, Any]:
@@ -220,9 +220,9 @@ def _percent(name: str) -> float | None:
 
 
 def _percentile(ordered: Floats, percent: float) -> float:
-    place = (len(ordered) - 1) * (percent / 100)
-    below = int(place)
-    share = place - below
+    position = (len(ordered) - 1) * (percent / 100)
+    below = int(position)
+    share = position - below
     low = float(ordered[below])
     high = float(ordered[min(below + 1, len(ordered) - 1)])
     return low if low == high or not share else low * (1 - share) + high * share
@@ -238,5 +238,5 @@ def _ordered(series: Series) -> Floats:
 def _as_floats(values: array[float]) -> Floats:
     import numpy as np
 
-    # A copy: an array that somebody looks into cannot grow.
+    # A copy: an array cannot grow while another object uses its memory.
     return np.array(values, dtype=np.float64)

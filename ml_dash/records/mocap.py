@@ -1,4 +1,4 @@
-"""The ``mocap`` document: a track as frames of an animation, the way motion capture tools like it. Pure."""
+"""The ``mocap`` document: a track as frames of an animation, for motion capture tools. Pure."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 DEFAULT_FPS = 30
-"""Frames per second of a track whose metadata does not say it."""
+"""Frames per second of a track whose metadata has no ``fps``."""
 
 _TIMES = ("timestamp", "time")
 
 
 def mocap_document(topic: str, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A track's rows as one document.
+    """Return a track's rows as one document.
 
     Args:
         topic: the track's topic.
         rows: sorted by ``timestamp``, which each of them has.
-        about: what metadata.json says of the track; None if there is no such track.
+        about: the track's metadata.json; None if there is no such track.
 
     Returns:
         ``version``; ``metadata`` (``topic``, ``description``, ``tags``, ``fps``, ``duration`` in seconds,
         ``frameCount``, ``startTime``, ``endTime``); ``channels``, the sorted names of all fields; ``frames``, one per
-        row: its ``time`` and its fields. A field named ``time`` is left out, as the frame's own stands there.
+        row: its ``time`` and its fields. A field named ``time`` is left out for that of the frame.
     """
     return {
         "version": "1.0",

@@ -1,11 +1,11 @@
-"""User values to JSON bytes and back.
+"""Convert user values to JSON bytes and back.
 
-The common case (numbers, strings, lists, numpy scalars and arrays) is one call of orjson. Everything else takes the
-slow path: a walk that turns each value into something JSON can hold, or names the key that cannot be stored.
+The common case (numbers, strings, lists, numpy scalars and arrays) is one call of orjson. Everything else takes a slow
+path, which turns each value into JSON types or raises an error that names its key.
 
-Not-a-number and the infinities are written as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, since JSON
-has no token for them and strict parsers refuse the bare ones. A user's own string that reads like one of them is
-written with a leading backslash, so that every value comes back as what it was.
+Not-a-number and the infinities are written as the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``: JSON has no
+token for them, and strict parsers refuse the bare ones. A user's own string that reads like one of them is written with
+a leading backslash, so that every value is read back as it was.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from ml_dash._json import json, orjson
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 
 MAX_DEPTH = 64
-"""How deep containers may nest: deeper is a cycle or a mistake, and readers of other languages give up near 100."""
+"""Levels of nested containers: more are a cycle or a mistake, and parsers of other languages stop near 100."""
 
 MAX_INTEGER_BITS = 14_000
-"""How large an integer may be: Python reads no more than 4300 decimal digits."""
+"""Largest size of an integer: Python reads at most 4300 decimal digits."""
 
 _FAST = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -41,7 +41,7 @@ _SCALARS = (bool, int, float, str)
 
 
 def encode(fields: Mapping[str, object], what: str) -> bytes:
-    """One JSON object as bytes.
+    """Return one JSON object as bytes.
 
     Args:
         fields: the values by name. Besides what JSON holds: numpy scalars and arrays, torch tensors, anything with
@@ -56,15 +56,15 @@ def encode(fields: Mapping[str, object], what: str) -> bytes:
         data = orjson.dumps(fields, None, _FAST)
     except (TypeError, ValueError, RecursionError):
         return encode_slowly(fields, what)
-    # orjson writes NaN as null, so a null may be either; the two strings are those that need a backslash. One byte is
-    # looked for first: that takes a tenth of the time of looking for several, and settles it for most records.
+    # orjson writes NaN as null, so a null may be either; the two strings need a backslash. To search one byte first takes
+    # a tenth of the time, and decides it for most records.
     if (_U in data and b"null" in data) or (_N in data and b'NaN"' in data) or (_I in data and b'Infinity"' in data):
         return encode_slowly(fields, what)
     return data
 
 
 def encode_slowly(fields: Mapping[str, object], what: str) -> bytes:
-    """The same as ``encode``, value by value: for what orjson refuses or would change in silence."""
+    """Do as ``encode``, value by value, for values that orjson refuses or silently changes."""
     plain = to_plain(fields, what)
     try:
         return orjson.dumps(plain)
@@ -73,7 +73,7 @@ def encode_slowly(fields: Mapping[str, object], what: str) -> bytes:
 
 
 def decode(line: bytes | str) -> Any:
-    """One JSON document back to Python values.
+    """Return the Python values of one JSON document.
 
     Reads what ``encode`` wrote and what older clients wrote (bare ``NaN`` tokens, and text that reads like one). Floats
     that were not finite come back as floats.
@@ -91,12 +91,12 @@ def decode(line: bytes | str) -> Any:
 
 
 def parse(text: bytes) -> Any:
-    """JSON as it stands, for rewriting: non-finite floats stay the strings (or become them, from bare tokens).
+    """Return the JSON value of a document, not revived: non-finite floats stay strings, and bare tokens become them.
 
     Raises:
         ValueError: the text is no JSON document.
     """
-    # orjson reads an integer beyond 64 bits as a float. Searching so takes a fifth of the time of a regular expression.
+    # orjson reads an integer beyond 64 bits as a float. This search takes a fifth of the time of a regular expression.
     alike = text.translate(_DIGITS_ALIKE)
     if _LONG_INTEGER not in alike and not alike.startswith(_LONG_INTEGER[1:]):
         try:
@@ -110,7 +110,7 @@ def parse(text: bytes) -> Any:
 
 
 def parse_values(text: bytes) -> Any:
-    """The same for a document or line in which all text is the user's: an older client's as if ``encode`` had written it.
+    """Do as ``parse``, for a document in which all text is the user's; one of an older client is read as ``encode`` writes.
 
     Raises:
         ValueError: the text is no JSON document.
@@ -127,7 +127,7 @@ def is_published(text: bytes) -> bool:
 
 
 def escaped(value: Any) -> Any:
-    """The inverse of ``revive``, for values that JSON can hold."""
+    """Return JSON values with the escapes that ``revive`` removes."""
     if isinstance(value, str):
         return _plain_text(value)
     if isinstance(value, float):
@@ -138,7 +138,7 @@ def escaped(value: Any) -> Any:
 
 
 def revive(value: Any) -> Any:
-    """Turn the strings that stand for non-finite floats back into floats, anywhere inside ``value``."""
+    """Turn strings that stand for non-finite floats back into floats, at any depth."""
     if isinstance(value, str):
         return _revive_text(value)
     if isinstance(value, dict):
@@ -149,18 +149,18 @@ def revive(value: Any) -> Any:
 
 
 def to_plain(value: object, what: str, *, escape: bool = True) -> Any:
-    """``value`` as JSON types only, non-finite floats as their strings. Raises as ``encode`` does.
+    """Return ``value`` as JSON types, with strings for non-finite floats. Raises as ``encode`` does.
 
     Args:
         value: anything that can be stored.
         what: what is being stored, for the error text.
-        escape: whether text that reads like one of those strings gets its backslash, for ``revive`` to take off.
+        escape: whether text that reads like one of those strings gets a backslash, which ``revive`` removes.
     """
     return _Plain(what, escape).convert(value, "", 0)
 
 
 def flatten(fields: Mapping[str, Any], prefix: str = "", sep: str = ".") -> dict[str, Any]:
-    """Nested mappings as one flat dict whose keys are joined by ``sep``; an empty mapping stays as ``{}``."""
+    """Return nested mappings as one flat dict with keys joined by ``sep``; an empty mapping stays ``{}``."""
     flat: dict[str, Any] = {}
     for key, value in fields.items():
         name = f"{prefix}{key}"
@@ -172,17 +172,17 @@ def flatten(fields: Mapping[str, Any], prefix: str = "", sep: str = ".") -> dict
 
 
 def unflatten(flat: Mapping[str, Any], sep: str = ".") -> dict[str, Any]:
-    """The inverse of ``flatten``. Where ``a`` is a key of its own, ``a.b`` stays dotted beside it."""
+    """Undo ``flatten``. Where ``a`` is a key itself, ``a.b`` stays dotted beside it."""
     nested: dict[str, Any] = {}
     for key, value in flat.items():
         *parents, leaf = key.split(sep)
         if any(sep.join(parents[:count]) in flat for count in range(1, len(parents) + 1)):
             nested[key] = value
             continue
-        place = nested
+        target = nested
         for parent in parents:
-            place = place.setdefault(parent, {})
-        place[leaf] = value
+            target = target.setdefault(parent, {})
+        target[leaf] = value
     return nested
 
 
@@ -207,7 +207,7 @@ def _plain_text(text: str) -> str:
 
 
 class _Plain:
-    """One walk over a value; knows what is being stored so that an error can say so."""
+    """Converts one value; ``what`` is the thing that is stored, for error texts."""
 
     def __init__(self, what: str, escape: bool) -> None:
         self._what = what
@@ -293,9 +293,7 @@ class _Plain:
     def _array(self, value: object, key: str) -> Any | None:
         try:
             return _array_of(value)
-        except (
-            Exception
-        ) as error:  # a foreign __array__ may raise anything; the caller needs to know which value it was
+        except Exception as error:  # a foreign __array__ may raise anything; the text has to name the value
             raise InvalidTypeError(
                 f"{self._what}: {key!r} is a {_type_name(value)}, which gave no array: {error}; call str() on it"
             ) from error
@@ -310,7 +308,7 @@ def _fields_of(value: object) -> Mapping[str, object] | None:
 
 
 def _array_of(value: object) -> Any | None:
-    """A numpy array of ``value`` if it is array-like: numpy, torch (whatever device), jax, tensorflow, PIL."""
+    """Return an array of ``value`` if it is array-like: numpy, torch (on any device), jax, tensorflow, PIL."""
     if isinstance(value, (type, bytes, bytearray, memoryview)):
         return None
     if hasattr(value, "detach") and hasattr(value, "cpu") and hasattr(value, "tolist"):
@@ -328,7 +326,7 @@ def _array_of(value: object) -> Any | None:
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    """Whether it is an instance of a class whose module nobody needs to load for that."""
+    """Whether a value is an instance of a class, without importing its module."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
 

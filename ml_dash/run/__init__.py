@@ -1,4 +1,4 @@
-"""``RUN``: where the prefix of a run comes from."""
+"""``RUN``: the settings that make the prefix of a run."""
 
 from __future__ import annotations
 

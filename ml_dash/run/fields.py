@@ -1,4 +1,4 @@
-"""The fields of RUN: what each may be, what it is when nobody has set it, and what follows from which."""
+"""The fields of RUN: their types, their defaults, and how values follow from each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_PROJECT = "scratch"
 DEFAULT_JOB_NAME = "{now:%H.%M.%S}/{job_counter:03d}"
 DEFAULT_PREFIX = "{user}/{project}/{now:%Y/%m-%d}/{path_stem}/{job_name}"
 NUMBERED = (DEFAULT_PREFIX, DEFAULT_PREFIX.removeprefix("{user}/"))
-"""The templates of a prefix that nobody chose; in the second, the project names its owner."""
+"""Default templates of a prefix; the second is for a project that has its owner in its name."""
 
 PREFIX_VARIABLES = ("DASH_PREFIX", "ML_DASH_PREFIX")
 USER_VARIABLES = ("ML_DASH_USER", "USER")
@@ -44,9 +44,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 SETTINGS = tuple(_TYPES)
 SETTLED = ("user", "api_url", "entry", "project_root", "debug")
-"""Read from outside when an instance is made, so that they stay the same for its life."""
+"""Settings with a default from outside, read when an instance is made, so that they do not change during its life."""
 _TEMPLATES = frozenset({"user", "project", "prefix", "path_stem", "job_name"})
-# What follows from a setting, and from which one.
+# Fields that follow from a setting, and that setting.
 DERIVED = {
     "owner": "prefix",
     "name": "prefix",
@@ -62,7 +62,7 @@ def _default_user() -> str:
     for variable in USER_VARIABLES:
         if os.environ.get(variable):
             return _one_segment(os.environ[variable])
-    import getpass  # loads termios and more, and most machines set USER
+    import getpass  # loads termios and more; most machines set USER
 
     try:
         return _one_segment(getpass.getuser())
@@ -71,7 +71,7 @@ def _default_user() -> str:
 
 
 def _one_segment(user: str) -> str:
-    # Directory services give DOMAIN\user, and a user is one segment of the prefix.
+    # Directory services have DOMAIN\user, and a user is one segment of the prefix.
     return user.replace("\\", "_").replace("/", "_")
 
 
@@ -85,11 +85,11 @@ def _default_prefix(values: Values) -> str:
     for variable in PREFIX_VARIABLES:
         if os.environ.get(variable):
             return os.environ[variable]
-    # A project with a slash is already `owner/project`.
+    # A project with a slash is `owner/project`.
     return NUMBERED["/" in values["project"]]
 
 
-# What a setting is when nobody has set it, and what follows from the settings.
+# The default of each setting, and the value of each field that follows from settings.
 _DEFAULTS: dict[str, Callable[[Values], Any]] = {
     "user": lambda _: _default_user(),
     "api_url": lambda _: os.environ.get(API_URL_VARIABLE) or DEFAULT_API_URL,
@@ -109,7 +109,7 @@ _DEFAULTS: dict[str, Callable[[Values], Any]] = {
     "datetime_str": lambda values: values["now"].strftime("%Y%m%d.%H%M%S"),
     "timestamp": lambda values: values["now"].timestamp(),
 }
-# The settings whose default is itself a template.
+# Settings whose default is a template.
 _DEFAULT_TEMPLATES: dict[str, Callable[[Values], str]] = {
     "prefix": _default_prefix,
     "job_name": lambda _: DEFAULT_JOB_NAME,
@@ -117,18 +117,18 @@ _DEFAULT_TEMPLATES: dict[str, Callable[[Values], str]] = {
 
 
 class Values(Mapping[str, Any]):
-    """What follows from settings: each value is worked out when first read, and expanded if it is a template."""
+    """All fields, computed from settings: each value when it is first read, and expanded if it is a template."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = settings
         self.known: dict[str, Any] = {}
-        self._under_way: list[str] = []
+        self._in_progress: list[str] = []
 
     def __getitem__(self, name: str) -> Any:
         if name not in FIELDS:
             raise KeyError(name)
         if name not in self.known:
-            self.known[name] = self._work_out(name)
+            self.known[name] = self._compute(name)
         return self.known[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -138,16 +138,16 @@ class Values(Mapping[str, Any]):
         return len(FIELDS)
 
     def template(self, name: str) -> str | None:
-        """Return the text that a setting is expanded from, or None if its value is not made from a text."""
+        """Return the template of a setting; None if its value does not come from a template."""
         default = _DEFAULT_TEMPLATES.get(name)
         text = self.settings.get(name) if name in _TEMPLATES else None
         return str(text) if text is not None else default and default(self)
 
-    def _work_out(self, name: str) -> Any:
-        if name in self._under_way:
-            chain = " -> ".join([*self._under_way[self._under_way.index(name) :], name])
-            raise ConfigurationError(f"the value of {name!r} needs itself: {chain}")
-        self._under_way.append(name)
+    def _compute(self, name: str) -> Any:
+        if name in self._in_progress:
+            chain = " -> ".join([*self._in_progress[self._in_progress.index(name) :], name])
+            raise ConfigurationError(f"the value of {name!r} depends on itself: {chain}")
+        self._in_progress.append(name)
         try:
             template = self.template(name)
             if template is not None:
@@ -155,16 +155,16 @@ class Values(Mapping[str, Any]):
             value = self.settings.get(name)
             return _DEFAULTS[name](self) if value is None else value
         finally:
-            self._under_way.pop()
+            self._in_progress.pop()
 
 
 def parse_prefix(prefix: str) -> tuple[str | None, str | None, str]:
-    """Return owner, project and name of a prefix; slashes around it do not count.
+    """Return owner, project and name of a prefix, without slashes around it.
 
     One segment is a name without owner and project; of two, the second is both the project and the name.
 
     Raises:
-        InvalidNameError: the prefix cannot be a place on disk, see `ml_dash.storage.names.check_path`.
+        InvalidNameError: the prefix cannot be a path on disk, see `ml_dash.storage.names.check_path`.
     """
     segments = check_prefix(prefix.strip("/"))
     if len(segments) == 1:
@@ -173,16 +173,17 @@ def parse_prefix(prefix: str) -> tuple[str | None, str | None, str]:
 
 
 def checked(name: str, value: Any) -> Any:
-    """Return a setting's value as it is kept; None stands for the default."""
+    """Check a setting's value and return it as it is kept; None stands for the default.
+
+    Raises:
+        InvalidTypeError: the value has the wrong type.
+    """
     if value is None:
         return None
-    _require_type(name, value)
-    if name in {"entry", "project_root"}:
-        return os.path.abspath(value)  # a program that changes directory later still means the same file
-    return value
-
-
-def _require_type(name: str, value: object) -> None:
-    if not isinstance(value, _TYPES[name]):
+    fits = isinstance(value, _TYPES[name])
+    if not fits:
         expected = " or ".join(kind.__name__ for kind in _TYPES[name])
         raise InvalidTypeError(f"RUN.{name} must be {expected}, not {type(value).__name__}: {quote(value)}")
+    if name in {"entry", "project_root"}:
+        return os.path.abspath(value)  # so that it is still the same file after a change of the current directory
+    return value

@@ -1,21 +1,21 @@
-"""The RUN namespace: where a run's prefix comes from.
+"""The RUN namespace: the settings that make a run's prefix.
 
-Attributes of the class are the settings of this process, each instance holds the settled values of one experiment::
+Attributes of the class are the settings of this process; an instance has the final values of one experiment::
 
     RUN.entry = __file__                                    # my-project/experiments/vision/resnet/train.py
     RUN.path_stem                                           # "vision/resnet"
     Experiment(prefix=f"{RUN.user}/{RUN.project}/{RUN.path_stem}")
     Experiment(prefix="{user}/{project}/{path_stem}/{entry_stem}/{job_counter:03d}")
 
-Reading an attribute of the class always gives a plain value, the one that the next experiment would get; nothing is
-read from the environment, the disk or the call stack before that. A setting comes from, first to last: the argument,
-the attribute of the class, the environment (`DASH_PREFIX` before `ML_DASH_PREFIX`, `ML_DASH_USER` before `USER`,
+An attribute of the class, when read, is a plain value: the one that the next experiment would get. Only then are the
+environment, the disk and the call stack read. A setting comes from the first of: the argument, the attribute of the
+class, the environment (`DASH_PREFIX` before `ML_DASH_PREFIX`, `ML_DASH_USER` before `USER`,
 `ML_DASH_API_URL`), the default.
 
-Where a script is, in its project: `path_stem` is the folder of the entry script below the project root, without a
-leading `experiments`, `exps` or `scripts`. A script directly in the root, or directly in such a folder, gives its own
-name. Two scripts of one folder share their `path_stem`; `entry_stem` (the script's name) and `job_name` (time and
-counter) tell them apart. An entry that is a folder, as for a sweep, is its own `path_stem`.
+`path_stem` tells where a script is in its project: it is the folder of the entry script below the project root, without a
+leading `experiments`, `exps` or `scripts`. For a script directly in the root, or directly in such a folder, it is the
+name of the script. Two scripts in one folder have the same `path_stem`, and differ in `entry_stem` (the script's name) and
+`job_name` (time and counter). For an entry that is a folder, as of a sweep, it is that folder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MOST_JOBS = 10_000
 
 
 class _Shared:
-    """The settings of this process, with the counter and the id that the next experiment gets."""
+    """The settings of this process, with the counter and the id of the next experiment."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -49,11 +49,11 @@ class _Shared:
         self.next_id: int | None = None
 
     def after_fork(self) -> None:
-        # Another thread may have held the lock, and the id stays the parent's.
+        # Another thread may have held the lock, and the next id is the parent's.
         self.lock = threading.RLock()
         self.next_id = None
 
-    def look(self) -> dict[str, Any]:
+    def peek(self) -> dict[str, Any]:
         """Return the settings of the next experiment."""
         with self.lock:
             if self.next_id is None:
@@ -61,16 +61,16 @@ class _Shared:
             return {"id": self.next_id, **self.settings}
 
     def take(self, *, count: bool) -> dict[str, Any]:
-        """Return the settings of the next experiment and use up its id, and its counter if `count`."""
+        """Return the settings of the next experiment, and count its id as used, and its counter if `count`."""
         with self.lock:
-            taken = self.look()
+            taken = self.peek()
             self.next_id = None
             if count and isinstance(taken.get("job_counter"), int):
                 self.settings["job_counter"] = taken["job_counter"] + 1
             return taken
 
     def store(self, name: str, value: Any) -> None:
-        """Keep a setting; None brings the default back, except for the counter, which it stops."""
+        """Store a setting; None restores the default, except for the counter, which it stops."""
         with self.lock:
             kept = checked(name, value)
             if kept is None and name != "job_counter":
@@ -79,21 +79,23 @@ class _Shared:
                 self.settings[name] = self._as_template(name, kept)
 
     def reset(self, name: str) -> None:
-        """Bring a setting's default back."""
+        """Restore a setting's default."""
         with self.lock:
             self.settings.pop(name, None)
             if name == "job_counter":
                 self.settings[name] = 0
 
     def _as_template(self, name: str, value: Any) -> Any:
-        # `RUN.job_name += "/seed-1"` reads a plain value and writes it back longer: the next jobs must still count.
-        values = Values(self.look())
+        # `RUN.job_name += "/seed-1"` works in the published client, where reading gives the template. Here it reads the
+        # value of the next job and writes it back longer, which must not keep the jobs after it from counting on.
+        values = Values(self.peek())
         try:
             template = values.template(name)
-            shown = values[name] if template else None
-        except (ValueError, TypeError):  # what is being replaced cannot be used
+            expanded = values[name] if template else None
+        except (ValueError, TypeError):  # the value that is replaced is invalid
             return value
-        return template + value[len(shown) :] if template and shown and value.startswith(shown) else value
+        is_longer = template and expanded and value.startswith(expanded)
+        return template + value.removeprefix(expanded) if is_longer else value
 
 
 _shared = _Shared()
@@ -101,14 +103,14 @@ _fork.call_in_child(_shared.after_fork)
 
 
 class _Namespace(type):
-    """Makes the attributes of the class RUN settings: read lazily, checked when set, the same for subclasses."""
+    """Makes the attributes of the class RUN settings: computed when read, checked when set, shared with subclasses."""
 
-    if not TYPE_CHECKING:  # type checkers know the attributes from the annotations of RUN, and should report others
+    if not TYPE_CHECKING:  # type checkers have the annotations of RUN, and should report other names
 
         def __getattr__(cls, name: str) -> Any:
             if name not in FIELDS:
                 raise AttributeError(f"RUN has no attribute {name!r}; {advice(name, FIELDS)}")
-            return Values(_shared.look())[name]
+            return Values(_shared.peek())[name]
 
     def __setattr__(cls, name: str, value: Any) -> None:
         if name in SETTINGS:
@@ -132,27 +134,27 @@ def _cannot_set(name: str) -> str:
 
 
 class RUN(metaclass=_Namespace):
-    """One experiment's settled configuration; the class itself holds the defaults of this process.
+    """The final configuration of one experiment; the class itself has the defaults of this process.
 
-    Every setting is a keyword here, and an attribute of the class and of the instance. None means: the default. In
-    `user`, `project`, `path_stem`, `job_name` and `prefix` every attribute can be used as a field in braces, by
+    Every setting is a keyword here, and an attribute of the class and of the instance. None means the default. The
+    values of `user`, `project`, `path_stem`, `job_name` and `prefix` may have any attribute as a field in braces, by
     Python's format rules: `{now:%Y/%m-%d}`, `{job_counter:03d}`, `{EXP.id}` (`EXP.` may be left out). `{{` is a brace.
 
     Attributes:
-        prefix: where the run is, `owner/project/.../name`; default
+        prefix: path of the run, `owner/project/.../name`; default
             `{user}/{project}/{now:%Y/%m-%d}/{path_stem}/{job_name}`. Can be set until the run is open; a template is
-            expanded with the values of before, so `{EXP.name}` is the name that is being replaced.
-        owner, name: first and last segment of the prefix; owner is None if there is one segment only.
+            expanded with the values before that, so `{EXP.name}` is the name that is replaced.
+        owner, name: first and last segment of the prefix; owner is None if there is only one segment.
         project: on an instance the prefix's second segment (if it has one); on the class the project root's name,
-            `scratch` where no root is found. One that holds a slash is taken as `owner/project`.
-        user: whose runs these are.
-        id: a number of 64 bits, unique and growing, see `ml_dash.snowflake`; each instance has its own.
-        now: a datetime, local and without time zone: when ml_dash was first used in this process.
+            `scratch` without a root. A project with a slash is taken as `owner/project`.
+        user: the owner of the runs.
+        id: a unique and growing number of 64 bits for each instance, see `ml_dash.snowflake`.
+        now: the local time, without time zone, at which ml_dash was first used in this process.
         date, datetime_str, timestamp: `now` as `YYYYMMDD`, as `YYYYMMDD.HHMMSS`, and in seconds since 1970.
-        entry: the script or folder that is being run, absolute; default see `find_entry`.
+        entry: absolute path of the script or folder that is run; default see `find_entry`.
         entry_stem: the script's file name without its ending, or the folder's name.
-        project_root: the folder of the project that `entry` belongs to, absolute; see `find_project_root`.
-        path_stem: where the entry is in its project, such as `vision/resnet`.
+        project_root: absolute path of the project of `entry`, see `find_project_root`.
+        path_stem: path of the entry in its project, such as `vision/resnet`.
         job_counter: 0 in the first instance, then 1, 2, ...; None on the class stops the counting.
         job_name: default `{now:%H.%M.%S}/{job_counter:03d}`.
         api_url: the server for `dash_url=True`.
@@ -162,7 +164,7 @@ class RUN(metaclass=_Namespace):
     Raises:
         InvalidTypeError: a keyword is unknown, or a value has the wrong type.
         ConfigurationError: a template has an unknown field, or one without a value.
-        InvalidNameError: the prefix cannot be a place on disk.
+        InvalidNameError: the prefix cannot be a path on disk.
     """
 
     user: str
@@ -220,7 +222,7 @@ class RUN(metaclass=_Namespace):
             raise AttributeError(_cannot_set(name))
 
     def _names(self) -> list[str]:
-        """What a name that is not there may have been meant as."""
+        """Return all names that a wrong attribute may stand for."""
         return [*FIELDS, *(name for name in vars(type(self)) if not name.startswith("_"))]
 
     def _set_prefix(self, prefix: Any) -> None:
@@ -247,7 +249,7 @@ class RUN(metaclass=_Namespace):
 
     @property
     def _is_numbered(self) -> bool:
-        """Whether nobody chose the prefix, so that only its number keeps two starts in one second apart."""
+        """Whether the prefix is a default one, in which only the number differs between two starts in one second."""
         settings = self._values.settings
         return (
             self._is_counted
@@ -258,7 +260,7 @@ class RUN(metaclass=_Namespace):
         )
 
     def _take_next_number(self) -> None:
-        """Another process has this number: the prefix becomes the one with the next."""
+        """Change the prefix to the one with the next number, because another process has this one."""
         settings = self._values.settings
         self._values.settings = {**settings, "job_counter": settings["job_counter"] + 1}
         following = Values(self._values.settings)
@@ -271,12 +273,12 @@ class RUN(metaclass=_Namespace):
 
 
 def claim_folder(run: RUN, root: str) -> None:
-    """Make the folder of a run whose prefix is numbered, under the first free number.
+    """Make the folder of a run with a numbered prefix, under the first number that no other job of this second has.
 
-    Other jobs start in the same second. A run whose prefix somebody chose is left alone.
+    A run with a prefix of the user is not changed.
 
     Args:
-        run: the configuration; its prefix and its counter change to those of the free number.
+        run: the configuration; its prefix and its counter become those of the free number.
         root: absolute path of the folder of all runs.
     """
     if not run._is_numbered:

@@ -1,4 +1,4 @@
-"""Which script is being run, and where it is in its project."""
+"""Find the script that is run, its project, and its path in the project."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from types import FrameType
 from ml_dash._paths import current_folder
 
 UNNAMED = "scratch"
-"""What has no name of its own: an entry at the root of the file system."""
+"""Name of an entry without one, at the root of the file system."""
 
 PROJECT_MARKERS = ("pyproject.toml", "requirements.txt", "setup.py", "setup.cfg")
-"""A folder with one of these is a project's root; `.git` counts only where no parent has one of them."""
+"""Files in the root of a project; `.git` marks one only if no parent has one of these."""
 
 CONTAINER_FOLDERS = frozenset({"experiments", "exps", "scripts"})
-"""Folders that hold a project's scripts: as the first segment of `path_stem` they would say nothing."""
+"""Folders of a project's scripts, left out at the start of `path_stem` because they say nothing there."""
 
-# Not resolved: the file name in a frame is spelled as the module's was when it was imported.
+# Not resolved: a frame has the file name with which its module was imported.
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -32,21 +32,21 @@ def find_project_root(start: str | os.PathLike[str] | None = None, verbose: bool
 
     Args:
         start: a file or a folder; default the current directory.
-        verbose: say on stderr what was found.
+        verbose: whether to print the result to stderr.
     """
     origin = current_folder() if start is None else os.path.abspath(start)
     root = marked_root(origin)
     if verbose:
-        found = f"project root: {root}" if root else f"no project root above {origin}, using the current directory"
-        sys.stderr.write(f"[ml-dash] {found}\n")
+        message = f"project root: {root}" if root else f"no project root above {origin}, using the current directory"
+        sys.stderr.write(f"[ml-dash] {message}\n")
     return root or current_folder()
 
 
 def marked_root(start: str) -> str | None:
-    """The nearest folder from ``start`` upwards that is marked as a project's root, or None."""
+    """Return the nearest folder from ``start`` upwards that is marked as the root of a project, or None."""
     for markers in (PROJECT_MARKERS, (".git",)):
         for folder in (start, *_parents(start)):
-            # os.path.exists is False, not an error, in a folder that may not be read.
+            # In a folder that cannot be read, os.path.exists is False, not an error.
             if any(os.path.exists(os.path.join(folder, marker)) for marker in markers):
                 return folder
     return None
@@ -63,11 +63,11 @@ def _parts(path: str) -> list[str]:
 
 
 def find_entry() -> str:
-    """Return the absolute path of the user's script, seen from whoever calls.
+    """Return the absolute path of the user's script.
 
-    It is the file of the nearest stack frame outside ml_dash, the standard library and installed packages; without one
-    (a thread has a stack of its own) the file of `__main__`; in a notebook, a REPL, `python -c` or stdin the current
-    directory.
+    It is the file of the nearest stack frame outside of ml_dash, the standard library and installed packages; without
+    such a frame (a thread has its own stack) the file of `__main__`; in a notebook, a REPL, `python -c` or stdin the
+    current directory.
     """
     main_file = getattr(sys.modules.get("__main__"), "__file__", None) or ""
     frame: FrameType | None = sys._getframe(1)
@@ -76,7 +76,7 @@ def find_entry() -> str:
         if _is_users(path):
             return os.path.abspath(path)
         if not main_file and frame.f_globals.get("__name__") == "__main__":
-            break  # a notebook's cell or a REPL's line: what lies behind it is the machinery that runs it
+            break  # a notebook's cell or a REPL's line: the frames behind it run the notebook or REPL
         frame = frame.f_back
     return os.path.abspath(main_file) if _is_users(main_file) else current_folder()
 
@@ -84,7 +84,7 @@ def find_entry() -> str:
 def _is_users(path: str) -> bool:
     if path.startswith((_PACKAGE, _STANDARD_LIBRARY, "<")) or not _INSTALLED.isdisjoint(_parts(path)):
         return False
-    # os.path.isfile is False, not an error, for the odd file names that generated code carries.
+    # For the odd file names of generated code, os.path.isfile is False, not an error.
     return os.path.isfile(path)
 
 
@@ -93,16 +93,16 @@ def _is_folder(entry: str) -> bool:
 
 
 def entry_stem(entry: str) -> str:
-    """The script's file name without its ending, or the folder's name."""
+    """Return the script's file name without its ending, or the folder's name."""
     name = os.path.basename(entry)
     return (name if _is_folder(entry) else os.path.splitext(name)[0]) or UNNAMED
 
 
 def path_stem(entry: str, root: str) -> str:
-    """Where the entry is in its project: folders joined by slashes, without one that only holds scripts.
+    """Return the folders of the entry below its project, with slashes and without a leading folder of scripts.
 
     Args:
-        entry: absolute path of the script or folder that is being run.
+        entry: absolute path of the script or folder that is run.
         root: absolute path of the project.
     """
     within = entry == root or entry.startswith(root.rstrip(os.sep) + os.sep)

@@ -1,6 +1,6 @@
-"""Templates of prefixes and names: ``{user}/{now:%Y}/{EXP.id}``, by Python's format rules. Pure.
+"""Expand templates of prefixes and names, ``{user}/{now:%Y}/{EXP.id}``, by Python's format rules. Pure.
 
-The fields come from a mapping, which names all of them when it is iterated over and works out a value when it is read.
+The fields come from a mapping, which may compute a value only when it is read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ml_dash.storage.names import closest, quote
 
 
 class _Exp:
-    """What `{EXP.name}` and the like are looked up on: the same fields as without `EXP.`."""
+    """The object `EXP` in `{EXP.name}`; it has the same fields as without `EXP.`."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -25,8 +25,8 @@ class _Exp:
 
 @functools.cache
 def _formatter() -> Any:
-    """Python's format rules over named fields; a field without a value is an error, never the text `None`."""
-    import string  # compiles a pattern of its own, and most prefixes hold no template
+    """Return a formatter for named fields; a field without a value is an error, not the text `None`."""
+    import string  # compiles a pattern; most prefixes are no templates
 
     class Formatter(string.Formatter):
         def get_value(self, key: int | str, args: Any, kwargs: Mapping[str, Any]) -> Any:  # noqa: ARG002 - string's own
@@ -50,7 +50,7 @@ def _field(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def advice(name: str, fields: Iterable[str]) -> str:
-    """Return what to write instead of a name that does not exist: the closest field, or all of them."""
+    """Return advice on a name that does not exist: the closest field, or all of them."""
     known = sorted(fields)
     near = closest(name, known)
     return f"did you mean {near!r}?" if near else f"there are: {', '.join(known)}"
@@ -60,9 +60,9 @@ def expand(template: str, values: Mapping[str, Any], where: str) -> str:
     """Return the template with its fields replaced.
 
     Args:
-        template: the text; one without braces is returned as it is.
+        template: the text; one without braces is returned unchanged.
         values: every field by its name; `{EXP.name}` is the same as `{name}`.
-        where: what the template belongs to, for a message.
+        where: the name of the setting, for error texts.
 
     Raises:
         ConfigurationError: a field does not exist or has no value, or the template is broken; the text quotes it.
