@@ -1,4 +1,4 @@
-"""Print the command that README.md shows under the comment `<!-- NAME -->`, so that CI runs what a reader would."""
+"""Print the command that README.md shows under the comment `<!-- NAME -->`: CI runs it as a reader would."""
 
 from __future__ import annotations
 

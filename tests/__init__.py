@@ -1,1 +1,1 @@
-"""The tests. A package, so that `from tests.support import ...` works from every folder below."""
+"""The tests: a package, so that `from tests.support import ...` works in every folder below."""

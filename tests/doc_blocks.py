@@ -57,7 +57,7 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        """Whether the tests run it."""
+        """Whether the tests run the block."""
         return self.language in RUN and not self.skip and not self.run_by_ci
 
     def commands(self) -> str:
@@ -74,7 +74,7 @@ class Block:
 
 
 def parse(markdown: str) -> list[Block]:
-    """Every fenced block of a page, in order.
+    """Return every fenced block of a page in order.
 
     Raises:
         ValueError: a block is not closed, has a language that is neither run nor shown, or an instruction that does

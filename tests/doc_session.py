@@ -1,4 +1,4 @@
-"""Runs the blocks of one page as a reader would: in one folder, Python in one process that remembers."""
+"""Run the blocks of one page as a reader would: in one folder, and those of Python in one process."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _serve(int(__import__("sys").argv[1]))
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Where and how a block did not do what its page says."""
+    """The location and the output of a block that failed."""
 
     line: int
     text: str
 
 
 class Page:
-    """One page being read: its folder, and the Python process that runs its blocks.
+    """One page: its folder, and the Python process that runs its blocks.
 
     Args:
         name: the page's path, shown in tracebacks.
@@ -73,7 +73,7 @@ class Page:
         self._end_python()
 
     def run(self, block: Block) -> Failure | None:
-        """Run one block; None if it ended as the page says."""
+        """Run one block; return None if it ended as the page says."""
         output = self._run_python(block) if block.language == "python" else self._run_shell(block)
         if block.error is None:
             return Failure(block.line, output) if output else None
@@ -143,7 +143,7 @@ class _Python:
         return json.loads(answer)["error"] if answer else f"{self._output.read_text()}\nthe Python process has ended"
 
     def end(self) -> None:
-        """Let the process end as at the end of a script.
+        """Let the process end as a script does.
 
         Raises:
             AssertionError: it ended with another status than 0.
@@ -160,7 +160,7 @@ class _Python:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """A home of the page's own, so that no example meets the tokens and settings of whoever runs the tests."""
+    """Return an environment with an empty home, so that no example finds the user's tokens and settings."""
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
     return python_environment({"HOME": str(home), "ML_DASH_RECORD_ENVIRONMENT": "1"})

@@ -1,4 +1,4 @@
-"""What tests of every kind share: waiting for a condition, and running Python as a user would."""
+"""Helpers for tests of every kind: wait for a condition, run Python as a user would, read files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def wait_until(condition: Callable[[], object], timeout: float = 10.0, message: 
     Args:
         condition: called about every 10 ms.
         timeout: seconds until giving up.
-        message: what was waited for, for the failure.
+        message: name of the condition, for the failure.
 
     Raises:
         AssertionError: it was still false after `timeout` seconds.

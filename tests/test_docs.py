@@ -16,7 +16,7 @@ from tests.support import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
-# What an example may find beside itself, as in a checkout; the package is not among it: that is the installed one.
+# Files of the checkout that examples may use. The package is not among them: they use the installed one.
 SHOWN_BESIDE = ("README.md", "pyproject.toml", "examples")
 
 # An example may be skipped only for what a test machine cannot have.
@@ -31,7 +31,7 @@ def name_of(page: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of what a reader has at hand, in a folder that is thrown away."""
+    """Copy the files that the examples use into a folder of the test."""
     beside = tmp_path / "checkout"
     beside.mkdir()
     for source in map(REPOSITORY.joinpath, SHOWN_BESIDE):

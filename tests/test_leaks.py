@@ -1,4 +1,4 @@
-"""The check that runs after every test sees what it must see."""
+"""The check that runs after every test finds every kind of leak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel, the source archive, and what lies at the top of the checkout."""
+"""The wheel, the source archive, and the top of the checkout hold the right files."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_the_metadata_names_each_extra(built: Built) -> None:
 
 
 def test_the_source_archive_can_be_built_and_tested(built: Built) -> None:
-    """Who packages it for a distribution finds the tests and their configuration."""
+    """A packager of a distribution finds the tests and their configuration."""
     needed = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "tox.ini", "tests/conftest.py"}
 
     assert set() == needed - built.sdist_names()
@@ -176,7 +176,7 @@ def test_the_top_of_the_checkout_holds_only_what_is_expected() -> None:
 
 
 def test_the_extra_dev_brings_the_tools_of_a_contributor() -> None:
-    """They are those that the README of ml-dash has always named; furo is the theme of these pages."""
+    """The extra brings each tool that the contributing page names."""
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     inner = {extra for item in extras["dev"] for extra in re.findall(r"ml-dash\[(.*)\]", item)}
     items = [item for name in ["dev", *",".join(inner).split(",")] for item in extras[name]]

@@ -1,4 +1,4 @@
-"""What a call costs the training thread."""
+"""Time that a call takes from the training thread."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ STEP_UNITS = 30
 
 @contextmanager
 def opened(folder: Path, name: str, **options: object) -> Iterator[Experiment]:
-    """An experiment of its own, with the console echo off."""
+    """Open an experiment without echo."""
     with Experiment(f"bench/calls/{name}", dash_root=folder, echo=False, **options).run as exp:
         yield exp
 
 
 def measure_image(folder: Path, short: bool) -> list[Row]:
-    """``save_image`` against a bare copy, and against what people write by hand."""
+    """Measure ``save_image`` against a bare copy and against a thread pool written by hand."""
     pictures = frames()
     shared = SharedMemory(create=True, size=pictures[0].nbytes)
     warm = np.ndarray(pictures[0].shape, np.uint8, shared.buf)
@@ -76,7 +76,7 @@ def measure_image(folder: Path, short: bool) -> list[Row]:
 
 
 def measure_records(folder: Path, short: bool) -> list[Row]:
-    """Metrics, tracks and log lines against the line that they become, written inline with ``json`` and not flushed."""
+    """Measure metrics, tracks and log lines against writing the same line with ``json`` in the loop, not flushed."""
     rounds, count = (12, 250) if short else (24, 500)
     with (folder / "inline.jsonl").open("w") as file, opened(folder, "records") as exp:
 

@@ -1,4 +1,4 @@
-"""The command line: its help, and the list of many runs. And what ``MLRun.add_metrics`` costs its caller."""
+"""The command line (help, list of many runs), and the time that ``MLRun.add_metrics`` takes from its caller."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tests.bench.measure import Row, median
 
 ROUNDS = 5
 SLOWEST_ROUNDS = 5
-"""A machine that stands still for a moment, as virtual ones do, spoils one round of them."""
+"""A virtual machine that stops for a moment spoils one round only."""
 
 COPY_BYTES = 1 << 20
-"""Memory that the copies beside the calls go through."""
+"""Bytes of memory through which the copies beside the calls go."""
 
 METRICS: dict[str, object] = {"loss": 0.5, "accuracy": 0.9, "step": 1}
 
 
 def measure(folder: Path, short: bool) -> list[Row]:
-    """Whole processes, from their start to their end."""
+    """Measure whole processes, from start to end."""
     count = 1_000 if short else 10_000
     root = folder / "many"
     for number in range(count):
@@ -78,7 +78,7 @@ def _add_metrics(folder: Path, short: bool, mode: str) -> Row:
         try:
             for step in range(300 if short else 5_000):
                 metrics = {**METRICS, "step": step}
-                # In turn, because whoever is first finds the processor as it was left by whatever else ran there.
+                # In turn, because the first one finds the processor in the state that another program left.
                 both = ((calls, run.add_metrics), (copies, copy))
                 for costs, call in both if step % 2 else both[::-1]:
                     costs.append(_timed(call, metrics))
@@ -101,7 +101,7 @@ def _add_metrics(folder: Path, short: bool, mode: str) -> Row:
 
 
 class _Call(NamedTuple):
-    """One call: microseconds that it took, how often it waited, how often the processor was taken away."""
+    """One call: its microseconds, how often it waited, and how often it lost the processor."""
 
     cost: float
     waits: int
@@ -118,7 +118,7 @@ def _timed(call: Callable[[dict[str, object]], object], metrics: dict[str, objec
 
 
 def _slowest(calls: list[_Call]) -> tuple[float, float, float]:
-    """The slowest call that had the processor to itself: of all, and as the median of the rounds; and the slowest of all."""
+    """Return the slowest call that kept the processor, of all and as the median of the rounds, and the slowest of all calls."""
     size = len(calls) // SLOWEST_ROUNDS
     rounds = [calls[start : start + size] for start in range(0, size * SLOWEST_ROUNDS, size)]
     slowest = [max(call.cost for call in part if not call.taken) for part in rounds]
@@ -126,7 +126,7 @@ def _slowest(calls: list[_Call]) -> tuple[float, float, float]:
 
 
 class _Copy:
-    """What a call does at least: check the values, flatten them, keep the last ones, copy them as JSON."""
+    """The least that a call must do: check the values, flatten them, keep the last ones, copy them as JSON."""
 
     def __init__(self) -> None:
         self._memory = bytearray(COPY_BYTES)

@@ -1,4 +1,4 @@
-"""Whether anything grows with the number of records or files."""
+"""Growth of costs and memory with the number of records and files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.bench.measure import Row, alternate, frames, median, paced
 
 
 def measure(folder: Path, short: bool) -> list[Row]:
-    """Cost at the first and the last call, memory at the start and the end."""
+    """Measure the cost of the first and the last calls, and memory at the start and the end."""
     records, files, pictures = (100_000, 5_000, 2_000) if short else (1_000_000, 100_000, 20_000)
     with opened(folder, "records-grow") as exp:
         train = exp.metrics("train")
@@ -43,11 +43,11 @@ Memory = tuple[float, float]
 
 
 class _State(NamedTuple):
-    """One moment of a run.
+    """The cost and the memory at one time of a run.
 
     Attributes:
-        cost: what a call takes, in microseconds.
-        bare: what a line of JSON takes beside it: the machine of the end may be slower than that of the start.
+        cost: microseconds of a call.
+        bare: microseconds of writing a line of JSON at that time, since the machine may become slower meanwhile.
         memory: see ``_memory``.
     """
 
@@ -78,7 +78,7 @@ def _state(exp: Experiment, call: Callable[[int], None], window: int) -> _State:
 
 
 def _memory(exp: Experiment) -> Memory:
-    """Private megabytes of the trainer and of the writer: the rings, which both map, are not counted."""
+    """Return the private megabytes of the trainer and of the writer, without the rings, which both map."""
     writer = psutil.Process(exp.health()["writer_pid"])
     return tuple(_private(process) for process in (psutil.Process(os.getpid()), writer))  # type: ignore[return-value]
 

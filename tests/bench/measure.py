@@ -1,4 +1,4 @@
-"""How the benchmarks measure: alternate the two sides of a comparison, take medians, print one table."""
+"""Measure: alternate the two sides of a comparison, take medians, print one table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Row:
     """One line of the table.
 
     Attributes:
-        what: what was measured.
+        what: name of the measurement.
         ours: our figure, with its unit.
-        against: what it is compared with, and its figure.
-        ratio: the number that counts, as text.
-        goal: what it has to reach, as text.
-        reached: whether it did.
+        against: the other side and its figure.
+        ratio: our figure over the other one, as text.
+        goal: the limit of the ratio, as text.
+        reached: whether the goal was reached.
     """
 
     what: str
@@ -34,13 +34,13 @@ class Row:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which ``share`` (0 to 1) of the values lie."""
+    """Return the value below which ``share`` (0 to 1) of the values lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def frames(count: int = 8, height: int = 480, width: int = 640, noise: float = 4.0) -> list[np.ndarray]:
-    """Pictures of waves with some noise, as a camera has it: uint8, HxWx3."""
+    """Make pictures of waves with some noise, as a camera gives them: uint8, HxWx3."""
     rows, columns = np.mgrid[0:height, 0:width]
     random = np.random.default_rng(0)
     pictures = []
@@ -56,7 +56,7 @@ def frames(count: int = 8, height: int = 480, width: int = 640, noise: float = 4
 
 
 def drawings(count: int = 8, height: int = 480, width: int = 640) -> list[np.ndarray]:
-    """Pictures as a simulator draws them: a shaded ground and some smooth bodies. uint8, HxWx3."""
+    """Make pictures as a simulator draws them, of a shaded ground and smooth bodies: uint8, HxWx3."""
     shade = np.linspace(40, 200, height, dtype=np.float32)[:, None, None]
     pictures = []
     for k in range(count):
@@ -73,7 +73,7 @@ _MATRIX = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
 
 
 def compute(units: int) -> int:
-    """A training step's work: some Python, some numpy; a unit takes about 0.1 ms."""
+    """Do the work of a training step in Python and numpy; a unit takes about 0.1 ms."""
     total = 0
     for _ in range(units):
         for k in range(2000):
@@ -83,7 +83,7 @@ def compute(units: int) -> int:
 
 
 def paced(call: Callable[[int], object], count: int, pause_units: int, start: int = 0) -> list[float]:
-    """Microseconds of each of ``count`` calls, with work between them as a training loop has it."""
+    """Return the microseconds of each of ``count`` calls, with work between them as in a training loop."""
     costs = []
     for i in range(start, start + count):
         compute(pause_units)
@@ -98,22 +98,22 @@ class Costs(list[list[float]]):
 
     @property
     def all(self) -> list[float]:
-        """Those of every round."""
+        """The costs of every round."""
         return [cost for costs in self for cost in costs]
 
     def ratio(self, other: Costs, plus: float = 0.0) -> float:
-        """How much longer this side takes, as the median of the rounds: a machine that drifts does so for both.
+        """Return how much longer this side takes, as the median of the rounds: a machine that drifts slows both.
 
         Args:
             other: the other side, from the same rounds.
-            plus: microseconds that are granted to this side beforehand.
+            plus: microseconds that are subtracted from this side first.
         """
         pairs = zip(self, other, strict=True)
         return median([(median(own) - plus) / median(others) for own, others in pairs])
 
 
 def alternate(sides: Sequence[Callable[[int], object]], rounds: int, count: int, units: int) -> list[Costs]:
-    """The costs of several sides, measured in turn."""
+    """Measure the costs of several sides in turn."""
     costs = [Costs() for _ in sides]
     gc.collect()
     for turn in range(rounds):
@@ -124,12 +124,12 @@ def alternate(sides: Sequence[Callable[[int], object]], rounds: int, count: int,
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle value."""
+    """Return the middle value."""
     return statistics.median(values)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned text."""
+    """Format the rows as aligned text."""
     cells = [("", "ours", "against", "ratio", "goal", "")]
     cells += [(r.what, r.ours, r.against, r.ratio, r.goal, "ok" if r.reached else "MISSED") for r in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(6)]

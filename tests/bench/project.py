@@ -1,4 +1,4 @@
-"""Many runs as one table: the first scan against parsing the same files, then what has not changed, then a search."""
+"""Many runs as one table: the first scan against parsing the same files, a scan without changes, and a search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUERY = "m1 > 0.5 and `model.name` == 'net-3'"
 
 
 def measure(folder: Path, short: bool) -> list[Row]:
-    """``MLProject`` of runs with 50 parameters and 20 metrics each."""
+    """Measure ``MLProject`` with runs of 50 parameters and 20 metrics each."""
     count = 1_000 if short else 10_000
     root = folder / "checkpoints"
     runs = _write(root, count)

@@ -16,11 +16,11 @@ from tests.run_contents import copy_coverage
 
 ROUNDS = 3
 COPY_LIMIT_S = 300.0
-"""How long the copies of a run that has ended may take to appear."""
+"""Time within which the copies of a run that has ended appear."""
 
 
 def measure(folder: Path, short: bool) -> list[Row]:
-    """One run with a long metric and a long track, read again when its copies are made."""
+    """Measure reads of a run with a long metric and a long track, after its columnar copies are made."""
     count = 100_000 if short else 1_000_000
     run = _record(folder, count)
     config = BufferConfig(echo=False)
@@ -49,7 +49,7 @@ def measure(folder: Path, short: bool) -> list[Row]:
 
 
 def measure_listing(folder: Path, short: bool) -> list[Row]:
-    """``exp.files.list()`` of a run with many files."""
+    """Measure ``exp.files.list()`` of a run with many files."""
     count = 10_000 if short else 100_000
     config = BufferConfig(echo=False)
     with Experiment("bench/listing/run", dash_root=str(folder), buffer_config=config).run as exp:
@@ -97,7 +97,7 @@ def _parse(journal: Path) -> list[Any]:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """The median of some rounds after one that loads what is needed."""
+    """Return the median of some rounds after a first one that loads modules."""
     call()
     costs = []
     for _ in range(ROUNDS):

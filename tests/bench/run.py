@@ -1,7 +1,7 @@
-"""The benchmark: one table, everything measured in the same run. ``--short`` takes a quarter of the time.
+"""The benchmark: one table, all rows measured in the same run. ``--short`` takes a quarter of the time.
 
-Run it with ``tox -e bench`` on a machine that does nothing else: two processors are enough. The goals are the
-project's; a goal that is missed is shown, and only a benchmark that cannot run at all ends with an error.
+Run it with ``tox -e bench`` on a machine that does nothing else; two processors are enough. A goal that is missed is
+shown; only a benchmark that cannot run ends with an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.bench.measure import Row, table
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run all measurements and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="fewer repetitions, smaller counts")
     parser.add_argument("--only", help="comma-separated parts, as in _parts")

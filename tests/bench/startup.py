@@ -1,4 +1,4 @@
-"""Importing, starting and ending."""
+"""The time to import ml_dash, to start a run and to complete it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ while os.path.exists(f"/proc/{writer}"):
 
 
 def measure(folder: Path, short: bool) -> list[Row]:
-    """Import and start in fresh processes; the end of a run with nothing waiting."""
+    """Measure the import and the start in fresh processes, and the end of a run with nothing waiting."""
     runs = [_one(folder / f"start{turn}") for turn in range(5 if short else 11)]
     imported, started = median([run[0] for run in runs]), median([run[1] for run in runs])
     heavy = sum(run[2] for run in runs)

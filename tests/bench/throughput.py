@@ -1,4 +1,4 @@
-"""How many frames per second reach the disk."""
+"""Frames per second that reach the disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.bench.measure import Row, drawings, frames, median
 
 
 def encode_seconds(picture: np.ndarray) -> float:
-    """What OpenCV takes for one JPEG of quality 95, colours swapped, on one core."""
+    """Return the seconds that OpenCV needs for one JPEG of quality 95, colours swapped, on one core."""
     cv2.setNumThreads(1)
     times = []
     for _ in range(30):
@@ -26,7 +26,7 @@ def encode_seconds(picture: np.ndarray) -> float:
 
 
 def measure_jpeg(folder: Path, short: bool) -> list[Row]:
-    """Through to disk, with one encoder, between two bare loops on one core; many short rounds, as machines drift."""
+    """Measure JPEG frames with one encoder against a bare loop on one core, before and after, in many short rounds."""
     pictures, count = frames(), 100
     ratios, ours = [], []
     # One encoder, whatever this machine would give: with idle processors more are used while training waits.
@@ -55,7 +55,7 @@ def measure_jpeg(folder: Path, short: bool) -> list[Row]:
 
 
 def measure_png(short: bool) -> list[Row]:
-    """PNG frames per second, and the size: of drawn pictures, and of noisy ones."""
+    """Measure frames per second and file sizes of PNG, for drawn and for noisy pictures."""
     pictures = {
         "drawn 640x480": drawings(4),
         "noisy 640x480": frames(4),

@@ -1,4 +1,4 @@
-"""What the training computation itself loses when we run beside it."""
+"""Slowdown of the training computation by the tracker beside it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAME_S = 1 / 30
 
 
 def measure(folder: Path, short: bool) -> list[Row]:
-    """The same loop with us between two times without us."""
+    """Measure a loop with the tracker between two loops without it."""
     unit = _unit_seconds()
     rounds = 24 if short else 80
     with opened(folder, "training") as exp:
@@ -36,10 +36,10 @@ def _row(what: str, ours: str, slowdown: _Slowdown, goal: float) -> Row:
 
 
 class _Slowdown(NamedTuple):
-    """How much longer the loop takes, as the median of the rounds.
+    """Slowdown of the loop, as the median of the rounds.
 
     Attributes:
-        ratio: with us, against the mean of the times without us before and after.
+        ratio: time with the tracker over the mean of the times without it before and after.
         noise: by how much those two differ, as the middle of the rounds: a machine that drifts does so within seconds,
             which is why the rounds are short and many.
     """

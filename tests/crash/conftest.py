@@ -1,12 +1,12 @@
-"""Crashes are tested with what users have: the run's own record of its surroundings, and columnar copies at the end."""
+"""Crash tests use the default settings: a run records its environment, and long streams get columnar copies."""
 
 from __future__ import annotations
 
 import pytest
 
 WITH_COPIES = ("killed", "disk")
-"""In the names of the modules whose runs get copies. In the others a writer would only live longer, a third of a second
-for each run, and these have hundreds of runs."""
+"""Parts of the names of the modules whose runs get columnar copies. In the other modules, which have hundreds of runs, each
+writer would only live a third of a second longer."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""A writer process that kills itself once at a named place: the moments that random kills hit too rarely.
+"""A writer process that kills itself once at a named place, for the places that random kills hit too rarely.
 
 `ML_DASH_TEST_DIE_AT` is `module:function:moment:count`: SIGKILL at the `count`-th call (from 1) of a function, `before`
 or `after` it. Only the first writer of a run dies; a file beside the run remembers it.
@@ -22,12 +22,12 @@ VARIABLE = "ML_DASH_TEST_DIE_AT"
 
 
 def has_died(run: str | os.PathLike[str]) -> bool:
-    """Whether the first writer of that run has killed itself."""
+    """Return whether the first writer of that run has killed itself."""
     return _mark(run).exists()
 
 
 def main(boot):
-    """The entry of the writer process."""
+    """Run the writer process."""
     if not has_died(boot["run"]):
         _set_trap(boot["run"], *os.environ[VARIABLE].split(":"))
     ml_dash.writer.main.main(boot)

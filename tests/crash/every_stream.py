@@ -1,4 +1,4 @@
-"""A short run that uses every stream, and the check that all of it is on disk: nothing lost, doubled or torn."""
+"""A short run that uses every stream, and a check that everything is on disk: nothing lost, doubled or torn."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from ml_dash.storage.journal import read_objects, shards
 from tests.run_contents import frame_bytes, read_logs
 
 ROWS = 3
-"""Calls of each kind in each half."""
+"""Calls of each kind in each half of a run."""
 
 LARGE_BLOB = 600_000
-"""More than goes through the record ring."""
+"""Bytes: more than the record ring takes."""
 
 COPIED_FILE = 5_000
-"""Enough for `faulty_disk` to leave its checksum to the end."""
+"""Bytes: enough for `faulty_disk` to hash the file at the end of the run."""
 
 SMALL, LARGE = (48, 64, 3), (420, 640, 3)
-"""Shapes of frames: one that fits a frame ring of 1 MiB, and one that does not."""
+"""Shapes of frames: one that fits into a frame ring of 1 MiB, and one that does not."""
 
 _JPEG_ERROR = 12.0
-"""Mean difference of a decoded pixel from the original, in gray levels, that quality 95 stays below."""
+"""Upper limit of the mean error of a decoded pixel at quality 95, in gray levels."""
 
 
 def picture(number: int, shape: tuple[int, int, int] = SMALL) -> np.ndarray:
-    """A smooth image that no other number has."""
+    """Make a smooth image that differs from that of every other number."""
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
     base = (rows / shape[0] * 120 + columns / shape[1] * 40 + number * 13) % 256
     return np.stack([base, 255 - base, base / 2], axis=-1).astype(np.uint8)
 
 
 class EveryStream:
-    """What is logged, and what must be there in the end.
+    """Logs to a run, and checks the run's folder at the end.
 
     Args:
         scratch: a folder for the file that is copied.
@@ -52,7 +52,7 @@ class EveryStream:
         self.halves = 0
 
     def log(self, exp: Any) -> None:
-        """One half of the run. It may be called any number of times."""
+        """Log one half of the run. It may be called any number of times."""
         half = self.halves
         self.halves += 1
         for index in range(half * ROWS, half * ROWS + ROWS):
@@ -151,7 +151,7 @@ class EveryStream:
 
 
 def assert_same_picture(expected: np.ndarray, encoded: bytes) -> None:
-    """Compare with a tolerance for JPEG."""
+    """Compare two images with a tolerance for JPEG."""
     decoded = decode_image(encoded)
     assert expected.shape == decoded.shape
     assert np.abs(expected.astype(int) - decoded.astype(int)).mean() < _JPEG_ERROR

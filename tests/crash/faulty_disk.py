@@ -1,8 +1,8 @@
-"""A writer whose disk refuses on purpose: the plan says at which file operation, with which error, and until when.
+"""A writer whose disk fails on purpose: a plan says at which file operation, with which error, and until when.
 
-`ml_dash.ipc.launch.WRITER_ENTRY` names this module in tests. Operations are those of `Disk`, those inside them (a file
-put in place is made, appended to, closed and renamed), and every other access to the run's folder, which Python's audit
-events show.
+`ml_dash.ipc.launch.WRITER_ENTRY` names this module in tests. Operations are those of `Disk`, the steps inside
+them (to put a file in place it is created, appended to, closed and renamed), and every other access to the run's folder,
+which Python's audit events show.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PATH_EVENTS = frozenset(
 
 @dataclass(frozen=True)
 class Plan:
-    """When the disk refuses.
+    """Which operations fail, and how.
 
     Attributes:
         first: number of the first operation that fails, from 1; 0 for none.
@@ -51,17 +51,17 @@ class Plan:
     late: bool = False
 
     def to_environment(self) -> dict[str, str]:
-        """The variable from which the writer reads the plan."""
+        """Return the environment variable from which the writer reads the plan."""
         return {PLAN_VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
     def from_environment(cls) -> Plan:
-        """The plan of this process."""
+        """Return the plan of this process."""
         return cls(**json.loads(os.environ[PLAN_VARIABLE]))
 
 
 class Faults:
-    """Counts operations and says which ones fail."""
+    """Counts operations and decides which of them fail."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -75,7 +75,7 @@ class Faults:
         return self._plan.late
 
     def next_fails(self) -> bool:
-        """Count one operation."""
+        """Count one operation and return whether it fails."""
         plan = self._plan
         with self._lock:
             self._count += 1
@@ -91,13 +91,13 @@ class Faults:
         return fails
 
     def error(self, path: object) -> OSError:
-        """The error to raise."""
+        """Return the error to raise."""
         name = path if isinstance(path, str) else None
         return OSError(self._plan.error, os.strerror(self._plan.error), name)
 
     @contextlib.contextmanager
     def unobserved(self):
-        """What this thread does within is not counted by `audit`."""
+        """Within this block, `audit` does not count the operations of this thread."""
         depth = getattr(self._thread, "depth", 0)
         self._thread.depth = depth + 1
         try:
@@ -106,7 +106,7 @@ class Faults:
             self._thread.depth = depth
 
     def audit(self, event: str, arguments: tuple) -> None:
-        """An audit hook: the accesses to the run's folder that are no operation of `Disk`."""
+        """Audit hook: count the accesses to the run's folder that are no operation of `Disk`."""
         if event not in _PATH_EVENTS or getattr(self._thread, "depth", 0):
             return
         path = arguments[0] if arguments else None
@@ -115,13 +115,13 @@ class Faults:
 
 
 class FaultyDisk(Disk):
-    """The real disk, with faults."""
+    """The real disk with faults."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
 
     def append(self, fd: int, data: bytes) -> None:
-        """Half of the bytes are written before the error comes, all of them with a late one."""
+        """Write half of the bytes before an early error, and all of them before a late one."""
         if not self._faults.next_fails():
             super().append(fd, data)
             return
@@ -130,7 +130,7 @@ class FaultyDisk(Disk):
         raise self._faults.error(None)
 
     def close(self, fd: int) -> None:
-        """The descriptor is gone also when closing says an error."""
+        """Close the descriptor, also where an error is raised."""
         super().close(fd)
         if self._faults.next_fails():
             raise self._faults.error(None)
@@ -170,10 +170,10 @@ def _faulty_disk() -> FaultyDisk:
 
 
 def main(boot):
-    """The entry of the writer process."""
+    """Run the writer process."""
     ml_dash.writer.main.main(boot, _faulty_disk())
 
 
 def run_on_thread(assignment, slab):
-    """The same on a thread of the training process, without the audit events."""
+    """Run the writer on a thread of the training process, without the audit events."""
     ml_dash.writer.main.run_on_thread(assignment, slab, _faulty_disk())

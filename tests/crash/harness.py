@@ -1,6 +1,6 @@
-"""Kill real processes, and compare what was acknowledged with what lies on disk.
+"""Kill real processes and compare the acknowledged calls with the files on disk.
 
-The disk is read with `json`, `tarfile`, `hashlib` and OpenCV alone: a reader of ml_dash that shares a mistake with the
+The files are read with `json`, `tarfile`, `hashlib` and OpenCV alone: a reader of ml_dash that shares a mistake with the
 writer would hide it.
 """
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 ROUNDS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "15"))
-"""How many times the trainer is killed in all, and how many times the writer."""
+"""Number of kills of the trainer in all, and of kills of the writer."""
 
 
 def kills_of_runs(rounds: int, most: int) -> list[int]:
-    """Share so many kills among runs, at most `most` each."""
+    """Distribute a number of kills over runs, at most `most` for each."""
     return [min(most, rounds - first) for first in range(0, rounds, most)]
 
 
 DEADLINE_S = 30.0
-"""How long anything may take on a busy machine before the test gives up on it."""
+"""Time after which a test gives up waiting, on a busy machine too."""
 
 LONGEST_RUN_S = 0.4
 """A process lives for a random time up to this before it is killed."""
 
 JPEG_ERROR = 40
-"""How far a pixel of the test images may be from what was saved; two different bits are 200 apart."""
+"""Largest error of a pixel of the test images, in gray levels; two different bits are 200 apart."""
 
 THREADS = (0, 1)
 
@@ -53,24 +53,24 @@ Key = tuple[str, int]
 
 @dataclass
 class Acknowledged:
-    """The numbers of the calls that returned, by kind and thread: those kept and those dropped by policy."""
+    """The numbers of the calls that returned, by kind and thread: kept ones, and ones that the policy dropped."""
 
     kept: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
     dropped: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(list))
     opened: int = 0
 
     def add(self, kind: str, thread: int, number: int, status: str = "done") -> None:
-        """Take one more into account."""
+        """Add the number of one call."""
         assert status in ("done", "queued", "dropped"), status
         (self.dropped if status == "dropped" else self.kept)[kind, thread].append(number)
 
     def __call__(self, kind: str, thread: int, number: int, result: object = None) -> None:
-        """The same, for calls in this process."""
+        """Add the number of a call in this process."""
         self.add(kind, thread, number, result["status"] if isinstance(result, dict) else "done")
 
     @classmethod
     def read(cls, path: Path) -> Acknowledged:
-        """From the file that a killed trainer left."""
+        """Read the file that a killed trainer left."""
         acknowledged = cls()
         for line in path.read_text().splitlines():
             kind, thread, number, status = line.split(" ")
@@ -82,17 +82,17 @@ class Acknowledged:
 
     @property
     def total(self) -> int:
-        """Calls that returned."""
+        """Number of the calls that returned."""
         return sum(len(numbers) for group in (self.kept, self.dropped) for numbers in group.values())
 
 
 def fresh_counters() -> dict[str, int]:
-    """The first number of each kind."""
+    """Return the first number of each kind."""
     return dict.fromkeys(KINDS, 0)
 
 
 def next_counters(acknowledged: Acknowledged, found: dict[Key, list[int]]) -> list[dict[str, int]]:
-    """For each thread, where its numbers go on after a kill: no number is used twice."""
+    """Return for each thread the numbers with which it continues after a kill, so that none is used twice."""
     sources = (acknowledged.kept, acknowledged.dropped, found)
     return [
         {kind: max(max(source.get((kind, thread)) or [-1]) for source in sources) + 1 for kind in KINDS}
@@ -132,17 +132,17 @@ class Trainer:
         self.kill()
 
     def wait_open(self) -> None:
-        """Until its experiment is open."""
+        """Wait until its experiment is open."""
         wait_until(lambda: self._opened() > self._opened_before or self._process.poll() is not None, SUBPROCESS_SECONDS)
 
     def let_run(self, seconds: float) -> None:
-        """For that long; it must not end by itself."""
+        """Wait so many seconds; fail if it ends by itself."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
             raise AssertionError(self._errors.read_text())
 
     def kill(self) -> None:
-        """SIGKILL, and the process is gone."""
+        """Send SIGKILL and wait for the end."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
@@ -152,20 +152,20 @@ class Trainer:
 
 
 def status_of(run: Path) -> dict[str, Any]:
-    """experiment.json."""
+    """Read the run's experiment.json."""
     return json.loads((run / "experiment.json").read_bytes())
 
 
 def find(
     run: Path, shape: tuple[int, int] = SMALL, checked: set[tuple[str, int]] | None = None
 ) -> dict[Key, list[int]]:
-    """The numbers that lie on disk by kind and thread, in the order of their files, each file and line checked.
+    """Return the numbers on disk by kind and thread, in the order of their files; check each file and line.
 
     Args:
         run: the run's folder.
         shape: height and width of the frames.
-        checked: the files and frames whose content was checked before, by name and size: it is not checked again, but
-            for its size. Gets those that are checked now. None: check the content of all.
+        checked: names and sizes of the files and frames whose content was checked before: only their size is checked
+            again. This call adds to it. None: check the content of all.
     """
     found: dict[Key, list[int]] = defaultdict(list)
     for finder in (_find_metric, _find_track, _find_logs, _find_params):
@@ -178,11 +178,11 @@ def find(
 
 
 def compare(acknowledged: Acknowledged, found: dict[Key, list[int]], in_flight: int) -> None:
-    """Everything acknowledged is there once and in order; what is there besides was in flight at a kill.
+    """Check that each acknowledged call is there once and in order, and that no other is but those in flight at a kill.
 
     Args:
         acknowledged: the calls that returned.
-        found: what is on disk.
+        found: the numbers on disk.
         in_flight: kills of the trainer: each may add one call of each thread.
     """
     extra: Counter[int] = Counter()
@@ -198,7 +198,7 @@ def compare(acknowledged: Acknowledged, found: dict[Key, list[int]], in_flight: 
 
 
 def assert_tidy(run: Path, quarantined: bool = False) -> None:
-    """Nothing temporary is left, and nothing was set aside."""
+    """Check that no temporary file is left and that no record was set aside."""
     names = [str(path.relative_to(run)) for path in run.rglob("*")]
     assert [] == [name for name in names if ".tmp-" in name or ".staging" in name or ".spill" in name]
     assert not (run / ".writer-error.log").exists(), (run / ".writer-error.log").read_text()
@@ -207,7 +207,7 @@ def assert_tidy(run: Path, quarantined: bool = False) -> None:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """A journal's lines, every one of them whole."""
+    """Read a journal; fail if its last line is not whole."""
     if not path.exists():
         return []
     *whole, rest = path.read_bytes().split(b"\n")
@@ -332,5 +332,5 @@ def _check_content(kind: str, thread: int, number: int, data: bytes, shape: tupl
 
 
 def totals(parts: Iterable[dict[Key, list[int]]]) -> int:
-    """How many calls were found."""
+    """Return the number of calls found."""
     return sum(len(numbers) for part in parts for numbers in part.values())

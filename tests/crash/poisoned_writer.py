@@ -1,4 +1,4 @@
-"""A writer process that dies of one metric, as it would of a bug in a C library."""
+"""A writer process that one metric kills, as a bug in a C library would."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def _write_or_die(self, record, job, batch):
 
 
 def main(boot):
-    """The entry of the writer process."""
+    """Run the writer process."""
     RecordWriter.write = _write_or_die
     ml_dash.writer.main.main(boot)

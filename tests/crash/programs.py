@@ -1,4 +1,4 @@
-"""Programs that tests of crashes start, kill and look into: how to run them, and what they must have left on disk."""
+"""Run programs that crash tests kill, and read the files that they leave."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 """
 
 ROUNDS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "0"))
-"""How often a random crash is repeated; 0 is each test's own small number."""
+"""Number of repetitions of a random crash; 0: each test's own small number."""
 
 
 class Program:
-    """A running program. What it prints is read line by line; it can wait for the test by reading from stdin."""
+    """A running program. Its output is read line by line; it waits for the test by reading from stdin."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -69,7 +69,7 @@ class Program:
         return self.process.pid
 
     def next_line(self, timeout: float = SUBPROCESS_SECONDS) -> str:
-        """The next line that it prints. Fails if there is none in time."""
+        """Return the next line that it prints; fail if none comes in time."""
         while b"\n" not in self._rest:
             data = self._read(timeout)
             assert data, f"the program ended early: {self.errors()}"
@@ -79,7 +79,7 @@ class Program:
         return self.lines[-1]
 
     def expect(self, word: str) -> list[str]:
-        """Read lines up to the one that begins with `word`, and return that one's other words."""
+        """Read lines up to one that begins with `word`, and return the other words of that line."""
         while True:
             first, *others = self.next_line().split(" ")
             if first == word:
@@ -91,17 +91,17 @@ class Program:
         self.process.stdin.close()
 
     def wait(self, timeout: float = SUBPROCESS_SECONDS) -> int:
-        """Its exit status; minus the signal's number if one ended it."""
+        """Return its exit status, or minus the number of the signal that ended it."""
         return self.process.wait(timeout)
 
     def remaining(self) -> list[str]:
-        """The lines up to the end of its output, which everybody who holds it must have closed."""
+        """Return the lines up to the end of its output: until every process that holds the pipe has closed it."""
         while data := self._read(SUBPROCESS_SECONDS):
             self._rest += data
         return self._rest.decode().splitlines()
 
     def errors(self) -> str:
-        """What it wrote to stderr so far."""
+        """Return what it has written to stderr."""
         assert isinstance(self.process.args, list)
         return Path(self.process.args[-1]).with_suffix(".stderr").read_text()
 
@@ -114,7 +114,7 @@ class Program:
 
 @contextlib.contextmanager
 def running(code: str, folder: Path, name: str = "program") -> Iterator[Program]:
-    """Run `PROLOGUE` and `code` in `folder`; at the end, kill what is left of it and of its children."""
+    """Run `PROLOGUE` and `code` in `folder`; at the end of the block kill the program and its children."""
     path = folder / f"{name}.py"
     path.write_text(PROLOGUE + code)
     with path.with_suffix(".stderr").open("wb") as errors:
@@ -141,7 +141,7 @@ class Terminal(Program):
         self._screen = screen
 
     def type(self, keys: bytes) -> None:
-        """Press keys."""
+        """Type text."""
         os.write(self._screen, keys)
 
     def hang_up(self) -> None:
@@ -153,7 +153,7 @@ class Terminal(Program):
 
 @contextlib.contextmanager
 def terminal(code: str, folder: Path) -> Iterator[Terminal]:
-    """The same in a terminal: stdin and stderr are one, stdout is a pipe to the test."""
+    """Run a program in a terminal: stdin and stderr are the terminal, stdout is a pipe to the test."""
     path = folder / "program.py"
     path.write_text(FOREGROUND + PROLOGUE + code)
     screen, device = os.openpty()
@@ -186,41 +186,41 @@ def run(code: str, folder: Path, status: int = 0) -> list[str]:
 
 
 def writers_of(pid: int) -> list[psutil.Process]:
-    """The writer processes that a process has started."""
+    """Return the writer processes that a process has started."""
     return [child for child in psutil.Process(pid).children() if "ml_dash.writer.main" in " ".join(child.cmdline())]
 
 
 def writer_of(pid: int) -> psutil.Process:
-    """The only one. A process that has just been started has no command line for a moment."""
+    """Return the only writer of a process. A new process has no command line for a moment, so this waits."""
     wait_until(lambda: writers_of(pid), SUBPROCESS_SECONDS, f"process {pid} has a writer")
     (writer,) = writers_of(pid)
     return writer
 
 
 def run_folder(folder: Path) -> str:
-    """The run of a program that was started in `folder`."""
+    """Return the run's folder of a program that was started in `folder`."""
     return str(folder / "root" / PREFIX)
 
 
 def document(folder: Path) -> dict[str, Any]:
-    """The run's experiment.json."""
+    """Read the run's experiment.json."""
     return reading.read_experiment(run_folder(folder))
 
 
 def ending(folder: Path) -> tuple[str, str | None]:
-    """The run's status and the reason for it."""
+    """Read the run's status and its reason."""
     found = document(folder)
     return found["status"], found["status_reason"]
 
 
 def others(folder: Path) -> list[str]:
-    """The status of each writer of the run that is not its first."""
+    """Read the status of each further writer of the run."""
     found = [read_document(path) for path in Path(run_folder(folder), ".writers").glob("*.json")]
     return [str(entry["status"]) for entry in found if entry]
 
 
 def points(folder: Path, name: str = "train") -> list[dict[str, Any]]:
-    """Every point of a metric, without its time, as readers see it; points of several writers are in order of time."""
+    """Read the points of a metric without their times; points of several writers are in order of time."""
     data = [point["data"] for point in metric_reading.read_metric(run_folder(folder), name, 0, None)["data"]]
     times = [point.pop("_ts") for point in data]
     assert sorted(times) == times or len(shards(folder, name)) == 1
@@ -228,12 +228,12 @@ def points(folder: Path, name: str = "train") -> list[dict[str, Any]]:
 
 
 def messages(folder: Path) -> list[str]:
-    """The messages of the log, as readers see it."""
+    """Read the messages of the log."""
     return [line["message"] for line in read_logs(run_folder(folder))]
 
 
 def shards(folder: Path, name: str = "train") -> list[str]:
-    """The names of a metric's files, the first writer's before the others'."""
+    """Return the names of a metric's files, that of the first writer first."""
     return [Path(path).name for path in journal.shards(f"{run_folder(folder)}/metrics/{name}", "data")]
 
 

@@ -1,4 +1,4 @@
-"""`capture_output=True` in real processes: everything that is printed is shown as before, and is in the log."""
+"""`capture_output=True` in real processes: all output is shown as before, and is in the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def at_once(text):  # a signal may cut a large write short, and an unbuffered st
 
 
 def printed(folder, stream=None):
-    """The captured lines in the order of the log, or those of one stream."""
+    """Return the captured lines in the order of the log, or those of one stream."""
     return [
         line["message"]
         for line in read_logs(run_folder(folder))
@@ -54,7 +54,7 @@ print("after")
 """
 
 
-def test_whatever_writes_to_stdout_is_shown_and_logged(tmp_path):
+def test_output_of_every_kind_is_shown_and_logged(tmp_path):
     shown = run(CAPTURED + ALL_WAYS, tmp_path)
     lines = ["print", "os.write", "subprocess", "C", "größer →", "two", "lines", "no newline"]
 
@@ -347,7 +347,7 @@ with Experiment("{PREFIX}", dash_root="root", echo=False).run:
 
 
 def test_a_stream_that_stands_in_for_stdout_is_heard_too(tmp_path):
-    """As in a notebook: what Python prints never reaches descriptor 1."""
+    """As in a notebook, where Python's output never reaches descriptor 1."""
     code = """
 import io
 class Notebook(io.StringIO):
@@ -465,7 +465,7 @@ print("after", our_threads())
 """
 
 
-def test_a_relay_that_somebody_kills_is_replaced(tmp_path):
+def test_a_relay_that_is_killed_is_replaced(tmp_path):
     expected = ["first", *(f"line {i}" for i in range(1000)), "x" * 3_000_000, "last"]
 
     assert [*expected, "after set()"] == run(CAPTURED + RELAY_IS_KILLED, tmp_path)
@@ -482,7 +482,7 @@ def test_a_relay_that_somebody_kills_is_replaced(tmp_path):
         "import ml_dash.ipc.launch as launch; launch._ROOT = '/nowhere'",
     ],
 )
-def test_where_no_process_can_be_had_a_thread_reads(tmp_path, change):
+def test_a_thread_reads_where_no_process_can_be_started(tmp_path, change):
     code = f"""
 {change}
 exp = captured().run.start()

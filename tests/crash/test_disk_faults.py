@@ -1,4 +1,4 @@
-"""Every file operation of the writer fails once, and from then on: training goes on and nothing is lost."""
+"""Every file operation of the writer fails once, or from then on: training continues and nothing is lost."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.crash
 ROUNDS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "1"))
 
 LONGEST_SECONDS = 60.0
-"""Only bounds a hang: a case takes a second."""
+"""Bounds a hang: a case takes a second."""
 
 MOST_OPERATIONS = 2_000
-"""Far more than a run here takes: the loop over operations ends by itself, when a case never comes to its fault."""
+"""Far more than a run here needs: the loop over operations ends when a case does not reach its fault."""
 
 LINES = 2_000
-"""More than the record ring holds of those that are logged there: it holds 4 MiB."""
+"""More log lines than the record ring of 4 MiB holds."""
 
 FAILURES = 3
 """Failed operations after which a disk recovers: the first of them, and attempts to repeat it."""
@@ -64,7 +64,7 @@ class Case:
         return Experiment("tests/faults/run", dash_root=self.root, buffer_config=config).run.start()
 
     def check_report(self, health: dict, shown: str) -> None:
-        """The fault was counted and shown once."""
+        """Check that the fault was counted and shown once."""
         name = errno.errorcode[self.error]
         assert health["errors"] >= 1
         assert name in health["last_error"]
@@ -73,7 +73,7 @@ class Case:
 
 
 def fail_once_at(case: Case, capsys: pytest.CaptureFixture[str]) -> bool:
-    """Run with one fault; whether it came to pass."""
+    """Run with one fault; return whether it occurred."""
     exp = case.open()
     case.load.log(exp)
     assert exp.flush(LONGEST_SECONDS)
@@ -90,7 +90,7 @@ def fail_once_at(case: Case, capsys: pytest.CaptureFixture[str]) -> bool:
 
 
 def fail_for_a_while(case: Case, flag: Path, capsys: pytest.CaptureFixture[str]) -> bool:
-    """Run with every operation failing from some moment on, until several have; whether it came to pass."""
+    """Run with all operations failing from one of them on, until several have failed; return whether any did."""
     flag.touch()
     with recovery(case, flag):
         exp = case.open()
@@ -108,7 +108,7 @@ def fail_for_a_while(case: Case, flag: Path, capsys: pytest.CaptureFixture[str])
 
 @contextlib.contextmanager
 def recovery(case: Case, flag: Path):
-    """Meanwhile, remove the flag once `FAILURES` operations have failed."""
+    """While the block runs, remove the flag once `FAILURES` operations have failed."""
     over = threading.Event()
 
     def watch() -> None:
@@ -127,13 +127,13 @@ def recovery(case: Case, flag: Path):
 
 
 SPARSE = 24
-"""Of so many operations one is made to fail in a default run; 24 rounds and more make each of them fail."""
+"""By default one of so many operations fails; with 24 rounds or more each of them does."""
 
 STRIDE = max(1, SPARSE // ROUNDS)
 
 
 def operations(first: int = 1, stride: int = STRIDE) -> range:
-    """The operations that are made to fail, one in each run."""
+    """Return the numbers of the operations that fail, one in each run."""
     return range(first, MOST_OPERATIONS, stride)
 
 
@@ -148,7 +148,7 @@ def operations(first: int = 1, stride: int = STRIDE) -> range:
     ids=["no-space", "io-error-after-it-was-done", "no-access"],
 )
 def test_an_operation_that_fails_once_costs_nothing(monkeypatch, tmp_path, capsys, error, late, first, stride):
-    """Whichever it is, those at the end of the run included: it is tried again, counted, and shown once."""
+    """Each operation, also at the end of the run, is tried again, counted, and shown once."""
     for operation in operations(first, stride):
         case = Case(monkeypatch, tmp_path / str(operation), operation, error, late=late)
         if not fail_once_at(case, capsys):
@@ -164,7 +164,7 @@ def test_an_operation_that_fails_once_costs_nothing(monkeypatch, tmp_path, capsy
     ids=["no-space", "io-error-after-it-was-done", "no-access"],
 )
 def test_a_disk_that_refuses_for_a_while_gets_everything_afterwards(monkeypatch, tmp_path, capsys, error, late, first):
-    """Every operation from some moment on fails; once the fault is gone, all that was logged meanwhile arrives."""
+    """All operations from one of them on fail; once the fault is gone, everything logged meanwhile arrives."""
     for operation in operations(first):
         flag = tmp_path / f"refuses-{operation}"
         case = Case(monkeypatch, tmp_path / str(operation), operation, error, late=late, while_exists=str(flag))
@@ -175,7 +175,7 @@ def test_a_disk_that_refuses_for_a_while_gets_everything_afterwards(monkeypatch,
 
 @pytest.mark.parametrize("operation", range(7, 200, 200 // (5 * min(ROUNDS, 20))))
 def test_a_writer_on_a_thread_outlives_a_fault_too(monkeypatch, tmp_path, capsys, operation):
-    """Where no process can be had the same holds, and the error is shown while the run goes on."""
+    """The same holds where no process can be started, and the error is shown while the run continues."""
     monkeypatch.setattr(launch, "can_launch", lambda: False)
     case = Case(monkeypatch, tmp_path / "case", operation, errno.ENOSPC)
     assert fail_once_at(case, capsys)
@@ -183,7 +183,7 @@ def test_a_writer_on_a_thread_outlives_a_fault_too(monkeypatch, tmp_path, capsys
 
 @pytest.mark.parametrize("can_launch", [True, False], ids=["process", "thread"])
 def test_an_error_is_shown_while_the_run_goes_on(monkeypatch, tmp_path, capsys, can_launch):
-    """Not only at its end."""
+    """The error is not shown only at the end."""
     monkeypatch.setattr(launch, "can_launch", lambda: can_launch)
     flag = tmp_path / "refuses"
     flag.touch()
@@ -198,7 +198,7 @@ def test_an_error_is_shown_while_the_run_goes_on(monkeypatch, tmp_path, capsys, 
 
 
 def test_a_disk_that_never_recovers_ends_no_training(monkeypatch, tmp_path, capsys):
-    """Closing has a deadline and says what is missing; the writer finishes by itself once it can."""
+    """Closing has a deadline and names what is missing; the writer finishes later by itself."""
     case, flag = _refusing_case(monkeypatch, tmp_path)
     exp = case.open(IMPATIENT)
     case.load.log(exp)
@@ -217,14 +217,14 @@ def test_a_disk_that_never_recovers_ends_no_training(monkeypatch, tmp_path, caps
 
 
 def test_what_finds_no_room_while_the_disk_refuses_is_counted(monkeypatch, tmp_path, capsys):
-    """The first call without room waits for `fault_timeout`, the ones after it do not; what was accepted arrives."""
+    """The first call without room waits for `fault_timeout`, later calls do not; every accepted record arrives."""
     case, flag = _refusing_case(monkeypatch, tmp_path)
     exp = case.open(IMPATIENT)
     pid = _writer_pid(exp)
     wait_until(lambda: exp.health()["errors"], LONGEST_SECONDS)
     frames = [picture(index, (96, 128, 3)) for index in range(50)]
     seconds = _seconds_of(lambda: [exp.frames("camera").append(frame) for frame in frames])
-    # The large lines fill the ring, the small ones the rest of it, so that not even the end of the run finds room.
+    # The large lines fill most of the ring and the small ones the rest, so that the end of the run finds no room.
     lines = [f"{index} {'x' * (40_000 if index < 200 else 10)}" for index in range(LINES)]
     seconds += _seconds_of(lambda: [exp.log(line) for line in lines])
     assert seconds < LONGEST_SECONDS / 2
@@ -246,7 +246,7 @@ def test_what_finds_no_room_while_the_disk_refuses_is_counted(monkeypatch, tmp_p
 
 
 def test_a_disk_that_refuses_only_at_the_end_leaves_the_run_to_the_writer(monkeypatch, tmp_path, capsys):
-    """Also what is only written when a run ends is tried until it is there."""
+    """Files that are only written when a run ends are tried until they are there."""
     flag = tmp_path / "refuses"
     case = Case(monkeypatch, tmp_path / "case", 1, errno.ENOSPC, while_exists=str(flag))
     exp = case.open(IMPATIENT)

@@ -49,7 +49,7 @@ def test_what_was_changed_before_a_kill_stays_changed(tmp_path):
 
 
 def test_a_forked_child_changes_the_files_of_its_parent(tmp_path):
-    """Its first call is what attaches it; it stages under its own name, and its changes stand in its own journal."""
+    """The child attaches at its first call, stages files under its own name, and writes to its own journal."""
     code = """
 exp = experiment().run.start()
 for name in ("a", "b", "c"):

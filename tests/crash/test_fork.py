@@ -179,7 +179,7 @@ if __name__ == "__main__":
 
 
 def test_the_end_of_a_run_waits_for_no_worker(tmp_path):
-    """Workers as a DataLoader keeps them: forked after the run was opened, alive and blocked when it ends."""
+    """The workers are like those of a DataLoader: forked after the run was opened, alive and blocked when it ends."""
     code = """
 def work(tasks, results):
     while (task := tasks.get()) is not None:
@@ -217,7 +217,7 @@ say("exits", *(worker.exitcode for worker in workers))
 
 @pytest.mark.parametrize("logs", [True, False])
 def test_the_end_of_the_program_waits_for_no_child(tmp_path, logs):
-    """Neither one that only lives on, nor one that has logged and may log again."""
+    """It waits neither for a child that only lives on, nor for one that has logged and may log again."""
     code = f"""
 exp = experiment()
 exp.run.start()
@@ -327,7 +327,7 @@ say("points", len(counts))
 
 
 def test_a_lock_that_another_thread_holds_at_the_fork_never_blocks_the_child(tmp_path):
-    """Every lock of ours at once, each held by a thread that does not exist in the child."""
+    """Every lock of ml_dash is held at once, each by a thread that does not exist in the child."""
     code = """
 import contextlib
 from ml_dash import snowflake
@@ -390,7 +390,7 @@ exp.run.complete()
 
 
 def test_pool_workers_that_are_terminated_leave_the_run_as_it_is(tmp_path):
-    """`Pool.terminate` sends SIGTERM: our handler is the parent's, and must not speak for its children."""
+    """`Pool.terminate` sends SIGTERM: the handler of the parent must not close the run in a child."""
     code = """
 def work(number):
     return number * 2

@@ -1,4 +1,4 @@
-"""A file system that is really full: training goes on, and everything arrives when there is room again."""
+"""A file system that is really full: training continues, and everything arrives when there is room again."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.crash
 
 LONGEST_SECONDS = 60.0
-"""Only bounds a hang."""
+"""Bounds a hang."""
 
 ROWS = 300
-"""Rows of a stream logged to the full disk: with their frames more than what a full page still takes."""
+"""Rows of a stream logged to the full disk: with their frames, more than the last page has room for."""
 
 CONFIG = BufferConfig(echo=False, frame_buffer_mb=4, fault_timeout=LONGEST_SECONDS)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
+    """Mount a file system of 8 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -42,13 +42,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"mounting is not permitted here: {mounted.stderr.strip()}")
     yield folder
-    # Lazily: after a test that failed, a writer may still be at work in it.
+    # Lazily: after a failed test a writer may still have files open in it.
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextlib.contextmanager
 def filled(folder: Path) -> Iterator[None]:
-    """The file system has no byte left within this block."""
+    """Fill the file system to the last byte for the time of this block."""
     path = folder / "filler"
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(64 * 1024)):
@@ -63,7 +63,7 @@ def filled(folder: Path) -> Iterator[None]:
 
 
 def test_what_is_logged_while_the_disk_is_full_arrives_afterwards(small_disk, tmp_path, capsys):
-    """Nothing is lost, doubled or torn, before, during and after."""
+    """Nothing is lost, doubled or torn before, while or after the disk is full."""
     load = EveryStream(tmp_path)
     exp = Experiment("tests/full/run", dash_root=small_disk / "runs", buffer_config=CONFIG).run.start()
     load.log(exp)
@@ -95,7 +95,7 @@ def test_what_is_logged_while_the_disk_is_full_arrives_afterwards(small_disk, tm
 
 
 def test_what_needs_the_disk_at_once_is_refused_and_counted(small_disk, capsys):
-    """A file is copied, and a very large record handed over, within the call: without room it is given up."""
+    """The call itself copies a file or writes a very large record: without room it refuses them."""
     exp = Experiment("tests/full/run", dash_root=small_disk / "runs", buffer_config=CONFIG).run.start()
     exp.files("models").save_blob(b"before", to="before.bin")
     assert exp.flush(LONGEST_SECONDS)
@@ -122,7 +122,7 @@ def test_what_needs_the_disk_at_once_is_refused_and_counted(small_disk, capsys):
 
 
 def test_a_run_can_be_started_on_a_full_disk(small_disk, capsys):
-    """If only its folder can be made, it is recorded once there is room."""
+    """If its folder can be made, the run is recorded once there is room."""
     (small_disk / "runs/tests/full/run").mkdir(parents=True)
     with filled(small_disk):
         exp = Experiment("tests/full/run", dash_root=small_disk / "runs", buffer_config=CONFIG).run.start()

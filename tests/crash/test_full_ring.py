@@ -34,23 +34,23 @@ LOAD = {"shape": SHAPE, "pace": False, "only": ("image", "metric", "frame", "log
 POLICIES = ("block", "drop")
 
 SHARE = 5
-"""A full ring has one kill where the other crash tests have so many: each takes longer."""
+"""The other crash tests have so many kills for one of these, which take longer."""
 
 KILLS = 10
-"""The most kills of one run's trainer: each is followed by a look at all of it."""
+"""The most kills of one run's trainer; all files of the run are checked after each."""
 
 TRAINER_KILLS = -(-ROUNDS // SHARE)
 WRITER_SERIES = -(-TRAINER_KILLS // MAX_RESTARTS)
 """Runs for each policy."""
 
 NEARLY_FULL = 0.6
-"""Of the ring: with another frame of `SHAPE` it would be full."""
+"""Share of the ring: one more frame of `SHAPE` fills it."""
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize(("series", "kills"), list(enumerate(kills_of_runs(TRAINER_KILLS, KILLS))))
 def test_a_trainer_killed_while_the_frame_ring_is_full_loses_nothing(tmp_path, series, kills, policy):
-    """Frames that wait in the ring are written after the kill; those that the policy dropped are counted."""
+    """Frames that wait in the ring are written after the kill; frames that the policy dropped are counted."""
     chance = random.Random(series)
     run = tmp_path / "dash/alice/walker/run"
     acknowledged, counters = Acknowledged(), [fresh_counters(), fresh_counters()]
@@ -79,7 +79,7 @@ def test_a_trainer_killed_while_the_frame_ring_is_full_loses_nothing(tmp_path, s
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("series", range(WRITER_SERIES))
 def test_a_writer_killed_while_the_frame_ring_is_full_loses_nothing(tmp_path, series, policy):
-    """The next writer finds the frames of the one before it in the ring; calls wait for room, or drop and count."""
+    """The next writer finds the waiting frames in the ring; calls wait for room, or drop and count."""
     chance = random.Random(series)
     with training(tmp_path, _load(policy), **FULL, frame_policy=policy) as done:
         for _ in range(MAX_RESTARTS):

@@ -1,4 +1,4 @@
-"""MLRun under kill -9: what add_metrics was given is there, and every file is the one before or the new one."""
+"""MLRun under kill -9: all metrics that were added are there, and each file is the old one or the new one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ while True:
 
 
 def run_and_kill(code, cwd, first, seconds):
-    """Start `code`, kill it after a time, and return what it said last."""
+    """Start `code`, kill it after so many seconds, and return the last number that it printed."""
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(first)],
         cwd=cwd,
@@ -79,7 +79,7 @@ def run_and_kill(code, cwd, first, seconds):
 
 
 def test_metrics_of_a_killed_process_are_there_and_its_run_goes_on(tmp_path):
-    """Processes one after the other, each killed at a random moment, on one run."""
+    """Processes add to one run one after the other, and each is killed at a random time."""
     chance = random.Random(1)
     expected, last = {}, -1
     for _ in range(KILLS_OF_A_RUN):
@@ -101,7 +101,7 @@ def test_metrics_of_a_killed_process_are_there_and_its_run_goes_on(tmp_path):
     assert {"text": "x" * 1000} == run.config
 
 
-def test_a_file_is_the_one_before_or_the_new_one(tmp_path):
+def test_a_file_is_the_old_one_or_the_new_one(tmp_path):
     """A process that does nothing but replace both files, killed twenty times."""
     chance = random.Random(2)
     folder = tmp_path / "run"

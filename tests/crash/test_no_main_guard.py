@@ -19,7 +19,7 @@ from tests.support import SUBPROCESS_SECONDS, import_root, python_environment, w
 
 pytestmark = pytest.mark.crash
 
-# No guard around anything. The first lines say each time that the text is run, by whatever process. No quotes that a
+# Nothing is guarded. The first lines report each process that runs the code. No quotes that a
 # notebook or a command line would have to escape, and no json: a test puts a json.py beside it.
 PROGRAM = """
 import os, sys
@@ -46,7 +46,7 @@ exp.run.complete()
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with `script.py`, the module `program` and the package `package` in it, all of the same text."""
+    """Make a folder with `script.py`, the module `program` and the package `package`, all with the same code."""
     code = tmp_path / "code"
     (code / "package").mkdir(parents=True)
     for name in ("script.py", "program.py", "package/__main__.py"):
@@ -56,7 +56,7 @@ def folder(tmp_path):
 
 
 def variables(folder: Path) -> dict[str, str]:
-    """Where the program leaves what: in absolute paths, since it may change its folder."""
+    """Return the variables that tell the program its paths: absolute ones, since it may change its folder."""
     above = folder.parent
     return {
         "COUNTER": str(above / "counter.txt"),
@@ -86,7 +86,7 @@ def run_command(command: list[str], folder: Path, *, text: str | None = None) ->
 
 
 def assert_logged_once_by_a_process(folder: Path) -> dict[str, object]:
-    """The run is whole, a process wrote it, and the program was run by one process alone; returns its report."""
+    """Check that the run is whole, that a writer process wrote it, and that one process ran the program; return its report."""
     above = folder.parent
     report = ast.literal_eval((above / "report.txt").read_text())
     assert not report["writer_on_thread"]
@@ -150,7 +150,7 @@ def test_a_program_may_be_an_archive(folder):
 
 
 def test_the_archive_may_hold_ml_dash_itself(folder):
-    """The writer imports the package from where the program has it, not another one of its name."""
+    """The writer imports the package from the program's archive, not another one of the same name."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(import_root() / "ml_dash", folder / "package/ml_dash", ignore=ignored)
     zipapp.create_archive(folder / "package", folder / "program.pyz")
@@ -170,7 +170,7 @@ def test_a_program_may_change_its_folder_before_it_opens_a_run(folder):
 
 
 def test_a_daemonic_worker_may_open_a_run(folder):
-    """`multiprocessing` gives such a worker no children of its own; ours is none of its kind."""
+    """`multiprocessing` forbids children to such a worker; the writer is started without it."""
     lines = "".join(f"    {line}\n" for line in PROGRAM.splitlines())
     code = f"""
 import multiprocessing
@@ -221,7 +221,7 @@ def test_a_json_module_that_the_user_has_imported_before_is_no_trap(folder):
 
 @pytest.mark.parametrize("name", TRAPS)
 def test_the_writer_never_imports_a_module_of_the_users(folder, name):
-    """The program puts a folder first on its path, with a module in it that has the name of one that we need."""
+    """The program puts a folder first on its path that holds a module of the same name as one that the writer needs."""
     traps = folder / "traps"
     traps.mkdir()
     (traps / f"{name}.py").write_text("import os\nopen(os.environ['COUNTER'], 'a').write('trapped')\nraise SystemExit")

@@ -1,4 +1,4 @@
-"""A process that is killed and started again at once, while the writer of the killed one still has work to do."""
+"""A process is killed and started again at once, while the writer of the killed one still has work to do."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_run_is_as_the_new_process_says(tmp_path, first):
     assert [0, 1, 2] == [point["i"] for point in points(tmp_path)]
 
 
-def test_a_child_of_the_killed_process_does_not_speak_for_it(tmp_path):
+def test_a_child_of_the_killed_process_does_not_change_the_status(tmp_path):
     code = """
 exp = experiment().run.start()
 exp.metrics("train").log(i=0)

@@ -1,4 +1,4 @@
-"""Machines with little or no /dev/shm: another kind of memory is taken, all is written, and nothing dies of SIGBUS."""
+"""Machines with little or no /dev/shm: another kind of memory is used, everything is written, and no process dies of SIGBUS."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ print(json.dumps(health))
 
 
 def preparation(kind: str, scratch: Path) -> str:
-    """Shell commands that give /dev/shm that kind within a mount namespace of its own."""
+    """Return shell commands that replace /dev/shm by one of this kind within a mount namespace."""
     sizes = {"64 MB": "size=64m", "none": "size=4k,nr_inodes=1", "read-only": "ro,size=64m"}
     if kind in sizes:
         return f"mount -t tmpfs -o {sizes[kind]} ml_dash-test /dev/shm"
@@ -83,7 +83,7 @@ def preparation(kind: str, scratch: Path) -> str:
 
 
 def train(scratch: Path, kind: str, buffer: int = 64, frames: int = 20, without=(), others_use=False) -> dict:
-    """Run the trainer under that kind of /dev/shm, and return its health and the number of frames that arrived."""
+    """Run the trainer with this kind of /dev/shm; return its health and the number of frames that arrived."""
     options = {"root": str(scratch), "buffer": buffer, "frames": frames, "without": without, "others_use": others_use}
     environment = python_environment()
     environment["PYTHONPATH"] += os.pathsep + str(REPOSITORY)
@@ -131,8 +131,8 @@ def test_a_small_or_missing_shared_memory_is_replaced(tmp_path, kind, buffer, ex
     assert buffer * 1024 * 1024 == health["frame_buffer_bytes"]
 
 
-def test_an_unlinked_file_does_where_memfd_is_unknown(tmp_path):
-    """On an old kernel without /dev/shm."""
+def test_an_unlinked_file_is_used_where_memfd_is_unknown(tmp_path):
+    """An old kernel without /dev/shm."""
     health = train(tmp_path, "none", without=["memfd"])
     assert ("file", False, 20, "") == (
         health["shared_memory"],
@@ -144,7 +144,7 @@ def test_an_unlinked_file_does_where_memfd_is_unknown(tmp_path):
 
 @pytest.mark.parametrize("kind", ["none", "absent"])
 def test_the_writer_runs_on_a_thread_where_no_memory_can_be_shared(tmp_path, kind):
-    """Slower, and complete."""
+    """It is slower, and everything is written."""
     health = train(tmp_path, kind, without=["memfd", "file"])
     assert ("private", True, 20, "") == (
         health["shared_memory"],
@@ -155,7 +155,7 @@ def test_the_writer_runs_on_a_thread_where_no_memory_can_be_shared(tmp_path, kin
 
 
 def test_memory_that_others_took_meanwhile_shrinks_the_frame_buffer(tmp_path):
-    """What the machine had when the run began and has no longer is never touched: frames go through files."""
+    """Memory that was free when the run began and is not any more is never touched: frames go through files."""
     health = train(tmp_path, "64 MB", 40, others_use=True)
     assert ("shared_memory", 20, 0) == (health["shared_memory"], health["video"], health["frames_dropped"])
     assert health["frame_buffer_bytes"] < 40 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""How a program ends: Ctrl-C, signals, exceptions, exits. What was acknowledged is on disk, and the status says why."""
+"""How a program ends: Ctrl-C, signals, exceptions, exits. Acknowledged calls are on disk, and the status names the cause."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ if True:
 
 
 def acknowledged_by(program: Program, lines: list[str]) -> int:
-    """The largest number that the program said was logged, over what was read before and `lines`."""
+    """Return the largest number that the program reported as logged, in lines read earlier or in `lines`."""
     return max(int(line.split()[1]) for line in [*program.lines, *lines] if line.startswith("acknowledged"))
 
 
 def assert_no_gap(folder: Path, last: int) -> None:
-    """Points 0 to `last` are there once each; one more may be, that nobody had time to acknowledge."""
+    """Check that the points 0 to `last` are there once each; one more may be there, logged but not reported yet."""
     numbers = [point["i"] for point in points(folder)]
     assert list(range(len(numbers))) == numbers
     assert last in (len(numbers) - 1, len(numbers) - 2)
@@ -153,7 +153,7 @@ threading.Thread(target=work).start()
     ],
 )
 def test_a_sigterm_handler_of_the_user_may_log_at_any_moment(tmp_path, leave, status, expected):
-    """Most of the time the handler runs inside a call of ours."""
+    """Most of the time the handler runs inside a logging call."""
     for number in range(ROUNDS or 2):
         folder = tmp_path / f"{number}-{status}"
         folder.mkdir()
@@ -345,7 +345,7 @@ def _can_have_a_namespace() -> bool:
     ids=["complete", "left open", "exception", "SIGTERM"],
 )
 def test_everything_is_written_before_process_1_of_a_container_ends(tmp_path, leave, status, expected):
-    """The kernel kills every process of a container with its first one, so nobody drains after it."""
+    """The kernel kills every process of a container with process 1, so no writer can finish afterwards."""
     if not _can_have_a_namespace():
         pytest.skip("needs the right to make a process namespace")
     code = f"""

@@ -25,14 +25,14 @@ from tests.support import wait_released
 pytestmark = pytest.mark.crash
 
 KILLS = 10
-"""The most kills of one run: each is followed by a look at all of it."""
+"""The most kills of one run; all of its files are checked after each."""
 
 EARLY = 0.2
 """Share of the trainers that are killed while they start; the others while they log."""
 
 
 def kill_one(folder: Path, counters: list[dict[str, int]], chance: random.Random) -> int:
-    """Start a trainer, kill it at a random moment, wait for its writer, and return its process id."""
+    """Start a trainer, kill it at a random time, wait for its writer, and return the process id."""
     with Trainer(folder, counters, {}, {}) as trainer:
         if chance.random() >= EARLY:
             trainer.wait_open()
@@ -43,7 +43,7 @@ def kill_one(folder: Path, counters: list[dict[str, int]], chance: random.Random
 
 
 def complete(folder: Path, acknowledged: Acknowledged, counters: list[dict[str, int]]) -> None:
-    """Continue the run in this process, with one call of each kind, to its regular end."""
+    """Continue the run in this process with one call of each kind, and complete it."""
     run = folder / "dash/alice/walker/run"
     with Experiment("alice/walker/run", dash_root=folder / "dash", echo=False).run as exp:
         load = Load(exp, 0, acknowledged, counters[0], str(folder))
@@ -56,7 +56,7 @@ def complete(folder: Path, acknowledged: Acknowledged, counters: list[dict[str, 
 
 @pytest.mark.parametrize(("series", "kills"), list(enumerate(kills_of_runs(ROUNDS, KILLS))))
 def test_a_killed_trainer_loses_nothing_and_its_run_goes_on(tmp_path, series, kills, record_property):
-    """Killed at random moments: what was acknowledged is on disk once, and the next process continues."""
+    """The trainer is killed at random times: each acknowledged call is on disk once, and the next process continues."""
     chance = random.Random(series)
     run = tmp_path / "dash/alice/walker/run"
     acknowledged, found, opened = Acknowledged(), {}, 0

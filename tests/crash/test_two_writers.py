@@ -18,7 +18,7 @@ pytestmark = pytest.mark.crash
 POINTS = 500
 IMAGES = 20
 
-# Logs one load under a name; `exp` is open.
+# Logs one set of records under a name; `exp` is open.
 LOAD = f"""
 def load(exp, who):
     exp.params.set({{who: {{"seed": 1}}, "last": who}})
@@ -44,7 +44,7 @@ exp.run.complete()
 
 
 def assert_whole(folder: Path, names: list[str]) -> None:
-    """Everything that each of `names` logged is there once, and only once, for every kind of reader."""
+    """Check that every record logged under each of `names` is there exactly once for every kind of reader."""
     found = points(folder)
     lines = messages(folder)
     run = run_folder(folder)
@@ -68,7 +68,7 @@ def assert_whole(folder: Path, names: list[str]) -> None:
 
 
 def assert_own_files(folder: Path, names: list[str]) -> None:
-    """No file was written to by two writers."""
+    """Check that no file was written to by two writers."""
     paths = [Path(run_folder(folder), "metrics/train", shard) for shard in shards(folder)]
     writers = [{point["data"]["who"] for point in read_objects(str(path))} for path in paths]
     assert sorted(({name} for name in names), key=str) == sorted(writers, key=str)
@@ -121,7 +121,7 @@ with first.run as again:
 
 
 def test_a_second_writer_that_fails_leaves_the_run_to_the_first(tmp_path):
-    """The run's status is its first writer's; each other one's stands beside it."""
+    """The run's status is that of its first writer; those of the others are in files beside it."""
     code = """
 first = experiment().run.start()
 second = experiment().run.start()

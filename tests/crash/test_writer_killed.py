@@ -41,13 +41,13 @@ pytestmark = pytest.mark.crash
 SERIES = -(-ROUNDS // MAX_RESTARTS)
 
 LONGEST_CALL_S = 5.0
-"""A call hands a record over within microseconds; this is what a machine full of other tests may make of it."""
+"""Longest call on a busy machine; a call takes microseconds otherwise."""
 
 FRAMES = ("image", "latest", "frame")
 """The kinds that are frames."""
 
 RESPAWN_S = 1.0
-"""A new writer is at work within this time on a machine that is not busy."""
+"""A new writer starts within this time on a machine that is not busy."""
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Training:
 
 @contextlib.contextmanager
 def training(folder: Path, load: dict[str, Any] | None = None, **settings: Any) -> Iterator[Training]:
-    """An open experiment and two threads that log to it; ends them and completes the run."""
+    """Open an experiment with two threads that log to it; at the end of the block stop them and complete the run."""
     acknowledged = Acknowledged()
     exp = Experiment("alice/walker/run", dash_root=folder / "dash", echo=False, **settings).run.start()
     loads = [Load(exp, thread, acknowledged, fresh_counters(), str(folder), **(load or {})) for thread in THREADS]
@@ -92,7 +92,7 @@ def training(folder: Path, load: dict[str, Any] | None = None, **settings: Any) 
 
 
 def assert_complete(folder: Path, done: Training, shape: tuple[int, int] | None = None) -> dict[str, Any]:
-    """Everything acknowledged is there once, nothing else, and the run ended well. Returns its last health."""
+    """Check that each acknowledged call is there once, that nothing else is, and that the run completed; return its health."""
     run = folder / "dash/alice/walker/run"
     health = done.exp.health()
     assert [] == [load.failure for load in done.loads if load.failure]
@@ -107,7 +107,7 @@ def assert_complete(folder: Path, done: Training, shape: tuple[int, int] | None 
 
 @pytest.mark.parametrize("series", range(SERIES))
 def test_a_killed_writer_is_replaced_and_nothing_is_lost(tmp_path, series):
-    """Killed at random moments: calls keep returning, another writer takes over, each record is written once."""
+    """The writer is killed at random times: calls keep returning, another writer takes over, each record is written once."""
     chance = random.Random(series)
     stop = threading.Event()
     with training(tmp_path) as done:
@@ -127,7 +127,7 @@ def test_a_killed_writer_is_replaced_and_nothing_is_lost(tmp_path, series):
 
 
 def test_a_writer_killed_too_often_is_replaced_by_a_thread(tmp_path):
-    """After five new processes within a minute a thread takes over, with nothing lost."""
+    """After five new processes within a minute a thread takes over, and nothing is lost."""
     chance = random.Random(0)
     # The thread shares the interpreter with the two that log: fewer records, or it takes them long to drain.
     with training(tmp_path, {"only": ("metric", "image", "log")}) as done:
@@ -171,7 +171,7 @@ def test_a_writer_killed_too_often_is_replaced_by_a_thread(tmp_path):
     ],
 )
 def test_a_writer_that_dies_at_a_given_place_is_replaced_and_nothing_is_lost(tmp_path, monkeypatch, place):
-    """Each place where a batch, a document or the end of the run is half done."""
+    """At each of these places a batch, a document or the end of the run is half done."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setattr(launch, "WRITER_ENTRY", "dying_writer")
     monkeypatch.setenv(dying_writer.VARIABLE, place)
@@ -186,7 +186,7 @@ def test_a_writer_that_dies_at_a_given_place_is_replaced_and_nothing_is_lost(tmp
 
 
 def test_a_writer_killed_while_the_run_is_completed_still_completes_it(tmp_path):
-    """complete() waits for the next writer, which drains what is left and ends the run as it was asked to."""
+    """`complete()` waits for the next writer, which writes the remaining records and completes the run."""
     chance, completed = random.Random(0), threading.Event()
     with training(tmp_path, {"pace": False}) as done:
         wait_until(lambda: len(done.acknowledged.kept["metric", 0]) > 200, DEADLINE_S)
@@ -206,7 +206,7 @@ def _kill_three_times(done: Training, chance: random.Random, completed: threadin
 
 
 def test_a_record_that_crashes_the_writer_is_set_aside_and_the_run_goes_on(tmp_path, monkeypatch):
-    """The one bad record is kept in quarantine and counted; all others are written, in order."""
+    """The bad record is kept in quarantine and counted; all others are written in order."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setattr(launch, "WRITER_ENTRY", "poisoned_writer")
     run = tmp_path / "dash/alice/walker/run"
@@ -237,7 +237,7 @@ def test_a_record_that_crashes_the_writer_is_set_aside_and_the_run_goes_on(tmp_p
 
 
 def test_records_that_crash_every_writer_never_crash_the_training_process(tmp_path, monkeypatch):
-    """When a thread takes over from a writer that crashed, the record that it crashed of is set aside at once."""
+    """A thread that takes over from a crashed writer sets the record that crashed it aside at once."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     monkeypatch.setattr(launch, "WRITER_ENTRY", "poisoned_writer")
     run = tmp_path / "dash/alice/walker/run"

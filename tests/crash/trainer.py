@@ -1,4 +1,4 @@
-"""A training process to be killed: logs from two threads until the end, and reports each call after it returned."""
+"""A training process for tests that kill it: it logs from two threads and reports each call after it has returned."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the crash tests log: numbered calls of every kind, from two threads, whose content says which call it was.
+"""The calls of the crash tests: of every kind, from two threads, numbered; the content of each says which call it was.
 
-The trainer process runs this file's neighbour as a script, so nothing here imports from the tests.
+The trainer process is a script in this folder that imports this file, so nothing here imports from the tests.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ SMALL = (48, 64)
 LARGE_BLOB = 600_000
 
 STEPS_PER_LARGE = 40
-"""Each large blob and each copied file comes once in so many steps: they are slow."""
+"""Large blobs and copied files are slow, so they come once in so many steps."""
 
 LONGEST_PAUSE_S = 0.003
-"""Between two steps: long enough that the writer sleeps now and then, short enough that it is mostly busy."""
+"""Longest pause between two steps: the writer sleeps now and then, but is mostly busy."""
 
 
 def word(kind: str, thread: int, number: int) -> int:
-    """48 bits that name a call; no two calls share them, and random bits are no word."""
+    """Return 48 bits that identify a call; random bits identify none."""
     value = KINDS.index(kind) << 28 | thread << 24 | number
     return value << 16 | (value * 40503 ^ value >> 13) & 0xFFFF
 
 
 def pixels(kind: str, thread: int, number: int, shape: tuple[int, int] = SMALL) -> np.ndarray:
-    """A gray RGB image that shows the word of its call, one block per bit, repeated over all of its area."""
+    """Make a gray RGB image that shows the word of its call, one block per bit, repeated over its whole area."""
     value = word(kind, thread, number)
     bits = np.array([value >> bit & 1 for bit in range(_BITS)], dtype=np.uint8).reshape(-1, _BLOCKS_ACROSS)
     tile = np.kron(bits * 200 + 20, np.ones((8, 8), dtype=np.uint8))
     repeats = (-(-shape[0] // tile.shape[0]), -(-shape[1] // tile.shape[1]))
     gray = np.tile(tile, repeats)[: shape[0], : shape[1]]
-    # Gray: JPEG stores colours at half the resolution, and a bit is to be seen at each pixel.
+    # Gray, because JPEG stores colours at half the resolution and each pixel must show its bit.
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
 def blob(thread: int, number: int, size: int = LARGE_BLOB) -> bytes:
-    """Bytes that say which call they belong to, up to their end."""
+    """Make bytes that repeat the name of their call up to their end."""
     line = b"%d-%d\n" % (thread, number)
     return (line * (size // len(line) + 1))[:size]
 
 
 class Acknowledgements:
-    """A file to which each call is reported after it returned: what is in it survives a SIGKILL of its writer."""
+    """A file to which each call is reported after it has returned; it survives a SIGKILL of the process."""
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -107,7 +107,7 @@ class Load:
         self.failure = ""
 
     def run(self, stop: threading.Event) -> None:
-        """Call until told to stop. A call that raises ends it, and `failure` says how."""
+        """Make calls until `stop` is set. A call that raises ends it, and `failure` holds the traceback."""
         try:
             self._run(stop)
         except Exception:
@@ -125,7 +125,7 @@ class Load:
                 stop.wait(self._random.random() * LONGEST_PAUSE_S)
 
     def call(self, kind: str) -> None:
-        """One call of that kind."""
+        """Make one call of that kind."""
         number = self._counters[kind]
         began = time.perf_counter()
         result = getattr(self, f"_{kind}")(number)

@@ -1,1 +1,1 @@
-"""Trees as the published client writes them, made by hand, and what its upload takes from a tree."""
+"""Folders of runs as the published client writes them, made by hand, and the part of them that its upload reads."""

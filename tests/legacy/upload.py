@@ -1,4 +1,4 @@
-"""What the published client's ``upload`` takes from a tree, by the rules of its format: no line of it is used."""
+"""The part of a folder of runs that the published client's ``upload`` reads, by the rules of its format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Taken:
 
 
 def taken(root: Path) -> dict[str, Taken]:
-    """Every run that it finds, by prefix. Whatever it would warn of or leave out fails here."""
+    """Return every run that it finds, by prefix. Fail where it would warn or leave something out."""
     found = {}
     for path in root.rglob("*/experiment.json"):
         about = json.loads(path.read_text())

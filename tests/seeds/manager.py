@@ -1,4 +1,4 @@
-"""The example of ML Manager's own documentation: two runs, and what came of them."""
+"""The example of ML Manager's own documentation: two runs and their analysis."""
 
 from __future__ import annotations
 
