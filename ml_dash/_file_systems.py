@@ -28,7 +28,11 @@ def file_system_of(path: str | os.PathLike[str]) -> str:
                 return kind
     # btrfs gives each subvolume a device number of its own, which no mount has.
     real = os.path.realpath(path)
-    holding = [(len(point), index) for index, (_, point, _) in enumerate(mounts) if _is_below(real, point)]
+    holding = [
+        (len(point), index)
+        for index, (_, point, _) in enumerate(mounts)
+        if point in ("/", real) or real.startswith(point + "/")
+    ]
     return mounts[max(holding)[1]][2] if holding else ""  # of two mounts at one point the later one hides the other
 
 
@@ -51,7 +55,3 @@ def _mounts() -> list[tuple[str, str, str]]:
     except OSError:
         return []
     return mounts
-
-
-def _is_below(path: str, mount_point: str) -> bool:
-    return mount_point in ("/", path) or path.startswith(mount_point + "/")

@@ -33,11 +33,13 @@ def system_facts() -> dict[str, Any]:
     """Return facts about the operating system, processors and memory, and how much of them the process may use."""
     import platform
 
+    distribution = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text("/etc/os-release"), re.MULTILINE)
+    cpu = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
     return {
         "platform": platform.platform(),
-        "distribution": _distribution(),
+        "distribution": distribution[1] if distribution else None,
         "machine": platform.machine(),
-        "cpu": _cpu_model(),
+        "cpu": cpu[1].strip() if cpu else None,
         "cpu_count": os.cpu_count(),
         "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -67,8 +69,15 @@ def gpus(root: str = "/proc/driver/nvidia") -> dict[str, Any]:
     except OSError:
         return {}
     driver = re.search(r"\d+\.\d+(?:\.\d+)?", _text(os.path.join(root, "version")))
-    cards = [_card(_text(os.path.join(root, "gpus", bus, "information"))) for bus in buses]
-    return {"driver": driver[0] if driver else None, "cards": [card for card in cards if card]}
+    names = {"Model": "name", "GPU UUID": "uuid", "Bus Location": "bus"}
+    cards = []
+    for bus in buses:
+        lines = _text(os.path.join(root, "gpus", bus, "information")).splitlines()
+        pairs = (line.partition(":")[::2] for line in lines)
+        card = {names[key.strip()]: value.strip() for key, value in pairs if key.strip() in names}
+        if card:
+            cards.append(card)
+    return {"driver": driver[0] if driver else None, "cards": cards}
 
 
 def container(root: str = "/") -> dict[str, Any]:
@@ -87,22 +96,6 @@ def container(root: str = "/") -> dict[str, Any]:
     match = re.search(r"/(?:containers|docker|overlay-containers)/([0-9a-f]{64})", traces)
     facts = {"kind": kind, "id": match[1] if match else None, "namespace": namespace or None}
     return {name: value for name, value in facts.items() if value} if kind or match else {}
-
-
-def _card(information: str) -> dict[str, str]:
-    names = {"Model": "name", "GPU UUID": "uuid", "Bus Location": "bus"}
-    pairs = (line.partition(":")[::2] for line in information.splitlines())
-    return {names[key.strip()]: value.strip() for key, value in pairs if key.strip() in names}
-
-
-def _distribution() -> str | None:
-    match = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text("/etc/os-release"), re.MULTILINE)
-    return match[1] if match else None
-
-
-def _cpu_model() -> str | None:
-    match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", _text("/proc/cpuinfo"), re.MULTILINE)
-    return match[1].strip() if match else None
 
 
 def _memory_limit() -> int | None:

@@ -198,10 +198,6 @@ def _plain_float(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _plain_decimal(value: Any) -> float | str:
-    return _plain_float(math.nan if value.is_nan() else float(value))  # float() refuses a signalling NaN
-
-
 def _plain_text(text: str) -> str:
     return "\\" + text if _LOOKS_NON_FINITE.fullmatch(text) else str(text)
 
@@ -281,22 +277,20 @@ class _Plain:
         if _is_a(value, "uuid", "UUID"):
             return str(value)
         if _is_a(value, "decimal", "Decimal"):
-            return _plain_decimal(value)
-        array = self._array(value, key)
+            # A signalling NaN cannot become a float.
+            return _plain_float(math.nan if value.is_nan() else float(value))  # type: ignore[attr-defined, arg-type]
+        try:
+            array = _array_of(value)
+        except Exception as error:  # a foreign __array__ may raise anything; the text has to name the value
+            raise InvalidTypeError(
+                f"{self._what}: {key!r} is a {_type_name(value)}, which gave no array: {error}; call str() on it"
+            ) from error
         if array is not None:
             return self.convert(array.tolist(), key, depth)
         raise InvalidTypeError(
             f"{self._what}: {key!r} is of type {_type_name(value)}, which cannot be stored; "
             "pass numbers, text, lists, dicts, arrays, or call str() on it"
         )
-
-    def _array(self, value: object, key: str) -> Any | None:
-        try:
-            return _array_of(value)
-        except Exception as error:  # a foreign __array__ may raise anything; the text has to name the value
-            raise InvalidTypeError(
-                f"{self._what}: {key!r} is a {_type_name(value)}, which gave no array: {error}; call str() on it"
-            ) from error
 
 
 def _fields_of(value: object) -> Mapping[str, object] | None:

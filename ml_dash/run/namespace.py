@@ -206,7 +206,8 @@ class RUN(metaclass=_Namespace):
         def __getattr__(self, name: str) -> Any:
             if name in FIELDS and "_values" in self.__dict__:
                 return self._values[name]
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; {advice(name, self._names())}")
+            known = [*FIELDS, *(own for own in vars(type(self)) if not own.startswith("_"))]
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; {advice(name, known)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "prefix":
@@ -220,10 +221,6 @@ class RUN(metaclass=_Namespace):
             super().__setattr__(name, value)
         else:
             raise AttributeError(_cannot_set(name))
-
-    def _names(self) -> list[str]:
-        """Return all names that a wrong attribute may stand for."""
-        return [*FIELDS, *(name for name in vars(type(self)) if not name.startswith("_"))]
 
     def _set_prefix(self, prefix: Any) -> None:
         if self._is_open:

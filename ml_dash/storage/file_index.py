@@ -143,7 +143,13 @@ def values_of(block: bytes) -> list[Any]:
                 return values
         except ValueError:
             pass  # a broken line, or one with bare NaN tokens of an older client
-    return [_value_of(line) for line in block.split(b"\n")]
+    values = []
+    for line in block.split(b"\n"):
+        try:
+            values.append(parse(line))
+        except ValueError:
+            values.append(None)
+    return values
 
 
 def entry_of(line: bytes) -> Entry | None:
@@ -193,10 +199,3 @@ def without_collector() -> Iterator[None]:
 
 def _parsed(block: bytes) -> list[Entry]:
     return [value for value in values_of(block) if type(value) is dict and type(value.get("id")) is str]  # as is_entry
-
-
-def _value_of(line: bytes) -> Any:
-    try:
-        return parse(line)
-    except ValueError:
-        return None

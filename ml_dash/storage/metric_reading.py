@@ -33,7 +33,10 @@ def metric_points(run: str, name: str | None, start: int = 0, stop: int | None =
     """Yield points of a metric by position. Those of several writers are sorted by time, in memory."""
     paths = metric_shards(run, name)
     if len(paths) > 1:
-        yield from _merged_points(paths)[start:stop]
+        points = [legacy.as_point(line, None) for path in paths for line in read_objects(path) if "data" in line]
+        points.sort(key=point_time)
+        for index, point in itertools.islice(enumerate(points), start, stop):
+            yield point | {"index": index}
         return
     for path in paths:
         yield from _points_of_one(path, start, stop)
@@ -97,12 +100,6 @@ def list_metrics(run: str) -> list[dict[str, Any]]:
         count = sum(1 for path in metric_shards(run, name) for _ in read_lines(path))
         documents.append(metric_document(run, name) | {"totalDataPoints": count})
     return documents
-
-
-def _merged_points(paths: list[str]) -> list[dict[str, Any]]:
-    points = [legacy.as_point(point, None) for path in paths for point in read_objects(path) if "data" in point]
-    points.sort(key=point_time)
-    return [point | {"index": index} for index, point in enumerate(points)]
 
 
 def point_time(point: dict[str, Any]) -> float:

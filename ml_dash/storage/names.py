@@ -45,17 +45,17 @@ def nothing_reserved(segments: tuple[str, ...]) -> None:
 
 def stream_reserved(segments: tuple[str, ...]) -> str | None:
     """Return the first segment that is the name of a file in the folder of a metric or a track."""
-    return next((segment for segment in segments if _is_stream_file(segment.lower())), None)
+    for segment in segments:
+        name = segment.lower()
+        if name in STREAM_FILES or _SHARD_OF_STREAM.fullmatch(name) is not None:
+            return segment
+    return None
 
 
 def files_reserved(segments: tuple[str, ...]) -> str | None:
     """Return the first segment if it is the name of a file of the index."""
     first = segments[0].lower()
     return segments[0] if first in INDEX_FILES or _SHARD_OF_INDEX.fullmatch(first) else None
-
-
-def _is_stream_file(segment: str) -> bool:
-    return segment in STREAM_FILES or _SHARD_OF_STREAM.fullmatch(segment) is not None
 
 
 def check_path(text: object, what: str, *, reserved: Reserved = nothing_reserved) -> tuple[str, ...]:
@@ -72,10 +72,10 @@ def check_path(text: object, what: str, *, reserved: Reserved = nothing_reserved
             character or a backslash, is too long, is not valid UTF-8, or has a reserved segment.
     """
     path = _require_text(text, what)
-    problem = _problem_of_text(path)
+    problem = _problem_of(path)
     if problem is None:
         segments = tuple(path.split("/"))
-        problem = _problem_of_segments(segments) or _problem_of_reserved(segments, reserved)
+        problem = _problem_of_segments(segments, reserved)
         if problem is None:
             return segments
     raise InvalidNameError(f"{what} {quote(path)} {problem}")
@@ -132,7 +132,8 @@ def _require_text(text: object, what: str) -> str:
     return str.__str__(text)
 
 
-def _problem_of_text(path: str) -> str | None:
+def _problem_of(path: str) -> str | None:
+    """Return what is wrong with a path as a whole, and how to mend it; None if it can be split into segments."""
     if not path:
         return "is empty; give at least one character"
     if path.startswith("/"):
@@ -144,10 +145,6 @@ def _problem_of_text(path: str) -> str | None:
     control = _CONTROL.search(path)
     if control:
         return f"has the control character {control[0]!r}; leave it out"
-    return _problem_of_bytes(path)
-
-
-def _problem_of_bytes(path: str) -> str | None:
     try:
         size = len(path.encode())
     except UnicodeEncodeError as error:
@@ -155,7 +152,7 @@ def _problem_of_bytes(path: str) -> str | None:
     return f"is {size} bytes long; use at most {PATH_BYTES}" if size > PATH_BYTES else None
 
 
-def _problem_of_segments(segments: tuple[str, ...]) -> str | None:
+def _problem_of_segments(segments: tuple[str, ...], reserved: Reserved) -> str | None:
     for segment in segments:
         if not segment:
             return "has an empty segment; write one slash between segments"
@@ -163,10 +160,6 @@ def _problem_of_segments(segments: tuple[str, ...]) -> str | None:
             return f"has the segment {segment!r}; write the path without it"
         if len(segment.encode()) > SEGMENT_BYTES:
             return f"has a segment of {len(segment.encode())} bytes; use at most {SEGMENT_BYTES}"
-    return None
-
-
-def _problem_of_reserved(segments: tuple[str, ...], reserved: Reserved) -> str | None:
     taken = reserved(segments)
     return None if taken is None else f"uses {taken!r}, the name of a file that is kept there; choose another name"
 

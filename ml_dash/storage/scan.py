@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
@@ -110,19 +111,12 @@ def _folders_in(folder: str) -> tuple[list[str], bool]:
 
 
 def _has_points(metrics: str) -> bool:
-    try:
-        with os.scandir(metrics) as entries:
-            return any(_is_written(entry) for entry in entries)
-    except OSError:
-        return False
-
-
-def _is_written(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry of ``metrics`` is a metric's folder, or a flat metric, that is not empty."""
-    is_folder = entry.is_dir(follow_symlinks=False)
-    if not is_folder and not entry.name.endswith(legacy.JOURNAL):
-        return False
-    try:
-        return os.path.getsize(os.path.join(entry.path, "data.jsonl") if is_folder else entry.path) > 0
-    except OSError:
-        return False
+    """Whether the folder ``metrics`` of a run has a metric's folder, or a flat metric, that is not empty."""
+    with contextlib.suppress(OSError), os.scandir(metrics) as entries:
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if is_folder or entry.name.endswith(legacy.JOURNAL):
+                with contextlib.suppress(OSError):
+                    if os.path.getsize(os.path.join(entry.path, "data.jsonl") if is_folder else entry.path) > 0:
+                        return True
+    return False

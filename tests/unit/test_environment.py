@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_dash.provenance import code, machine, packages, process, programs, secrets, variables
+from ml_dash.provenance import code, machine, packages, process, programs, secrets
 from ml_dash.provenance import git as git_module
 from tests.support import run_python
 
@@ -146,17 +146,17 @@ class TestProcess:
             "variables": {"CUDA_VISIBLE_DEVICES": "0,1"},
             "slurm": {"SLURM_JOB_ID": "12"},
             "distributed": {"RANK": "3"},
-        } == variables.pick(environ)
-        assert {} == variables.pick({"WANDB_API_KEY": SECRET})
+        } == process.pick(environ)
+        assert {} == process.pick({"WANDB_API_KEY": SECRET})
 
     def test_no_named_variable_is_one_for_secrets(self):
-        names = [name for group in variables.GROUPS.values() for name in group]
+        names = [name for group in process.GROUPS.values() for name in group]
 
         assert [] == [name for name in names if secrets.is_secret_name(name)]
         assert len(names) == len(set(names))
 
     def test_a_long_value_is_cut_and_says_so(self):
-        picked = variables.pick({"XLA_FLAGS": "x" * 5_000, "LD_PRELOAD": f"https://me:{SECRET}@host"})["variables"]
+        picked = process.pick({"XLA_FLAGS": "x" * 5_000, "LD_PRELOAD": f"https://me:{SECRET}@host"})["variables"]
 
         assert "x" * 1_000 + "... (4000 more characters)" == picked["XLA_FLAGS"]
         assert "https://***@host" == picked["LD_PRELOAD"]
