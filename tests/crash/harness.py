@@ -26,7 +26,7 @@ from tests.crash.workload import KINDS, SMALL, blob, pixels
 from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 ROUNDS = int(os.environ.get("ML_DASH_CRASH_ROUNDS", "15"))
 """Number of kills of the trainer in all, and of kills of the writer."""
@@ -329,8 +329,3 @@ def _check_content(kind: str, thread: int, number: int, data: bytes, shape: tupl
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         assert image is not None, f"{kind} {thread}-{number} is no image"
         assert np.abs(image - expected).max() < JPEG_ERROR, f"{kind} {thread}-{number} shows something else"
-
-
-def totals(parts: Iterable[dict[Key, list[int]]]) -> int:
-    """Return the number of calls found."""
-    return sum(len(numbers) for part in parts for numbers in part.values())
