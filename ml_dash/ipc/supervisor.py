@@ -15,6 +15,7 @@ from ml_dash.ipc import launch
 from ml_dash.ipc.control import Control, State, Word
 from ml_dash.ipc.launch import Assignment, WriterProcess
 from ml_dash.ipc.slab import Slab
+from ml_dash.storage import locks
 
 MAX_RESTARTS = 5
 RESTART_WINDOW_S = 60.0
@@ -126,10 +127,8 @@ class Supervisor:
         if fd < 0:
             return
         if release:
-            import fcntl
-
             # A child that C code forked may have a copy of the descriptor, and outlive the run.
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            locks.release(fd)
         os.close(fd)
 
     def _start_writer(self) -> None:

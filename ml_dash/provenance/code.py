@@ -67,19 +67,19 @@ class Code:
     problems: list[str] = field(default_factory=list)
 
 
-def describe_code(folders: list[str], wanted: Callable[[], bool] = lambda: True) -> Code:
+def describe_code(folders: list[str], is_wanted: Callable[[], bool] = lambda: True) -> Code:
     """Describe the repository of the first of some folders that is in one. Raises nothing that git can cause.
 
     Args:
         folders: absolute paths, such as that of the script and the current one.
-        wanted: whether the answer is still wanted.
+        is_wanted: whether the answer is still wanted.
     """
     import shutil
 
     program = shutil.which("git")
     if program is None or not os.path.isabs(program):  # a relative one is a file in the current folder
         return Code(problems=["code: git is not installed, or not on PATH"])
-    git = Git(program, wanted)
+    git = Git(program, is_wanted)
     code = Code(problems=git.problems)
     root = _root(git, folders)
     if root is not None:
@@ -118,7 +118,7 @@ class _Repository:
             self._ask_status(options)
             if self._facts.get("dirty", True):
                 self._ask_difference(options)
-        self._git.forget_place()
+        self._git.forget_repository()
         changed = list(_changed_submodules(self._git, self._root))
         if changed:
             self._facts |= {"dirty": True, "changed_submodules": changed}

@@ -28,7 +28,7 @@ _SAFE = (
 _FILTER_SETTINGS = {"clean": "", "smudge": "", "process": "", "required": "false"}
 _QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 _KEPT = ("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM", "GIT_EXEC_PATH")
-_PLACE = ("GIT_DIR", "GIT_WORK_TREE")
+_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE")
 
 
 class Git:
@@ -36,16 +36,16 @@ class Git:
 
     Args:
         program: absolute path of git.
-        wanted: whether the answers are still wanted.
+        is_wanted: whether the answers are still wanted.
 
     Attributes:
         problems: which commands got no answer, and why.
     """
 
-    def __init__(self, program: str, wanted: Callable[[], bool]) -> None:
+    def __init__(self, program: str, is_wanted: Callable[[], bool]) -> None:
         self.problems: list[str] = []
         self._program = program
-        self._wanted = wanted
+        self._is_wanted = is_wanted
         self._deadline = time.monotonic() + CODE_SECONDS
         self._environment = environment_for_git(os.environ)
         self._is_over = False
@@ -66,12 +66,12 @@ class Git:
         deadline = min(self._deadline, time.monotonic() + COMMAND_SECONDS)
         command = (self._program, *_SAFE, *options, *arguments)
         try:
-            return ask(command, folder, self._environment, limit=limit, deadline=deadline, wanted=self._wanted)
+            return ask(command, folder, self._environment, limit=limit, deadline=deadline, is_wanted=self._is_wanted)
         except GaveNoAnswerError:
             self.problems.append(f"code: git {arguments[0]} gave no answer in time; what else is here is what it said")
         except OSError as error:
             self.problems.append(f"code: git {arguments[0]} could not be run: {error}")
-        self._is_over = not self._wanted() or time.monotonic() >= self._deadline
+        self._is_over = not self._is_wanted() or time.monotonic() >= self._deadline
         return None
 
     def expect(
@@ -107,9 +107,9 @@ class Git:
         settings = [f"filter.{name}.{key}={off}" for name in sorted(names) for key, off in _FILTER_SETTINGS.items()]
         return tuple(part for setting in settings for part in ("-c", setting))
 
-    def forget_place(self) -> None:
+    def forget_repository(self) -> None:
         """Remove ``GIT_DIR`` and ``GIT_WORK_TREE``: from now on the folder tells which repository it is."""
-        for name in _PLACE:
+        for name in _REPOSITORY:
             self._environment.pop(name, None)
 
 
@@ -121,5 +121,5 @@ def environment_for_git(environ: Mapping[str, str]) -> dict[str, str]:
     """
     kept = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
     kept |= {name: value for name, value in environ.items() if name.startswith("GIT_CONFIG_") or name in _KEPT}
-    place = {name: environ.get(name, "") for name in _PLACE}
-    return kept | (place if all(map(os.path.isabs, place.values())) else {}) | _QUIET
+    repository = {name: environ.get(name, "") for name in _REPOSITORY}
+    return kept | (repository if all(map(os.path.isabs, repository.values())) else {}) | _QUIET

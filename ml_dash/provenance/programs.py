@@ -54,7 +54,7 @@ def ask(
     *,
     limit: int,
     deadline: float,
-    wanted: Callable[[], bool],
+    is_wanted: Callable[[], bool],
 ) -> Answer:
     """Run a program in its own session, so that all that it starts can be killed with it.
 
@@ -64,7 +64,7 @@ def ask(
         environment: all of its variables.
         limit: bytes of stdout after which it is stopped.
         deadline: time of ``time.monotonic()`` at which it is stopped.
-        wanted: whether the answer is still wanted; called 20 times a second.
+        is_wanted: whether the answer is still wanted; called 20 times a second.
 
     Raises:
         GaveNoAnswerError: it took too long, or the answer is no longer wanted.
@@ -82,7 +82,7 @@ def ask(
         start_new_session=True,
     )
     try:
-        output, error, ended = _read(process, limit, deadline, wanted)
+        output, error, ended = _read(process, limit, deadline, is_wanted)
         if ended:
             return Answer(process.wait(max(_TICK_S, deadline - time.monotonic())), output, error, truncated=False)
         return Answer(0, output[:limit], error, truncated=True)
@@ -93,7 +93,7 @@ def ask(
 
 
 def _read(
-    process: subprocess.Popen[bytes], limit: int, deadline: float, wanted: Callable[[], bool]
+    process: subprocess.Popen[bytes], limit: int, deadline: float, is_wanted: Callable[[], bool]
 ) -> tuple[bytes, bytes, bool]:
     """Return stdout, stderr, and whether both ended before the limit."""
     assert process.stdout is not None
@@ -102,7 +102,7 @@ def _read(
     received = {out: bytearray(), err: bytearray()}
     unfinished = {out, err}
     while unfinished:
-        if time.monotonic() > deadline or not wanted():
+        if time.monotonic() > deadline or not is_wanted():
             raise GaveNoAnswerError("it took too long")
         for fd in select.select(list(unfinished), [], [], _TICK_S)[0]:
             block = os.read(fd, _BLOCK)

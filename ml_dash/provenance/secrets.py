@@ -119,13 +119,13 @@ def clean_address(address: str) -> str:
     scheme, separator, rest = address.partition("://")
     if separator:
         return _patterns()["token"].sub(MASK, f"{scheme}://{_clean_host_and_path(scheme.lower(), rest)}")
-    user, at, place = address.rpartition("@")
+    user, at, host = address.rpartition("@")
     name, colon, _ = user.partition(":")
     if at and colon and "/" in name:  # no scheme, or a broken one
-        return f"{MASK}@{mask_text(place)}"
+        return f"{MASK}@{mask_text(host)}"
     if not at or "/" in name:
         return mask_text(address)
-    return _patterns()["token"].sub(MASK, f"{name}@{place}")
+    return _patterns()["token"].sub(MASK, f"{name}@{host}")
 
 
 def _credentials_end(rest: str) -> int:

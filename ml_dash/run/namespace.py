@@ -37,7 +37,7 @@ __all__ = ["RUN", "find_entry", "find_project_root", "parse_prefix"]
 
 
 MOST_JOBS = 10_000
-"""Starts within one second that each get a number of their own; nobody starts as many."""
+"""Numbers that are tried for one run: more jobs do not start within one second."""
 
 
 class _Shared:

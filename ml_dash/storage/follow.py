@@ -19,7 +19,7 @@ FileState = tuple[int, int, int, int]
 
 
 def file_state(target: str | int) -> FileState:
-    """Return what tells whether a file or folder, by path or descriptor, is the same one and unchanged."""
+    """Return the state of a file or folder, by path or descriptor: an equal one means the same file, unchanged."""
     status = os.stat(target)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

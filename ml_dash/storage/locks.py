@@ -30,7 +30,7 @@ def acquire(path: str, patience: float) -> int:
         patience: seconds until the last try.
 
     Returns:
-        The descriptor; -1 if another process holds the lock, or there is none to be had.
+        The descriptor; -1 if another process holds the lock, or locks are not available.
     """
     fd = -1
     with contextlib.suppress(ImportError, OSError):
@@ -97,8 +97,8 @@ def document_lock(path: str) -> Iterator[bool]:
     """Hold the lock of a shared document for the block.
 
     Yields:
-        Whether it is held. False where the file system has no locks: nearly always no other process writes at that
-        moment, and not to write at all would be worse.
+        Whether it is held. False on a file system without locks: another process rarely writes at the same time, and not
+        to write at all would be worse.
 
     Raises:
         TimeoutError: another process held it for longer than ``DOCUMENT_LOCK_S``.
@@ -108,7 +108,6 @@ def document_lock(path: str) -> Iterator[bool]:
 
     lock = _native_lock(path)
     try:
-        has_lock = True
         try:
             try:
                 lock.acquire(blocking=False)
@@ -117,13 +116,10 @@ def document_lock(path: str) -> Iterator[bool]:
                 lock.acquire()
         except Timeout:
             raise TimeoutError(f"another process holds {path} for more than {DOCUMENT_LOCK_S:g} s") from None
-        except NotImplementedError:
-            has_lock = False
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                 raise
-            has_lock = False
-        yield has_lock
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -521,7 +521,7 @@ class TestCode:
 
     def test_git_hangs_and_nobody_wants_the_answer(self, repository, tmp_path, monkeypatch):
         fake_git(tmp_path, monkeypatch, "sleep 600")
-        found = code.describe_code([str(repository)], wanted=lambda: False)
+        found = code.describe_code([str(repository)], is_wanted=lambda: False)
 
         assert 1 == len(found.problems)
 
@@ -550,7 +550,7 @@ def running(pid):
 def test_a_program_that_says_too_much_is_stopped(tmp_path):
     answer = programs.ask(
         ["/bin/sh", "-c", "yes"], str(tmp_path), {"PATH": "/usr/bin:/bin"},
-        limit=1_000, deadline=time.monotonic() + 60, wanted=lambda: True,
+        limit=1_000, deadline=time.monotonic() + 60, is_wanted=lambda: True,
     )  # fmt: skip
 
     assert (0, b"y\n" * 500, True) == (answer.status, answer.output, answer.truncated)
@@ -559,7 +559,7 @@ def test_a_program_that_says_too_much_is_stopped(tmp_path):
 def test_what_a_program_says_in_error_is_kept_in_part(tmp_path):
     answer = programs.ask(
         ["/bin/sh", "-c", "yes | head -c 1000000 >&2; exit 3"], str(tmp_path), {"PATH": "/usr/bin:/bin"},
-        limit=1_000, deadline=time.monotonic() + 60, wanted=lambda: True,
+        limit=1_000, deadline=time.monotonic() + 60, is_wanted=lambda: True,
     )  # fmt: skip
 
     assert (3, b"", False) == (answer.status, answer.output, answer.truncated)
