@@ -102,7 +102,7 @@ class Facts(Protocol):
 
 
 def matcher(condition: Condition, now: float | None = None) -> Callable[[Facts], bool]:
-    """A function that says whether a run meets a condition. What costs more to know of a run is asked last.
+    """Return a function that tells whether a run meets a condition. It reads the cheapest facts of a run first.
 
     Args:
         condition: the tree.
@@ -130,14 +130,14 @@ def matcher(condition: Condition, now: float | None = None) -> Callable[[Facts],
 
 
 class _Missing:
-    """Stands for a value that a run does not have: None is a value."""
+    """The type of the sentinel for a missing value: None is a value."""
 
 
 _MISSING = _Missing()
 
 
 def _cost(condition: Condition) -> int:
-    """How much must be read of a run: 0 nothing, 1 its document, 2 its parameters, 3 the end of a metric, 4 all of it."""
+    """Files to read: 0 none, 1 the document, 2 the parameters, 3 the end of a metric, 4 all of a metric."""
     match condition:
         case Prefix():
             return 0
@@ -162,7 +162,7 @@ def _prefix_test(pattern: str) -> Callable[[Facts], bool]:
 
 
 def _getter(name: str) -> Callable[[Facts], Any]:
-    """The function that takes the value of a name from a run; it gives ``_MISSING`` where there is none."""
+    """Return a function that gives a run's value of a name, or ``_MISSING``."""
     if name == "name":
         return lambda run: run.prefix.rsplit("/", 1)[-1]
     if name == "owner":
@@ -181,7 +181,7 @@ def _getter(name: str) -> Callable[[Facts], Any]:
                 return params[plain]
             if name in params:
                 return params[name]
-            if plain is not name:
+            if name.startswith(PARAMETER):
                 return _MISSING
         value = run.metric(name.removeprefix(METRIC))
         return _MISSING if value is None else value
@@ -214,11 +214,11 @@ def _value_test(kind: str | None, sign: str, value: Value, now: float) -> Callab
         part = value.text.casefold()
         return lambda found: part in text_of(found).casefold()
     if kind == TIME:
-        moment = time_of(value.text, now)
-        assert moment is not None, "checked when it was parsed"
+        start = time_of(value.text, now)
+        assert start is not None, "checked when it was parsed"
         # A date alone is a day for "=", and its first moment for an order.
-        end = moment + _DAY_S if _DAY.fullmatch(value.text.strip()) else math.nextafter(moment, math.inf)
-        return _ordered(sign, moment) if sign in _ORDER else lambda found: moment <= found < end
+        end = start + _DAY_S if _DAY.fullmatch(value.text.strip()) else math.nextafter(start, math.inf)
+        return _ordered(sign, start) if sign in _ORDER else lambda found: start <= found < end
     if kind == SPAN:
         seconds = seconds_of(value.text)
         assert seconds is not None, "checked when it was parsed"
@@ -257,7 +257,10 @@ def is_equal(found: Any, value: Value) -> bool:
 
 
 def is_ordered(found: Any, sign: str, value: Value) -> bool:
-    """The same for ``< <= > >=``; values of different types have no order."""
+    """Whether a parameter's or metric's value is in an order, ``< <= > >=``, with the one that was written.
+
+    Values of different types have no order.
+    """
     if isinstance(found, str):
         is_text = value.is_quoted or _JSON_SCALAR.fullmatch(value.text) is None
         return is_text and _ORDER[sign](found, value.text)

@@ -8,12 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from ml_dash.catalog.filter import STATISTICS
+from ml_dash.errors import InvalidNameError
 from ml_dash.query.params import without_filled
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import metric_reading, reading, scan
 from ml_dash.storage.documents import to_seconds
 from ml_dash.storage.file_index import without_collector
 from ml_dash.storage.liveness import is_live, open_seconds
+from ml_dash.storage.names import check_metric
 
 LAST_BYTES = 64 * 1024
 """End of a journal in which the last value of a metric is looked for: hundreds of points."""
@@ -30,7 +32,7 @@ class Row:
     def __init__(self, folder: str, prefix: str) -> None:
         self.folder = folder
         self.prefix = prefix
-        self._last_values: dict[str | None, dict[str, Any]] = {}
+        self._last_values: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -102,10 +104,9 @@ class Row:
             metric: the metric's name, empty for the unnamed one.
             field: the field's name, dotted where it is nested.
         """
-        name = metric or None
-        if name not in self._last_values:
-            self._last_values[name] = _if_readable(lambda folder: last_values(folder, name), self.folder)
-        return self._last_values[name].get(field)
+        if metric not in self._last_values:
+            self._last_values[metric] = _if_readable(_values_near_the_end, metric_journals(self.folder, metric))
+        return self._last_values[metric].get(field)
 
     def metric(self, name: str) -> Any:
         """The value of ``metric/field``, or of ``metric/field.min`` (``.max``, ``.mean``); None if there is none.
@@ -116,17 +117,17 @@ class Row:
         value = self.last(metric, field)
         if value is not None:
             return value
-        fields = self._field_stats(metric or None, is_needed=field.endswith(STATISTICS))
+        fields = self._field_stats(metric, is_needed=field.endswith(STATISTICS))
         if field in fields:  # logged long ago
             return fields[field]["last"]
         base, _, statistic = field.rpartition(".")
         return fields.get(base, {}).get(statistic) if field.endswith(STATISTICS) else None
 
-    def _field_stats(self, metric: str | None, *, is_needed: bool) -> dict[str, Any]:
-        """Statistics of each field; where only last values are wanted, none if the ends of the journals show them all."""
-        from ml_dash.query.metric_stats import field_stats  # loads what reads columnar copies, which ls has no need of
+    def _field_stats(self, metric: str, *, is_needed: bool) -> dict[str, Any]:
+        """Statistics of each field. Empty where they are not needed and ``last`` has read the whole journals."""
+        from ml_dash.query.metric_stats import field_stats  # imports the readers of columnar copies, not needed for ls
 
-        journals = _if_readable(lambda folder: metric_reading.metric_shards(folder, metric), self.folder, [])
+        journals = metric_journals(self.folder, metric)
         if not is_needed and all(os.path.getsize(path) <= LAST_BYTES for path in journals if os.path.exists(path)):
             return {}
         fields: dict[str, Any] = _if_readable(field_stats, journals).get("fields", {})
@@ -146,12 +147,12 @@ class Row:
         }
 
 
-def _if_readable(read: Callable[[Any], Any], source: Any, otherwise: Any = None) -> Any:
-    """What ``read`` gives; an empty dict, or ``otherwise``, if a file is damaged: the other runs are listed all the same."""
+def _if_readable(read: Callable[[Any], Any], source: Any) -> Any:
+    """The result of ``read``; an empty dict if a file is damaged, so that the other runs are listed."""
     try:
         return read(source)
-    except Exception:  # noqa: BLE001 - of a file that may hold anything; verify says what is wrong
-        return {} if otherwise is None else otherwise
+    except Exception:  # noqa: BLE001 - a file may hold anything; verify reports what is wrong
+        return {}
 
 
 def _text(value: Any) -> str | None:
@@ -184,9 +185,28 @@ def read_rows(root: str, unreadable: list[scan.Unreadable] | None = None) -> lis
         return rows
 
 
+def metric_journals(run: str, metric: str) -> list[str]:
+    """The journals of a metric; none if no metric can have that name, as it may be a person's text.
+
+    Args:
+        run: the run's directory.
+        metric: the metric's name, empty for the unnamed one.
+    """
+    try:
+        if metric:
+            check_metric(metric)
+    except InvalidNameError:
+        return []
+    return metric_reading.metric_shards(run, metric or None)
+
+
 def last_values(run: str, metric: str | None) -> dict[str, Any]:
-    """The newest value of each field of a metric, as far as it stands in the last points of its journals."""
-    points = [point for path in metric_reading.metric_shards(run, metric) for point in _last_points(path)]
+    """The newest value of each field of a metric, if it is among the last points of its journals."""
+    return _values_near_the_end(metric_reading.metric_shards(run, metric))
+
+
+def _values_near_the_end(journals: list[str]) -> dict[str, Any]:
+    points = [point for path in journals for point in _last_points(path)]
     values: dict[str, Any] = {}
     for point in sorted(points, key=metric_reading.point_time):  # stable: of one journal they keep their order
         values |= flatten(point["data"])

@@ -67,7 +67,7 @@ def runs(
         match: a glob over the prefix, such as ``alice/*/seed-?`` (a ``*`` also stands for slashes); without a wildcard
             the run of that prefix and every run below it.
         tags: words that a run must all have.
-        status: one status or several, in any case; ``NONE`` for runs that keep none, ``LIVE`` for those that are being
+        status: one status or several, in any case; ``NONE`` for runs without one, ``LIVE`` for runs that are being
             written now.
         params: values by dotted name, each to be equal or a function that says whether it fits.
         since: only runs created then or later: a datetime, ISO text, a span such as ``2d`` for so long ago, or seconds

@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from ml_dash.catalog.filter import FIELDS, METRIC, PARAMETER, STATISTICS, Condition, comparisons
-from ml_dash.catalog.rows import Row, last_values
+from ml_dash.catalog.rows import Row, last_values, metric_journals
 from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.run import RunReader
-from ml_dash.storage import metric_reading
 from ml_dash.storage.names import closest
 
 SEARCHED_RUNS = 200
@@ -66,7 +65,7 @@ def is_known(name: str, rows: Sequence[Row]) -> bool:
         return True
     metric, _, field = name.removeprefix(METRIC).rpartition("/")
     fields = {field, field.rpartition(".")[0]} if field.endswith(STATISTICS) else {field}
-    journals = (metric_reading.metric_shards(row.folder, metric or None) for row in rows)
+    journals = (metric_journals(row.folder, metric) for row in rows)
     logged = [paths for paths in journals if paths]
     return len(logged) > SEARCHED_RUNS or any(not fields.isdisjoint(field_stats(paths)["fields"]) for paths in logged)
 

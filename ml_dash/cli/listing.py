@@ -14,7 +14,7 @@ from ml_dash.cli.table import GAP, Cell, Column, cell_text, table
 from ml_dash.storage.documents import to_datetime
 
 COMPARED_ROWS = 500
-"""Most runs of which parameters are read to show those that differ: some screens, and a tenth of a second."""
+"""Largest number of runs whose parameters are compared: a few screens, read in a tenth of a second."""
 
 PARAM_WIDTH = 16
 """Most terminal columns of a parameter that was not asked for by name."""

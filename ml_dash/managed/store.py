@@ -149,7 +149,7 @@ class RunFiles:
             import fcntl
 
             self._held = locks.open_lock(os.path.join(self.folder, OPEN))
-            locks.take(self._held, fcntl.LOCK_SH, ASKING_S)  # refused while somebody asks
+            locks.take(self._held, fcntl.LOCK_SH, ASKING_S)  # refused while another process asks
 
     def let_go(self) -> None:
         """End ``hold``. A forked child closes its copy of the descriptor; the parent goes on holding."""

@@ -34,7 +34,7 @@ class MLRun:
     """One run. Make one with ``MLRun.create``, or read one with ``MLRun.load``.
 
     As a context manager it finishes at the end of the block: as COMPLETED, or as FAILED if an exception leaves it. A
-    run that nobody finishes is finished at the end of the process.
+    run that is still open when the process ends is finished then.
 
     Attributes:
         config: the configuration, as it is read back from ``config.toml``.

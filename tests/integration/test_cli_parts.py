@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_dash.catalog.matching import matcher
-from ml_dash.catalog.rows import last_values, read_rows
+from ml_dash.catalog.rows import Row, last_values, read_rows
 from ml_dash.cli import formatting
 from ml_dash.cli.exits import WrongCallError
 from ml_dash.cli.filters import options_condition, parameter_condition
@@ -315,6 +315,27 @@ def test_the_last_values_are_those_of_the_newest_points_of_every_writer(tmp_path
     assert {"loss", "lr", "n.a", "_ts"} == set(values)
     assert (0.1, 1) == (values["lr"], values["n.a"])
     assert math.isnan(values["loss"])
+
+
+def test_a_value_of_a_condition_is_found_however_long_ago_it_was_logged(tmp_path: Path) -> None:
+    (tmp_path / "metrics" / "train").mkdir(parents=True)
+    later = '{"data": {"loss": 1.5, "_ts": 2}}\n' * 3000
+    (tmp_path / "metrics" / "train" / "data.jsonl").write_text(
+        '{"data": {"early": 1, "loss": 0.5, "_ts": 1}}\n' + later
+    )
+    row = Row(str(tmp_path), "run")
+
+    assert [1, 1.5, 0.5, 1, None, None] == [
+        row.metric(f"train/{name}") for name in ("early", "loss", "loss.min", "early.max", "zzz", "zzz.min")
+    ]
+
+
+def test_a_condition_reads_metrics_of_the_run_alone(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "data.jsonl").write_text('{"data": {"loss": 1, "_ts": 1}}\n')
+    row = Row(str(tmp_path / "run"), "run")
+
+    assert [None] * 3 == [row.metric(name) for name in ("../../other/loss", "../../other/loss.min", "/etc/passwd")]
 
 
 def test_a_metric_that_is_too_long_to_draw_is_told_by_its_last_value(
