@@ -109,7 +109,7 @@ class Value:
     is_quoted: bool = False
 
     def __str__(self) -> str:
-        return self.text if not self.is_quoted and _is_word(self.text) else _quoted(self.text)
+        return self.text if not self.is_quoted and _is_plain_value(self.text) else _quoted(self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +213,13 @@ def comparisons(condition: Condition) -> Iterator[Comparison]:
 
 
 def _is_word(text: str) -> bool:
+    return _is_plain_value(text) and text[0] not in "!&|"
+
+
+def _is_plain_value(text: str) -> bool:
+    """Whether a value needs no quotes: a word that may also begin with a sign of Python or of a shell."""
     match = _TOKEN.match(text)
-    is_one = match is not None and match["word"] == text
-    return is_one and text[0] not in "!&|" and text.lower() not in _RESERVED
+    return match is not None and match["word"] == text and text.lower() not in _RESERVED
 
 
 def _quoted(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ml_dash.catalog.filter import (
@@ -108,6 +108,7 @@ RUNS = st.builds(
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join)))
+@example("a < |")
 def test_any_text_is_a_condition_that_can_be_asked_and_written_or_an_invalid_value(text: str) -> None:
     try:
         tree = parse(text)
