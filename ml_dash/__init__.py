@@ -4,7 +4,7 @@
         exp.log("started")
         exp.metrics("train").log(loss=0.7, step=1)
 
-Names are resolved when they are first used, so that importing the package stays cheap.
+Each name is imported at its first use, so that importing the package stays cheap.
 """
 
 from __future__ import annotations
@@ -94,17 +94,17 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
-        raise _missing(name)
+        raise _missing_attribute(name)
     value = getattr(import_module(f"ml_dash.{home}"), name)
     globals()[name] = value
     return value
 
 
-def _missing(name: str) -> AttributeError:
+def _missing_attribute(name: str) -> AttributeError:
     import os
 
     module = os.path.join(__path__[0], name)
-    if os.path.exists(module) or os.path.exists(f"{module}.py"):  # Python looks a module up so before it imports it
+    if os.path.exists(module) or os.path.exists(f"{module}.py"):  # an import looks here first
         return AttributeError(f"module 'ml_dash' has no attribute {name!r}")
     from ml_dash.streams.base import missing_attribute
 

@@ -5,9 +5,9 @@
     with dxp.run:
         dxp.log("started")
 
-It is an ordinary ``Experiment``, made at its first use: until then ``RUN``, ``DASH_PREFIX`` and the current directory can
-be changed, and until it is started ``dxp.run.prefix``. To start it again continues its run. A run that is open when the
-program ends becomes completed, or failed if an exception ended the program.
+It is an ``Experiment``, made when it is first used. Before its first use ``RUN``, ``DASH_PREFIX`` and the current
+directory can be changed, and before its start ``dxp.run.prefix``. Starting it again continues its run. If the run is open
+when the program ends, it becomes COMPLETED, or FAILED if an exception ended the program.
 """
 
 from __future__ import annotations
@@ -18,4 +18,4 @@ from ml_dash.experiment.singleton import Singleton
 __all__ = ["dxp"]
 
 dxp: Experiment = Singleton()
-"""An experiment with the prefix of ``RUN``, in ``.dash`` in the current directory."""
+"""The experiment. Its prefix is that of ``RUN``, its folder ``.dash`` in the current directory."""

@@ -1,4 +1,4 @@
-"""``rdxp``: as ``dxp`` in ``ml_dash.auto_start``, with one run for each user, which every program continues."""
+"""``rdxp``: like ``dxp`` of ``ml_dash.auto_start``, but all programs of a user continue the same run."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from ml_dash.experiment.singleton import Singleton
 __all__ = ["rdxp"]
 
 rdxp: Experiment = Singleton(prefix="{user}/scratch/rdxp")
-"""An experiment with the prefix ``<user>/scratch/rdxp``, in ``.dash`` in the current directory."""
+"""The experiment. Its prefix is ``<user>/scratch/rdxp``, its folder ``.dash`` in the current directory."""

@@ -1,4 +1,4 @@
-"""One run as a user holds it: made, opened, ended, and the streams that hang on it."""
+"""The experiment: making, opening and ending a run, and its streams."""
 
 from __future__ import annotations
 

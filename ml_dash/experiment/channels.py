@@ -1,4 +1,4 @@
-"""Open a run: its directory, its lock, its channel. And what stands in for a channel while there is none."""
+"""Opening a run (its directory, its lock, its channel), and the stand-ins for a channel that is not open."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ from ml_dash.storage import layout, locks
 from ml_dash.storage.documents import to_json
 
 LOCK_PATIENCE_S = 0.01
-"""How long the lock of a run is asked for: a reader that looks whether the run is alive holds it for an instant."""
+"""How long the lock of a run is waited for: a reader that tests whether the run is alive holds it for an instant."""
 
 
 class Opening(NamedTuple):
-    """What the writer puts into experiment.json, and what environment.json begins with.
+    """The first record of a run, which the writer stores in experiment.json and environment.json.
 
-    ``attached`` says that a forked child takes part in its parent's run.
+    Attributes:
+        root: absolute path of the folder of all runs.
+        prefix, name, project, description, tags, bindrs, metadata: as in experiment.json.
+        environment: the first entries of environment.json; None if the run records none.
+        attached: whether a forked child takes part in the run of its parent.
     """
 
     root: str
@@ -46,11 +50,11 @@ def open_channel(
     Args:
         opening: the run.
         config: sizes and deadlines.
-        warn: shows a text once.
-        always_shard: write beside the run's first writer even if the lock could be had (a forked child).
+        warn: prints a text once.
+        always_shard: whether to write beside the run's first writer even if its lock is free, as a forked child does.
 
     Returns:
-        The channel, the run's absolute directory, and the writer's id.
+        The channel, the absolute path of the run's directory, and the writer's id.
 
     Raises:
         StorageError: the directory cannot be written to.
@@ -73,11 +77,11 @@ def open_channel(
 
 
 class NotOpen:
-    """Stands in for the channel of an experiment that is not open: every use says so.
+    """Stand-in for the channel of an experiment that is not open: every use raises ``ExperimentError``.
 
     Args:
-        state: the end of "the experiment is ...".
-        before: the channel that was, for its last health.
+        state: the end of the error text "the experiment is ...".
+        before: the channel of before, for its last health.
     """
 
     def __init__(self, state: str, before: Any = None) -> None:
@@ -85,18 +89,18 @@ class NotOpen:
         self._before = before
 
     def health(self) -> dict[str, object]:
-        """The last counters, or none."""
+        """Return the last counters of the channel of before."""
         return {} if self._before is None else self._before.health()
 
     def disarm(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: no descriptor is open."""
 
     def __getattr__(self, name: str) -> Any:
         raise ExperimentError(f"the experiment is {self._state}")
 
 
 class Detached:
-    """Stands in for the channel in a forked child: its first use attaches, and ending without one does nothing.
+    """Stand-in for the channel in a forked child: its first use attaches; ending before that does nothing.
 
     Args:
         attach: opens a channel of this process and returns it.
@@ -106,31 +110,31 @@ class Detached:
         self._attach = attach
 
     def health(self) -> dict[str, object]:
-        """Nothing was done yet."""
+        """Return no counters."""
         return {}
 
     def flush(self, timeout: float | None = None) -> bool:  # noqa: ARG002 - a channel's signature
-        """Nothing waits."""
+        """Do nothing: no record waits."""
         return True
 
     def end(self, status: str, reason: str | None) -> None:
-        """The parent's run goes on."""
+        """Do nothing: the parent's run goes on."""
 
     def disarm(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: no descriptor is open."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._attach(), name)
 
 
 def _fill_standard_descriptors() -> None:
-    """Open what a daemon has closed of 0, 1 and 2: else our memory or lock would get such a number, and be printed to."""
+    """Open those of descriptors 0, 1 and 2 that a daemon has closed: else prints would go into our memory or lock."""
     for fd in range(3):
         try:
             os.fstat(fd)
         except OSError:
             with contextlib.suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def _make_writable(folder: str) -> None:

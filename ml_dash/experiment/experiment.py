@@ -45,7 +45,7 @@ _INSTEAD = {
 
 
 class OperationMode(enum.StrEnum):
-    """Where a run goes."""
+    """Where a run is recorded."""
 
     LOCAL = "local"
     REMOTE = "remote"
@@ -56,28 +56,33 @@ class Experiment:
     """One run. Nothing is written before ``run.start()`` or ``with experiment.run as exp:``.
 
     Args:
-        prefix: ``owner/project/.../name``, a path below ``dash_root``. The same prefix again continues the same run.
-        readme: what the run is about, for people; ``description`` is another name for it.
-        tags: words to find it by.
-        bindrs: resources or teams that it belongs to.
-        metadata: anything more, as JSON can hold it.
+        prefix: ``owner/project/.../name``, a path below ``dash_root``; default that of ``RUN``. The same prefix again
+            continues the same run.
+        readme: a description of the run for people.
+        description: another name for ``readme``.
+        tags: words to find the run by.
+        bindrs: names of the resources or teams that the run belongs to.
+        metadata: any values that JSON can hold, by name.
         dash_url: address of a server, or True for that of ``RUN.api_url``. This version sends nothing: the run is
-            recorded below ``dash_root``, and starting it says so.
-        dash_root: folder of all runs, relative to the current one; default ``.dash``. None, which needs a ``dash_url``,
-            is for runs that shall not lie in the project: they are recorded in ``~/.dash/spool``.
-        frame_buffer_mb: room for pixels that wait for the encoder, in MiB; default 64 or ML_DASH_FRAME_BUFFER_MB.
-        frame_policy: when that room is full: ``block`` (default, nothing is lost) or ``drop`` (counted).
-        echo: whether log lines are printed too; default True, or ML_DASH_ECHO.
+            recorded below ``dash_root``, and its start prints that.
+        dash_root: folder of all runs, relative to the current directory; default ``.dash``. With None, which needs a
+            ``dash_url``, the run is recorded in ``~/.dash/spool``.
+        frame_buffer_mb: memory for pixels that wait for the encoder, in MiB; default 64 or ML_DASH_FRAME_BUFFER_MB.
+        frame_policy: when that memory is full: ``block`` (default; the call waits) or ``drop`` (the frame is dropped
+            and counted).
+        echo: whether log lines are also printed; default True, or ML_DASH_ECHO.
         record_environment: whether the run records its command line, machine, packages and code; default True, or
             ML_DASH_RECORD_ENVIRONMENT.
-        capture_output: whether what the process prints is logged too, lines of stdout as ``info`` and of stderr as
+        capture_output: whether the output of the process is also logged, lines of stdout as ``info`` and of stderr as
             ``warn``; default False, or ML_DASH_CAPTURE_OUTPUT.
-        buffer_config: every setting of the buffers at once.
+        buffer_config: all settings of the buffers; the arguments above take precedence.
         **run_params: settings of ``RUN`` for this run alone, such as ``project=`` and ``user=``.
 
     Attributes:
-        dash_url: as it was given.
-        logs: the log: ``exp.logs.info("text")``. Like all streams, there while the run is open.
+        run: the run's configuration, and what starts and ends it.
+        readme, tags, metadata: as given; may be assigned before the run is started.
+        dash_url: as given.
+        logs: the log: ``exp.logs.info("text")``. Like all streams, it exists while the run is open.
         params: the parameters: ``exp.params.set(lr=3e-4)``.
         metrics: the metrics: ``exp.metrics("train").log(loss=0.7)``.
         tracks: the tracks: ``exp.tracks("robot/pose").append(q=[...], _ts=t)``.
@@ -85,9 +90,9 @@ class Experiment:
         frames: the frame streams: ``exp.frames("camera").append(pixels)``.
 
     Raises:
-        InvalidNameError: the prefix cannot be a place on disk.
-        InvalidTypeError: a keyword is not known; the text names the closest one.
-        ConfigurationError: a setting or an ``ML_DASH_*`` variable cannot be used.
+        InvalidNameError: the prefix cannot be a path on disk.
+        InvalidTypeError: a keyword is not known (the text names the closest one), or an argument has the wrong type.
+        ConfigurationError: a setting or an ``ML_DASH_*`` variable has a wrong value.
     """
 
     logs: Logs
@@ -171,7 +176,7 @@ class Experiment:
 
     @property
     def project(self) -> str:
-        """The prefix's second segment, or the project that was given."""
+        """The prefix's second segment, or the argument ``project``."""
         return self.run.project
 
     @property
@@ -181,21 +186,29 @@ class Experiment:
 
     @property
     def id(self) -> int | str:
-        """A number of 64 bits, unique and growing."""
+        """A unique number of 64 bits; later runs have larger ones."""
         return self.run.id
 
     @property
     def description(self) -> str | None:
-        """The same as ``readme``."""
+        """Another name for ``readme``."""
         return self.readme
 
     @property
     def mode(self) -> OperationMode:
-        """Where the run goes."""
+        """Where the run is recorded; always ``LOCAL`` in this version."""
         return OperationMode.LOCAL
 
     def track(self, topic: str) -> TimedTrack:
-        """The track of that topic, with rows that may leave out ``_ts``: ``exp.track("pose").append({"x": 1})``."""
+        """Return a track whose rows may leave out ``_ts``: ``exp.track("pose").append({"x": 1})``.
+
+        Args:
+            topic: a path such as ``robot/pose``; ``exp.tracks(topic)`` is the same track.
+
+        Raises:
+            InvalidNameError: the topic cannot be a path on disk.
+            ExperimentError: the experiment is not open.
+        """
         return self.tracks.timed(topic)
 
     @overload
@@ -218,27 +231,37 @@ class Experiment:
         return line
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything published so far is on disk; False, and one warning, if it is not.
+        """Wait until everything logged so far is on disk.
 
         Args:
             timeout: seconds to wait; None waits for as long as the writer makes progress.
+
+        Returns:
+            Whether it is. If not, one warning is printed on stderr.
+
+        Raises:
+            ExperimentError: the experiment is not open.
         """
         return self.session.flush(timeout)
 
     def health(self) -> dict[str, Any]:
-        """What the tracker did and what it cost.
+        """Return counters of the tracker's work and of its cost.
 
-        ``published``, ``applied`` (records), ``bytes_waiting``, ``frames_written``, ``frames_dropped``,
-        ``records_refused``, ``errors``, ``last_error``, ``writer_pid``, ``writer_restarts``, ``writer_memory`` (bytes
-        without the rings), ``writer_on_thread``, ``shared_memory`` (its kind), ``frame_buffer_bytes``, ``calls``,
-        ``cost_seconds`` of our calls so far and ``cost_share`` of the run's time.
+        Returns:
+            ``published`` and ``applied`` (records), ``bytes_waiting``, ``frames_written``, ``frames_dropped``,
+            ``records_refused``, ``errors``, ``last_error``, ``writer_pid``, ``writer_restarts``, ``writer_memory``
+            (bytes without shared memory), ``writer_on_thread``, ``shared_memory`` (its kind), ``frame_buffer_bytes``,
+            ``calls``, ``cost_seconds`` (time spent in our calls) and ``cost_share`` (its share of the run's time).
+            After the end of the run, the last counters; before its first start, an empty dict.
         """
         return self.session.channel.health()
 
     def environment(self) -> dict[str, Any]:
-        """What the run recorded of its newest start: process, machine, packages, code; empty if it records nothing.
+        """Return what the run recorded at its newest start about its process, machine, packages and code.
 
-        It is complete within a second or so. Until then ``complete`` is False, and what the process knows is there.
+        Returns:
+            The entries of environment.json. About a second after the start ``complete`` is True; before that, only the
+            entries about the process exist. An empty dict if the run was not started, or records no environment.
         """
         if self.is_open:
             self.flush()
@@ -251,12 +274,17 @@ class Experiment:
     def bindrs(self, name: str) -> Folder: ...
 
     def bindrs(self, name: str | None = None) -> list[str] | Folder:
-        """The resources or teams that the run belongs to; or, with a name, the files that belong to that one.
-
-        ``exp.bindrs("robot-7").list()`` lists them, and what is saved through it belongs to it.
+        """Return the resources or teams that the run belongs to, or the files that belong to one of them.
 
         Args:
-            name: of a resource or team.
+            name: name of a resource or team. ``exp.bindrs("robot-7").list()`` lists its files, and every file that is
+                saved through ``exp.bindrs("robot-7")`` belongs to it.
+
+        Returns:
+            The names; with a name, a view of the run's files.
+
+        Raises:
+            InvalidTypeError: the name is no text.
         """
         if name is None:
             return list(self._bindrs or [])
@@ -290,7 +318,7 @@ class Experiment:
         raise ExperimentError("an experiment is opened through its run: `with Experiment(...).run as exp:`")
 
     def __exit__(self, *_: object) -> None:
-        """Only here so that ``with Experiment(...)`` reaches the text above."""
+        """Exists so that ``with Experiment(...)`` reaches the error of ``__enter__``."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.run.prefix, self.session.root, self.session.config, self.is_open)

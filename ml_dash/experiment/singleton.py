@@ -1,4 +1,4 @@
-"""An experiment that a module makes for its users: importing it settles nothing."""
+"""An experiment that is made at its first use, for ``dxp`` and ``rdxp``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ml_dash import _fork
 from ml_dash.experiment.experiment import Experiment
 
 ASKED_BY_TOOLS = ("__", "_ipython_", "_repr_", "_pytest")
-"""How the names begin that Python, notebooks and test runners ask any object for; that is no use of it."""
+"""Beginnings of attribute names that Python, notebooks and test runners read from any object: not a first use."""
 
 
 class Singleton(Experiment):
-    """An experiment that is made when it is first used, from the settings of that moment.
+    """An experiment that is made when it is first used, from the settings at that time.
 
-    Until then nothing is read: neither ``RUN`` and the environment nor the current directory and the script that runs.
-    The first start says on stderr where the run is recorded, as the user has named no place for it.
+    Before that it reads neither ``RUN``, nor the environment, the current directory or the path of the script. The
+    first start prints on stderr where the run is recorded, since the user has named no folder.
 
     Args:
         **settings: as for ``Experiment``.

@@ -1,4 +1,4 @@
-"""What `Experiment` is given, checked and brought into one form; the older names of its arguments."""
+"""Checks and older names of the arguments of `Experiment`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ml_dash.run.fields import SETTINGS
 from ml_dash.storage.names import closest, unknown_keyword
 
 SPOOL = "~/.dash/spool"
-"""Where runs are recorded that have no folder of their own; the published client keeps its token in ``~/.dash``."""
+"""Folder of runs with ``dash_root=None``; the published client keeps its token in ``~/.dash``."""
 
 _OLDER_NAMES = {"remote": "dash_url", "local_path": "dash_root"}
 _MANAGED = frozenset({"managed", "job_lifecycle"})
@@ -22,7 +22,7 @@ _PARAMETERS = frozenset({"params", "parameters", "config", "hparams", "hyperpara
 
 
 def renamed(run_params: dict[str, Any], dash_url: Any, dash_root: Any, default_root: str) -> tuple[Any, Any]:
-    """Take the older names of two arguments out of the keywords; the newer names count before them.
+    """Take the older names of ``dash_url`` and ``dash_root`` out of the keywords; the newer names take precedence.
 
     Returns:
         ``dash_url`` and ``dash_root``.
@@ -38,10 +38,10 @@ def renamed(run_params: dict[str, Any], dash_url: Any, dash_root: Any, default_r
 
 
 def check_url(dash_url: object) -> str | bool | None:
-    """The address of a server as the user gave it; an empty one and False are none.
+    """Return ``dash_url`` as it was given, or None for False and an empty text.
 
     Raises:
-        InvalidTypeError: it is no text.
+        InvalidTypeError: it is neither text, bool nor None.
     """
     if dash_url is None or isinstance(dash_url, (bool, str)):
         return dash_url or None
@@ -52,7 +52,7 @@ def check_keywords(run_params: Mapping[str, Any], arguments: Iterable[str]) -> N
     """Refuse a keyword that is neither an argument nor a setting of ``RUN``.
 
     Raises:
-        InvalidTypeError: there is one; the text names the closest that is known, or all arguments.
+        InvalidTypeError: there is one; the text names the closest known keyword, or all arguments.
     """
     unknown = next((name for name in run_params if name not in SETTINGS), None)
     if unknown in _MANAGED and run_params[unknown] is not None:
@@ -69,7 +69,11 @@ def check_keywords(run_params: Mapping[str, Any], arguments: Iterable[str]) -> N
 
 
 def texts(what: str, values: Sequence[str] | None) -> list[str] | None:
-    """A list of strings; ``what`` names it in the error."""
+    """Return a list of strings, or None.
+
+    Raises:
+        InvalidTypeError: it is something else; ``what`` names it.
+    """
     if values is None:
         return None
     if isinstance(values, str) or not isinstance(values, Iterable):
@@ -81,14 +85,22 @@ def texts(what: str, values: Sequence[str] | None) -> list[str] | None:
 
 
 def text(what: str, value: object) -> str | None:
-    """Text or None."""
+    """Return text or None unchanged.
+
+    Raises:
+        InvalidTypeError: it is something else; ``what`` names it.
+    """
     if value is None or isinstance(value, str):
         return value
     raise InvalidTypeError(f"{what}={value!r:.80} must be text, not {type(value).__name__}")
 
 
 def checked_metadata(metadata: object) -> Any:
-    """A dict of anything, as JSON holds it."""
+    """Return a dict as JSON can hold it, or None.
+
+    Raises:
+        InvalidTypeError: it is no dict, or a value cannot be stored.
+    """
     if metadata is None:
         return None
     if not isinstance(metadata, Mapping):
@@ -97,11 +109,11 @@ def checked_metadata(metadata: object) -> Any:
 
 
 def root_for(dash_root: object, dash_url: str | bool | None) -> str:
-    """The absolute path of the folder of all runs; that of ``SPOOL`` for a run that is to go to a server only.
+    """Return the absolute path of the folder of all runs; of ``SPOOL`` if there is a server and no folder.
 
     Raises:
-        ConfigurationError: there is no folder and no server, or no folder can have that name.
-        InvalidTypeError: it is no path.
+        ConfigurationError: there is neither a folder nor a server, or the name cannot be that of a folder.
+        InvalidTypeError: ``dash_root`` is no path.
     """
     if dash_root is not None:
         return checked_root(dash_root)
@@ -113,7 +125,7 @@ def root_for(dash_root: object, dash_url: str | bool | None) -> str:
 
 
 def checked_root(dash_root: object) -> str:
-    """The absolute path of the folder of all runs."""
+    """Return the absolute path of the folder of all runs; errors as ``root_for``."""
     if not isinstance(dash_root, (str, bytes, os.PathLike)):
         raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
     text = os.fsdecode(dash_root)
@@ -123,7 +135,7 @@ def checked_root(dash_root: object) -> str:
 
 
 def with_project(prefix: str | None, run_params: dict[str, Any]) -> dict[str, Any]:
-    """``project="p", prefix="name"`` is the prefix ``p/name``."""
+    """Return the settings of ``RUN``: ``project="p", prefix="name"`` is the prefix ``p/name``."""
     project = run_params.get("project")
     if prefix is not None and project and "/" not in prefix and "{" not in prefix:
         prefix = f"{project}/{prefix}"

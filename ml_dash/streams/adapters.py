@@ -1,4 +1,4 @@
-"""Objects that hold settings, as plain dicts: whatever library they come from, and without loading it."""
+"""Conversion of objects that hold settings, of many libraries, to plain dicts. Imports none of the libraries."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _MISSING = object()
 
 
 def as_mapping(source: object, what: str) -> Mapping[str, Any]:
-    """What was given as a dict of what can be stored, or of what ``to_plain`` names the key of.
+    """Return settings as a dict. Its values may still be such that ``to_plain`` refuses them, with their key.
 
     Args:
         source: a dict, or an object or class that holds settings.
-        what: what is being stored, for the error text.
+        what: the subject of the error text, such as "params".
 
     Raises:
-        InvalidTypeError: it holds no settings.
-        InvalidValueError: it could not be read; the text names the key.
+        InvalidTypeError: ``source`` holds no settings.
+        InvalidValueError: ``source`` could not be read; the text names the key.
     """
     opened = open_up(source, what)
     plain = opened if isinstance(opened, Mapping) else to_plain(opened, what)
@@ -37,12 +37,12 @@ def as_mapping(source: object, what: str) -> Mapping[str, Any]:
 
 
 def open_up(value: object, what: str, key: str = "") -> Any:
-    """Objects and classes that hold settings as dicts, at any depth; everything else as it is.
+    """Convert objects and classes that hold settings to dicts, at any depth; return other values unchanged.
 
     Args:
-        value: anything.
-        what: what is being stored, for the error text.
-        key: where the value is, for the error text.
+        value: any value.
+        what: the subject of the error text, such as "params".
+        key: the dotted key of the value, for the error text.
 
     Raises:
         InvalidValueError: an object could not be read.
@@ -54,7 +54,7 @@ def open_up(value: object, what: str, key: str = "") -> Any:
         items = list(held.items()) if isinstance(held, Mapping) else None
     except (RecursionError, MlDashError):
         raise
-    except Exception as error:  # a getter, an interpolation, a validator of somebody else's
+    except Exception as error:  # a getter, an interpolation or a validator of the other library
         raise InvalidValueError(
             f"{what}: {key or 'what was given'!r} is a {type(value).__name__} that could not be read: {error}"
         ) from error
@@ -66,7 +66,7 @@ def open_up(value: object, what: str, key: str = "") -> Any:
 
 
 def _held_by(value: object) -> object:
-    """The dict, list or text that stands for a value; the value itself if nothing does."""
+    """Return the content of a value that holds settings as a dict, list or text; other values unchanged."""
     kind = type(value)
     if callable(getattr(kind, "get_secret_value", None)):
         return str(value)  # pydantic's secrets, which mask themselves
@@ -81,11 +81,11 @@ def _held_by(value: object) -> object:
 
 
 def attributes(cls: type) -> dict[str, object]:
-    """Public attributes of a class and its bases that are data: no methods, no properties, no descriptors."""
-    found: dict[str, object] = {}
+    """Return the public data attributes of a class and its bases: no methods, properties or other descriptors."""
+    public: dict[str, object] = {}
     for base in reversed(cls.__mro__[:-1]):
-        found.update({key: value for key, value in vars(base).items() if not key.startswith("_")})
-    return {key: value for key, value in found.items() if isinstance(value, type) or not _is_behaviour(value)}
+        public.update({key: value for key, value in vars(base).items() if not key.startswith("_")})
+    return {key: value for key, value in public.items() if isinstance(value, type) or not _is_behaviour(value)}
 
 
 def _is_behaviour(value: object) -> bool:
@@ -93,12 +93,12 @@ def _is_behaviour(value: object) -> bool:
 
 
 def _top(kind: type) -> str:
-    """The package that a class comes from."""
+    """Return the top-level package of a class."""
     return str(kind.__module__).partition(".")[0]
 
 
 def _omegaconf(value: object) -> object:
-    """Interpolations resolved; a value that is still to be given stays ``???``."""
+    """Return the config with resolved interpolations; a missing value stays ``???``."""
     library = sys.modules["omegaconf"]
     return library.OmegaConf.to_container(value, resolve=True) if library.OmegaConf.is_config(value) else value
 
@@ -109,7 +109,7 @@ def _is_params_proto(_: object, kind: type) -> bool:
 
 
 def _params_proto(value: Any) -> dict[str, object]:
-    """Version 2 answers ``vars`` with resolved values, version 3 has them as attributes: overrides before defaults."""
+    """Return values of params-proto: version 2 has them in ``vars``, version 3 as attributes over defaults."""
     own = getattr(value, "_dict", None)
     held = attributes(value) if isinstance(value, type) else {k: v for k, v in vars(value).items() if k[:1] != "_"}
     for name in own if isinstance(own, dict) else ():
@@ -117,18 +117,10 @@ def _params_proto(value: Any) -> dict[str, object]:
     return {name: item for name, item in held.items() if isinstance(item, type) or not _is_behaviour(item)}
 
 
-def _dataclass(value: Any) -> dict[str, object]:
-    return _named(value, [field.name for field in dataclasses.fields(value)])
-
-
-def _attrs(value: Any) -> dict[str, object]:
-    return _named(value, [attribute.name for attribute in type(value).__attrs_attrs__])
-
-
-def _named(value: object, names: list[str]) -> dict[str, object]:
-    """The fields that are set: one with ``init=False`` may not be."""
-    found = {name: getattr(value, name, _MISSING) for name in names}
-    return {name: item for name, item in found.items() if item is not _MISSING}
+def _fields(value: object, names: list[str]) -> dict[str, object]:
+    """Return the fields that are set: one with ``init=False`` may be missing."""
+    items = {name: getattr(value, name, _MISSING) for name in names}
+    return {name: item for name, item in items.items() if item is not _MISSING}
 
 
 def _is_argparse(value: object, _: type) -> bool:
@@ -137,17 +129,18 @@ def _is_argparse(value: object, _: type) -> bool:
 
 
 def _absl(value: Any) -> dict[str, object]:
-    """The program's own flags, without those that absl has for itself."""
+    """Return the flags of the program, without those that absl itself defines."""
     modules = value.flags_by_module_dict()
-    return {flag.name: flag.value for name, flags in modules.items() if _head(name) != "absl" for flag in flags}
-
-
-def _head(name: object) -> str:
-    return str(name).partition(".")[0]
+    return {
+        flag.name: flag.value
+        for name, flags in modules.items()
+        if str(name).partition(".")[0] != "absl"
+        for flag in flags
+    }
 
 
 def _is_pydantic_leaf(_: object, kind: type) -> bool:
-    """An address or the like, which only says itself as text."""
+    """Whether it is a value such as a URL, whose settings are its text."""
     return _top(kind) in {"pydantic", "pydantic_core"} and any("__str__" in vars(base) for base in kind.__mro__[:-1])
 
 
@@ -155,8 +148,14 @@ _READERS: tuple[tuple[Any, Any], ...] = (
     (lambda value, _: isinstance(value, Mapping), lambda value: value),
     (_is_params_proto, _params_proto),
     (lambda _, kind: hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump"), lambda v: v.model_dump()),
-    (lambda _, kind: hasattr(kind, "__attrs_attrs__"), _attrs),
-    (lambda _, kind: dataclasses.is_dataclass(kind), _dataclass),
+    (
+        lambda _, kind: hasattr(kind, "__attrs_attrs__"),
+        lambda value: _fields(value, [attribute.name for attribute in type(value).__attrs_attrs__]),
+    ),
+    (
+        lambda _, kind: dataclasses.is_dataclass(kind),
+        lambda value: _fields(value, [field.name for field in dataclasses.fields(value)]),
+    ),
     (lambda _, kind: hasattr(kind, "__fields__") and hasattr(kind, "__validators__"), lambda value: value.dict()),
     (_is_argparse, lambda value: dict(vars(value))),
     (lambda value, _: isinstance(value, types.SimpleNamespace), lambda value: dict(vars(value))),
@@ -164,4 +163,4 @@ _READERS: tuple[tuple[Any, Any], ...] = (
     (lambda _, kind: _top(kind) == "absl" and hasattr(kind, "flags_by_module_dict"), _absl),
     (_is_pydantic_leaf, str),
 )
-"""Tests of a value and its class, and how one that passes is read. The first that passes counts."""
+"""Pairs of a test of a value and its class, and a function that reads the value. The first match counts."""

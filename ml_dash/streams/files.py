@@ -261,10 +261,11 @@ class Folder(Stream, FolderReader):
         """Save a frame as JPEG or PNG. The call copies the pixels; the writer process converts and encodes them.
 
         Args:
-            image: an array of shape HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA) with any strides. uint8 is stored
-                unchanged; uint16 keeps its 16 bits in PNG; bool becomes 0 and 255; float is taken as [0, 1]. Values of
-                another range are stretched from their minimum to their maximum, with NaN as black; if all are equal,
-                they are clipped to 0..255. Torch tensors and Pillow images are taken too.
+            image: an array of shape HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA) with any strides; a torch tensor or a
+                Pillow image. uint8 is stored unchanged. uint16 is stored unchanged in PNG; JPEG takes the upper 8 bits.
+                bool becomes 0 and 255. Floats in [0, 1] are multiplied by 255, and other integers in [0, 255] are
+                stored unchanged. Values of another range are stretched from their minimum and maximum to 0 and 255; if
+                all are equal, they are clipped to [0, 255]. NaN becomes 0.
             *misplaced: not accepted; it makes ``save_image(image, "a.png")`` an error that names ``to=``.
             to: the file's name, ending in ``.jpg``, ``.jpeg`` or ``.png``; it may begin with folders.
             quality: of JPEG, 1 to 100.

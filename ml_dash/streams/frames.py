@@ -1,4 +1,4 @@
-"""Frame streams: a track whose rows are images, packed into tar shards instead of a file each."""
+"""Frame streams: images with timestamps, packed into tar shards instead of one file each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ml_dash.storage.names import check_topic
 from ml_dash.streams.base import Owner, RunStream, Stream, check_time_name, to_timestamp
 
 _FRAME = int(Kind.FRAME)
-_OWN_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame", "writer", "writer_seq"))
+_RESERVED_FIELDS = frozenset(("seq", "timestamp", "shape", "shard", "offset", "size", "frame", "writer", "writer_seq"))
 _FORMATS = {"jpeg": "jpeg", "jpg": "jpeg", "png": "png"}
 
 
@@ -39,16 +39,20 @@ class FrameStream(Stream, FrameReader):
         """Append one frame. The call copies the pixels; the writer process encodes and packs them.
 
         Args:
-            frame: an array as ``exp.files(...).save_image`` takes it.
-            _ts: its timestamp in seconds of any clock; now if it is missing.
+            frame: an array of shape HxW, HxWx1, HxWx3 (RGB) or HxWx4 (RGBA), a torch tensor or a Pillow image; see
+                ``exp.files(...).save_image`` for the types of values.
+            _ts: the timestamp in seconds of any clock; default the present time, in seconds since 1970.
             format: ``jpeg`` or ``png``.
             quality: of JPEG, 1 to 100.
-            **fields: small values stored with the frame's index line.
+            **fields: small values that are stored with the frame's index entry.
+
+        Returns:
+            The stream.
 
         Raises:
             InvalidValueError: the shape, format, quality or ``_ts`` is wrong.
-            InvalidTypeError: it is no array of numbers, or a field cannot be stored.
-            InvalidNameError: a field has the name of one of our own, such as ``seq``; or ``ts``, and there is no ``_ts``.
+            InvalidTypeError: ``frame`` is no array of numbers, or a field cannot be stored.
+            InvalidNameError: a field has a reserved name, such as ``seq``; or ``ts`` in a call without ``_ts``.
             ExperimentError: the experiment is not open.
         """
         started = time.perf_counter_ns()
@@ -76,10 +80,10 @@ class FrameStream(Stream, FrameReader):
         return self
 
     def _checked(self, fields: dict[str, Any], *, timed: bool) -> dict[str, Any]:
-        taken = next((name for name in fields if name in _OWN_FIELDS), None)
-        if taken is not None:
-            advice = "did you mean _ts=...?" if taken == "timestamp" else "choose another name"
-            raise InvalidNameError(f"{self._what}: the field {taken!r} is the index line's own; {advice}")
+        reserved = next((name for name in fields if name in _RESERVED_FIELDS), None)
+        if reserved is not None:
+            advice = "did you mean _ts=...?" if reserved == "timestamp" else "choose another name"
+            raise InvalidNameError(f"{self._what}: the field {reserved!r} is the index line's own; {advice}")
         if not timed:
             check_time_name(fields, self._what)
         plain: dict[str, Any] = to_plain(fields, self._what)
@@ -88,9 +92,9 @@ class FrameStream(Stream, FrameReader):
     def _next_number(self) -> int:
         numbers = self._numbers.get(self.topic)
         if numbers is None:
-            known = reading.read_frames(self._owner.folder, self.topic)
-            first = max((line.get("seq", -1) for line in known), default=-1) + 1
-            # Two threads may come here at once: setdefault gives both the same counter.
+            entries = reading.read_frames(self._owner.folder, self.topic)
+            first = max((entry.get("seq", -1) for entry in entries), default=-1) + 1
+            # setdefault: two threads that come here at once get the same counter.
             numbers = self._numbers.setdefault(self.topic, itertools.count(first))
         return next(numbers)
 
@@ -107,10 +111,13 @@ class Frames(RunStream, FramesReader):
         owner.before_open.append(self._forget_numbers)
 
     def __call__(self, topic: str) -> FrameStream:
-        """The frame stream of that topic, a path such as ``camera/front``.
+        """Return the frame stream of a topic.
+
+        Args:
+            topic: a path such as ``camera/front``.
 
         Raises:
-            InvalidNameError: the topic cannot be a place on disk.
+            InvalidNameError: the topic cannot be a path on disk.
         """
         stream = self._streams.get(topic) if type(topic) is str else None
         if stream is None:

@@ -1,4 +1,4 @@
-"""Python's ``logging`` into the log of a run: ``logging.getLogger().addHandler(exp.logs.handler())``."""
+"""A handler of Python's ``logging`` for a run: ``logging.getLogger().addHandler(exp.logs.handler())``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from ml_dash.streams.log_sink import LogSink
 
 MAX_NESTED = 2
-"""Records logged while another one is being stored, by the text of a value say: one inside another, and no deeper."""
+"""Depth of records that are logged while another record is stored, such as by a value's ``__str__``."""
 
 NUMBERS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
-"""What our levels are to ``logging``."""
+"""The numbers of ``logging`` for our levels."""
 
 _OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 
@@ -25,9 +25,9 @@ _OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime",
 class LogHandler(logging.Handler):
     """Sends the records of ``logging`` to the log of a run.
 
-    The line's metadata has ``logger``, ``file``, ``line``, what the call gave as ``extra=``, and ``exception`` (the
-    traceback) if there was one. Nothing is printed: that is the job of the program's other handlers. While the run is
-    closed the handler does nothing. It never raises.
+    The line's metadata has ``logger``, ``file``, ``line``, the values of ``extra=``, and ``exception`` (the traceback)
+    if there was one. Nothing is printed: that is the job of the program's other handlers. While the run is closed the
+    handler does nothing. It never raises.
 
     Args:
         sink: takes the lines.
@@ -47,7 +47,7 @@ class LogHandler(logging.Handler):
         self._busy.depth = depth + 1
         try:
             self._store(record)
-        except Exception:  # noqa: BLE001 - the run is closed, or a value's own methods fail: logging stops no training
+        except Exception:  # noqa: BLE001 - the run is closed, or a value's methods raise: logging must not stop training
             return
         finally:
             self._busy.depth = depth
@@ -57,26 +57,26 @@ class LogHandler(logging.Handler):
         about = _about(record)
         try:
             self._sink.keep_record(level, message, about | _extra(record), record.created)
-        except (TypeError, ValueError):  # a value of extra= cannot be stored; the line counts for more
+        except (TypeError, ValueError):  # a value of extra= cannot be stored; the line is kept without extra=
             self._sink.keep_record(level, message, about, record.created)
 
     def _message(self, record: logging.LogRecord) -> str:
         try:
             return self.formatter.format(record) if self.formatter is not None else record.getMessage()
-        except Exception:  # noqa: BLE001 - arguments that do not fit the text, or whose own methods fail
+        except Exception:  # noqa: BLE001 - arguments that do not fit the text, or whose methods raise
             return f"{record.msg} {record.args!r:.1000}"
 
 
 def to_level(number: int) -> str:
-    """Our level for a number of ``logging``: the highest one that is not above it."""
+    """Return our level for a number of ``logging``: the highest one that is not above it."""
     return next((level for level in reversed(NUMBERS) if number >= NUMBERS[level]), "debug")
 
 
 def to_number(level: str | int) -> int:
-    """The number of ``logging`` for one of our levels, or for a number.
+    """Return the number of ``logging`` for one of our levels; a number is returned unchanged.
 
     Raises:
-        InvalidValueError: there is no such level.
+        InvalidValueError: the level is not known.
     """
     if isinstance(level, int) and not isinstance(level, bool):
         return level

@@ -24,7 +24,7 @@ _BY_NAME = "format the message yourself, f'...', and pass values as keywords, su
 
 
 class Missing:
-    """What a message is that was not given: None is one that was, by mistake."""
+    """Sentinel: the caller passed no message (None is a wrong message)."""
 
 
 MISSING = Missing()
@@ -38,7 +38,7 @@ class Logs(RunStream, LogReader):
             at any time.
 
     Args:
-        owner: the experiment.
+        owner: the run.
         echo: the attribute's first value.
     """
 
@@ -73,23 +73,25 @@ class Logs(RunStream, LogReader):
         """Log one line.
 
         Args:
-            message: the text. Without it nothing is logged: ``exp.log(metadata={...}).info("text")`` gives it later.
-            level: ``debug``, ``info`` (the default), ``warn``, ``error`` or ``fatal``, in any case.
-            metadata: values that belong to the line.
-            **extra: more of them.
+            message: the text. Without it nothing is logged yet: ``exp.log(metadata={...}).info("text")``.
+            level: ``debug``, ``info`` (the default), ``warn``, ``error`` or ``fatal``, in upper or lower case.
+            metadata: values that belong to the line, by name.
+            **extra: more values; they override those of ``metadata``.
 
         Returns:
-            None; without a message, a builder whose methods are named like the levels.
+            None; without a message, a builder with a method for each level.
 
         Raises:
-            InvalidValueError: there is no such level.
+            InvalidValueError: the level is not known.
             InvalidTypeError: the message is no text, or a value cannot be stored.
             ExperimentError: the experiment is not open.
         """
         started = time.perf_counter_ns()
         if level is None:
             level = "info"
-        elif type(level) is not str or level != LEVELS.get(level):  # one that is unhashable has no place in a dict
+        elif type(level) is not str or level != LEVELS.get(
+            level
+        ):  # type first: an unhashable level cannot be looked up
             level = _level(level, message)
         if not isinstance(message, str):
             return self._builder(message, level, metadata, extra)
@@ -107,40 +109,40 @@ class Logs(RunStream, LogReader):
     __call__ = log
 
     def debug(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
-        """Log at level ``debug``; ``metadata`` and ``extra`` as in ``log``."""
+        """Log a line at level ``debug``; arguments and errors as for ``log``."""
         self._log_at("debug", message, metadata, extra)
 
     def info(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
-        """Log at level ``info``."""
+        """Log a line at level ``info``; arguments and errors as for ``log``."""
         self._log_at("info", message, metadata, extra)
 
     def warn(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
-        """Log at level ``warn``."""
+        """Log a line at level ``warn``; arguments and errors as for ``log``."""
         self._log_at("warn", message, metadata, extra)
 
     warning = warn
 
     def error(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
-        """Log at level ``error``."""
+        """Log a line at level ``error``; arguments and errors as for ``log``."""
         self._log_at("error", message, metadata, extra)
 
     def fatal(self, message: str, metadata: Mapping[str, object] | None = None, **extra: Any) -> None:
-        """Log at level ``fatal``."""
+        """Log a line at level ``fatal``; arguments and errors as for ``log``."""
         self._log_at("fatal", message, metadata, extra)
 
     critical = fatal
 
     def handler(self, level: str | int = 0) -> LogHandler:
-        """A handler for Python's ``logging``: ``logging.getLogger().addHandler(exp.logs.handler())``.
+        """Return a handler for Python's ``logging``: ``logging.getLogger().addHandler(exp.logs.handler())``.
 
         It sends records to this log with their logger, file, line and exception as metadata, and prints nothing. It
         never raises, and does nothing while the run is closed.
 
         Args:
-            level: the least serious level that is sent: one of ours, or a number of ``logging``; 0 sends all.
+            level: the least serious level that is sent: a level of ours, or a number of ``logging``; 0 sends all.
 
         Raises:
-            InvalidValueError: there is no such level.
+            InvalidValueError: the level is not known.
         """
         from ml_dash.streams.log_handler import LogHandler  # loads logging
 
@@ -149,12 +151,12 @@ class Logs(RunStream, LogReader):
     def _log_at(
         self, level: str, message: str, metadata: Mapping[str, object] | None, extra: dict[str, object]
     ) -> None:
-        """The same for a method that is named like its level: there ``level`` and ``metadata`` may be values."""
+        """Log for a method that is named like its level: there a keyword ``level`` is a value of the line."""
         names: tuple[str, ...] = ("level", "metadata")
-        taken = {name: extra.pop(name) for name in names if name in extra}
-        if taken:
-            more = _checked(taken.pop("metadata")) if "metadata" in taken else {}
-            metadata = {**(_checked(metadata) if metadata is not None else {}), **more, **taken}
+        clashing = {name: extra.pop(name) for name in names if name in extra}
+        if clashing:
+            more = _checked(clashing.pop("metadata")) if "metadata" in clashing else {}
+            metadata = {**(_checked(metadata) if metadata is not None else {}), **more, **clashing}
         self.log(message, level, metadata, **extra)
 
     def _builder(
@@ -167,11 +169,11 @@ class Logs(RunStream, LogReader):
 
 
 class LogBuilder:
-    """A line without its text: ``exp.log(metadata={...}).info("text")``. Each call logs one line.
+    """Logs lines with the same metadata: ``exp.log(metadata={...}).info("text")``.
 
     Args:
         logs: the log.
-        metadata: values that belong to the lines.
+        metadata: values that belong to the lines, by name.
     """
 
     def __init__(self, logs: Logs, metadata: Mapping[str, object]) -> None:
@@ -179,52 +181,52 @@ class LogBuilder:
         self._metadata = metadata
 
     def debug(self, message: str, **extra: Any) -> None:
-        """Log at level ``debug``."""
+        """Log a line at level ``debug``; arguments and errors as for ``Logs.log``."""
         self._logs._log_at("debug", message, self._metadata, extra)
 
     def info(self, message: str, **extra: Any) -> None:
-        """Log at level ``info``."""
+        """Log a line at level ``info``; arguments and errors as for ``Logs.log``."""
         self._logs._log_at("info", message, self._metadata, extra)
 
     def warn(self, message: str, **extra: Any) -> None:
-        """Log at level ``warn``."""
+        """Log a line at level ``warn``; arguments and errors as for ``Logs.log``."""
         self._logs._log_at("warn", message, self._metadata, extra)
 
     warning = warn
 
     def error(self, message: str, **extra: Any) -> None:
-        """Log at level ``error``."""
+        """Log a line at level ``error``; arguments and errors as for ``Logs.log``."""
         self._logs._log_at("error", message, self._metadata, extra)
 
     def fatal(self, message: str, **extra: Any) -> None:
-        """Log at level ``fatal``."""
+        """Log a line at level ``fatal``; arguments and errors as for ``Logs.log``."""
         self._logs._log_at("fatal", message, self._metadata, extra)
 
     critical = fatal
 
 
 def echo(level: str, message: str, metadata: Mapping[str, object]) -> None:
-    """Print a line as ``[LEVEL] message [k=v, ...]``. A stream that is closed or full stops no training."""
+    """Print a line as ``[LEVEL] message [k=v, ...]``. Never raises."""
     try:
         rest = f" [{', '.join(f'{key}={_short(value)}' for key, value in metadata.items())}]" if metadata else ""
-    except Exception:  # noqa: BLE001 - a value whose own text cannot be had; the line itself is logged
+    except Exception:  # noqa: BLE001 - a value's __str__ may raise anything; the line was logged
         rest = ""
     console.write(2 if level in ("error", "fatal") else 1, f"[{level.upper()}] {message}{rest}\n")
 
 
 def _short(value: object) -> str:
-    """A value as a person reads it; the log itself keeps it exactly."""
+    """Return a short text of a value for people; the log itself keeps it exactly."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return repr(value) if isinstance(value, str) and (" " in value or not value) else str(value)
 
 
 def _level(level: object, message: object) -> str:
-    """The level as it is stored; what is no level may be a value for a message in the style of ``logging``."""
+    """Return the level as it is stored."""
     try:
         return LogLevel.validate(level)
     except InvalidValueError as error:
-        if isinstance(message, str) and "%" in message:
+        if isinstance(message, str) and "%" in message:  # in the style of logging, with the level's place for a value
             raise InvalidValueError(f"{error}. The message has a '%': {_BY_NAME}") from None
         raise
 

@@ -19,13 +19,13 @@ _PARAMS = int(Kind.PARAMS)
 
 
 class Params(RunStream, ParamsReader):
-    """The parameters of a run, set by ``exp.params.set(lr=3e-4)`` and read by ``exp.params.get()``."""
+    """The parameters of a run: ``exp.params.set(lr=3e-4)`` sets them, ``exp.params.get()`` reads them."""
 
     def __init__(self, owner: Owner) -> None:
         super().__init__(owner)
         self._owner = owner
 
-    if not TYPE_CHECKING:  # type checkers refuse both by themselves
+    if not TYPE_CHECKING:  # type checkers report both
 
         def __getattr__(self, name: str) -> Any:
             instead = (
@@ -41,17 +41,21 @@ class Params(RunStream, ParamsReader):
             super().__setattr__(name, value)
 
     def set(self, /, *given: object, **params: object) -> Params:
-        """Merge parameters into those of before; the last value of a key counts.
+        """Add parameters to those that were set before; a key that is set again gets the new value.
 
         Args:
-            *given: dicts, and what else holds settings: dataclasses, classes (their public attributes), argparse and
-                other namespaces, params-proto, pydantic, attrs, OmegaConf, absl flags. The last one of a key counts.
-            **params: more of them by name, over those given. Nested ones are stored with dotted keys:
+            *given: dicts, dataclasses, classes (their public attributes), argparse and other namespaces, and objects of
+                params-proto, pydantic, attrs, OmegaConf and absl flags. A later one overrides the keys of an earlier
+                one.
+            **params: parameters by name; they override the keys of ``given``. Nested values get dotted keys:
                 ``model={"layers": 4}`` is ``model.layers``. An empty dict stays as ``{}``.
+
+        Returns:
+            The parameters.
 
         Raises:
             InvalidTypeError: a value cannot be stored; the text names its key, and nothing is written.
-            InvalidValueError: a dict or class contains itself, or an object could not be read.
+            InvalidValueError: a dict or class contains itself, or an object could not be read; nothing is written.
             ExperimentError: the experiment is not open.
         """
         started = time.perf_counter_ns()
@@ -62,7 +66,7 @@ class Params(RunStream, ParamsReader):
         except RecursionError:
             raise InvalidValueError("params: a dict or class contains itself; store a flatter value") from None
         if flat:
-            # Already plain: encoding it again would put a second backslash before text that reads like NaN.
+            # Not encode(): the values are plain, and it would escape text that reads like NaN a second time.
             self._owner.channel.publish(_PARAMS, b"", to_json(flat), time.time(), started)
         return self
 
@@ -71,21 +75,21 @@ class Params(RunStream, ParamsReader):
 
     @staticmethod
     def flatten_dict(d: Mapping[str, Any], parent_key: str = "", sep: str = ".") -> dict[str, Any]:
-        """A nested dict as one flat dict.
+        """Return a nested dict as one flat dict.
 
         Args:
-            d: the dict; lists in it stay as they are, and an empty dict stays as ``{}``.
-            parent_key: put before every key, with ``sep``.
-            sep: what joins keys.
+            d: the dict. Lists in it are not flattened, and an empty dict stays as ``{}``.
+            parent_key: the beginning of every key, followed by ``sep``; default none.
+            sep: joins the keys of nested dicts.
         """
         return flatten(d, f"{parent_key}{sep}" if parent_key else "", sep)
 
     @staticmethod
     def unflatten_dict(d: Mapping[str, Any], sep: str = ".") -> dict[str, Any]:
-        """The inverse of ``flatten_dict``. Where ``a`` is a key of its own, ``a.b`` stays as it is beside it.
+        """Return a flat dict as a nested one. If ``a`` has a value, a key ``a.b`` is not nested.
 
         Args:
             d: the flat dict.
-            sep: what joins keys.
+            sep: separates the keys of nested dicts.
         """
         return unflatten(d, sep)

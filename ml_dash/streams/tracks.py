@@ -1,4 +1,4 @@
-"""Tracks: rows indexed by a timestamp of the user's own clock. Rows of one timestamp are one row."""
+"""Tracks: rows indexed by a timestamp of the user's own clock. Rows of the same timestamp are merged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ml_dash.storage.names import check_topic
 from ml_dash.streams.base import Owner, RunStream, Stream, check_time_name, to_timestamp
 
 TICK_S = 1e-6
-"""The least step between times that we give: floats near the present can tell it apart, and nobody samples faster."""
+"""The smallest step between times that we assign, in seconds: floats near the present can represent it."""
 
 _TRACK = int(Kind.TRACK)
 _perf = time.perf_counter_ns
@@ -41,16 +41,19 @@ class Track(Stream, TrackReader):
         Args:
             values: fields by name, as one dict; keywords are the usual way, and count where both have a name. A key
                 ``_ts`` is the timestamp.
-            _ts: its timestamp in seconds of any clock, as long as one track keeps to one: a number, or the text of
-                one. It must be given (only ``exp.track(topic)`` gives the present time where it is missing), and is
-                taken as it is; -1 is the time -1. Rows of the same timestamp are merged when they are read: later
-                fields overwrite earlier ones.
-            **fields: anything that can be stored; fields may differ from row to row. Nested dicts are stored with
-                dotted names.
+            _ts: the timestamp in seconds, as a number or the text of one; -1 is the time -1. Any clock will do, but all
+                rows of a track must use the same one. Required, except for ``exp.track(topic)``, which assigns the
+                present time. Rows of the same timestamp are merged when they are read: later fields overwrite earlier
+                ones.
+            **fields: values that can be stored; different rows may have different fields. Nested dicts get dotted
+                names.
+
+        Returns:
+            The track.
 
         Raises:
             InvalidValueError: ``_ts`` is missing or not a finite number.
-            InvalidNameError: a field is named ``timestamp``, which is the row's own; or ``ts``, and there is no ``_ts``.
+            InvalidNameError: a field is named ``timestamp``, or ``ts`` in a call without ``_ts``.
             InvalidTypeError: a value cannot be stored; the text names its field.
             ExperimentError: the experiment is not open.
         """
@@ -89,12 +92,12 @@ class TimedTrack(Track):
     """One track whose rows may come without ``_ts``. Get it as ``exp.track("robot/pose")``.
 
     It is the same track as ``exp.tracks("robot/pose")``. A row without ``_ts`` gets the present time in seconds since
-    1970, later than any that was given before by at least a microsecond if the clock has not moved on: so no two calls
-    become one row, from whichever threads they come.
+    1970, or a microsecond more than the last assigned time if the clock has not moved on. So no two calls become one
+    row, also from several threads.
     """
 
-    # One for all of them, as it is held for less than a microsecond. A signal handler may append while it is held.
-    _giving = threading.RLock()
+    # One lock for all tracks: it is held for less than a microsecond. Reentrant for signal handlers that append.
+    _assigning = threading.RLock()
 
     def __init__(self, owner: Owner, topic: str) -> None:
         super().__init__(owner, topic)
@@ -103,7 +106,7 @@ class TimedTrack(Track):
     def _timestamp(self, value: object) -> float:
         if value is not _MISSING:
             return to_timestamp(value, self._what)
-        with self._giving:
+        with self._assigning:
             now = time.time()
             self._last = now if now > self._last else self._last + TICK_S
             return self._last
@@ -121,10 +124,13 @@ class Tracks(RunStream, TracksReader):
         self._timed: dict[str, TimedTrack] = {}
 
     def __call__(self, topic: str) -> Track:
-        """The track of that topic, a path such as ``robot/pose``.
+        """Return the track of a topic.
+
+        Args:
+            topic: a path such as ``robot/pose``.
 
         Raises:
-            InvalidNameError: the topic cannot be a place on disk.
+            InvalidNameError: the topic cannot be a path on disk.
         """
         track = self._tracks.get(topic) if type(topic) is str else None
         if track is None:
@@ -133,15 +139,18 @@ class Tracks(RunStream, TracksReader):
         return track
 
     def timed(self, topic: str) -> TimedTrack:
-        """The same track, which gives a row its time where ``_ts`` is missing; ``exp.track(topic)`` for short.
+        """Return the track of a topic, whose rows may leave out ``_ts``; ``exp.track(topic)`` for short.
+
+        Args:
+            topic: a path such as ``robot/pose``.
 
         Raises:
-            InvalidNameError: the topic cannot be a place on disk.
+            InvalidNameError: the topic cannot be a path on disk.
         """
         track = self._timed.get(topic) if type(topic) is str else None
         if track is None:
             check_topic(topic)
-            # Two threads must not end up with one each, which would give the same times.
+            # Two threads must get the same object: two objects would assign equal times.
             track = self._timed.setdefault(topic, TimedTrack(self._owner, topic))
         return track
 
@@ -163,7 +172,7 @@ def _merged(values: object, fields: dict[str, Any], what: str) -> dict[str, Any]
 
 
 def _after_fork_in_child() -> None:
-    TimedTrack._giving = threading.RLock()  # another thread of the parent may have held the old one
+    TimedTrack._assigning = threading.RLock()  # another thread of the parent may have held the old one
 
 
 _fork.call_in_child(_after_fork_in_child)

@@ -177,7 +177,7 @@ class TestTrackThatGivesTheTime:
         holding, done = threading.Event(), threading.Event()
 
         def hold():
-            with track._giving:
+            with track._assigning:
                 holding.set()
                 done.wait()
 
