@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,16 +90,14 @@ class Follower:
 
 def _added_lines(path: str, position: Position) -> list[bytes]:
     """Read the whole lines that were added to a journal, ``READ_BYTES`` of them at most, and move the position."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < position.offset:  # cut back: what follows was never finished, or is not of this run any more
-                position.offset, position.tail = size, b""
-            for _, block in position.read(file, READ_BYTES):
-                return block.split(b"\n")
-    except FileNotFoundError:
-        pass
-    return []
+    added: list[bytes] = []
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < position.offset:  # cut back: what follows was never finished, or is not of this run any more
+            position.offset, position.tail = size, b""
+        for _, block in position.read(file, READ_BYTES, once=True):
+            added = block.split(b"\n")
+    return added
 
 
 def _items(stream: str, metric: str | None, lines: list[bytes]) -> list[Item]:

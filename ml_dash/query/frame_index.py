@@ -175,7 +175,11 @@ class FrameIndex:
                 return False
             with open(path, "rb") as file:
                 journal = known if known.position.is_in(file) else _Journal(path, known.writer)
-                journal.read_on(file)
+                try:
+                    journal.read_on(file)
+                except BaseException:  # an interrupt in the middle of a block: begin again, or its frames count twice
+                    self._journals.pop(path, None)
+                    raise
         except FileNotFoundError:
             return self._journals.pop(path, None) is not None
         self._journals[path] = journal

@@ -54,23 +54,31 @@ class Position:
         file.seek(self.offset - len(expected))
         return file.read(len(expected)) == expected
 
-    def read(self, file: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, bytes]]:
-        """Yield the whole lines after the offset in blocks, and move the offset; a line without newline is left.
+    def read(
+        self, file: BinaryIO, block_bytes: int = BLOCK_BYTES, *, once: bool = False
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the whole lines after the offset in blocks; a line without a newline is left for later.
+
+        The offset moves past a block when the next one is asked for. So a block whose lines could not be taken in, because
+        an exception came in between, is read again.
 
         Args:
             file: the journal, in which the position is (see ``is_in``).
             block_bytes: how much is read at once. A block is longer only if it is a single line.
+            once: whether to stop after one block.
 
         Yields:
-            Where a block begins, and its lines without the last newline. A caller may stop after any block.
+            Where a block begins, and its lines without the last newline.
         """
-        self.state = file_state(file.fileno())
+        state = file_state(file.fileno())
         file.seek(self.offset)
         rest = b""
         while block := file.read(block_bytes):
             whole, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
-                start = self.offset
+                yield self.offset, whole
                 self.offset += len(whole) + 1
                 self.tail = (self.tail + whole[-TAIL_BYTES:] + newline)[-TAIL_BYTES:]
-                yield start, whole
+                if once:
+                    return
+        self.state = state

@@ -66,12 +66,21 @@ def test_lines_are_whole_whatever_the_size_of_a_block(journal, block_bytes):
     assert lines == Reader(journal).look(block_bytes)
 
 
-def test_a_caller_may_stop_after_any_block(journal):
+def test_one_block_at_a_time(journal):
+    position = Position()
+    with journal.open("rb") as file:
+        assert [(0, b"1")] == list(position.read(file, 2, once=True))
+        assert [(2, b"2")] == list(position.read(file, 2, once=True))
+        assert [] == list(position.read(file, 2, once=True))
+
+
+def test_a_block_that_was_not_taken_in_is_read_again(journal):
     position = Position()
     with journal.open("rb") as file:
         assert (0, b"1") == next(position.read(file, 2))
-    with journal.open("rb") as file:
-        assert [(2, b"2")] == list(position.read(file, 2))
+        assert not position.is_current(file.fileno())
+        assert [(0, b"1"), (2, b"2")] == list(position.read(file, 2))
+        assert position.is_current(file.fileno())
 
 
 def test_a_journal_that_was_cut_is_read_anew(journal, reader):

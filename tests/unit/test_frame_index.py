@@ -188,3 +188,23 @@ def test_threads_that_refresh_while_a_journal_grows_see_whole_frames(tmp_path: P
 
     assert [] == wrong
     assert list(range(200)) == numbers(index)
+
+
+def test_an_interrupt_while_the_index_is_read_makes_no_frame_count_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(tmp_path, *(frame(number, float(number)) for number in range(10)))
+    index = FrameIndex(str(tmp_path))
+    calls: list[bytes] = []
+
+    def interrupted(line: bytes) -> dict[str, Any] | None:
+        calls.append(line)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return frame_of(line)
+
+    monkeypatch.setattr(frame_index, "frame_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        index.refresh()
+
+    assert list(range(10)) == numbers(index)
