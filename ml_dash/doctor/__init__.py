@@ -1,1 +1,1 @@
-"""Checks of this machine: what it has of what the tracker needs, and how fast it is."""
+"""Check this machine for the tracker, and measure its speed."""

@@ -1,4 +1,4 @@
-"""What a machine has of what the tracker needs: memory, disk, locks, packages, OpenGL. Nothing connects to anything."""
+"""Check a machine for the tracker: memory, disk, locks, packages, OpenGL. Nothing opens a connection."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from ml_dash.settings import BufferConfig
 
 OK = "ok"
 NOTE = "note"
-"""Worth knowing, and fine."""
+"""Nothing is wrong."""
 WARNING = "warning"
-"""The tracker works, but something is slower or less safe than it could be."""
+"""The tracker works, but is slower or less safe than it could be."""
 FAILED = "failed"
+"""The tracker does not work, or does not keep up."""
 
 LEAST_FREE = 64 * 1024 * 1024
-"""Bytes on a disk below which nothing should be recorded to it."""
+"""Free bytes below which a disk counts as full."""
 
 LITTLE_FREE = 2 * 1024 * 1024 * 1024
-"""Bytes below which frames soon fill it."""
+"""Free bytes below which frames soon fill a disk."""
 
 MIB = 1024 * 1024
 
@@ -47,7 +48,7 @@ REQUIRED = {
     "keyring": ("keyring",),
     "cryptography": ("cryptography",),
 }
-"""Packages by the name that is imported, and the distributions that have it."""
+"""By the name of a module: the distributions that may contain it."""
 
 EXTRAS = {"video": ("av",), "manager": ("pandas", "wandb")}
 
@@ -60,13 +61,13 @@ _GL_LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: what it is.
+        name: what was checked.
         state: ``ok``, ``note``, ``warning`` or ``failed``.
-        text: what was found, and what to do if it is no good.
-        facts: the same for a program.
+        text: the result for people, with a remedy where one is needed.
+        facts: the result for programs.
     """
 
     name: str
@@ -76,28 +77,30 @@ class Check:
 
 
 def check_versions() -> Check:
-    """Python, and whether every package that is needed is there."""
+    """Check that every required package is installed."""
     from ml_dash._version import __version__
 
-    found = {name: _version_of(name, distributions) for name, distributions in REQUIRED.items()}
-    facts = {"ml_dash": __version__, "python": platform.python_version(), **found}
-    missing = [REQUIRED[name][0] for name, version in found.items() if version is None]
+    versions = {name: _version_of(name, distributions) for name, distributions in REQUIRED.items()}
+    facts = {"ml_dash": __version__, "python": platform.python_version(), **versions}
+    missing = [REQUIRED[name][0] for name, version in versions.items() if version is None]
     if missing:
         return Check("packages", FAILED, f"missing: {', '.join(missing)}; pip install {' '.join(missing)}", facts)
     shown = ("numpy", "cv2", "pyarrow", "isal")
-    text = f"ml_dash {__version__}, Python {facts['python']}, " + ", ".join(f"{name} {found[name]}" for name in shown)
+    text = f"ml_dash {__version__}, Python {facts['python']}, " + ", ".join(
+        f"{name} {versions[name]}" for name in shown
+    )
     return Check("packages", OK, text, facts)
 
 
 def check_extras() -> Check:
-    """Which optional packages are there."""
-    found = {name: {part: _version_of(part, (part,)) for part in parts} for name, parts in EXTRAS.items()}
+    """List the optional packages that are installed."""
+    versions = {name: {part: _version_of(part, (part,)) for part in parts} for name, parts in EXTRAS.items()}
     texts = []
-    for name, parts in found.items():
+    for name, parts in versions.items():
         missing = [part for part, version in parts.items() if version is None]
         texts.append(f"{name}: {'without ' + ' and '.join(missing) if missing else 'yes'}")
-    is_complete = all(version for parts in found.values() for version in parts.values())
-    return Check("extras", OK if is_complete else NOTE, "; ".join(texts), found)
+    is_complete = all(version for parts in versions.values() for version in parts.values())
+    return Check("extras", OK if is_complete else NOTE, "; ".join(texts), versions)
 
 
 def _version_of(module: str, distributions: tuple[str, ...]) -> str | None:
@@ -111,35 +114,34 @@ def _version_of(module: str, distributions: tuple[str, ...]) -> str | None:
 
 
 def check_shared_memory(config: BufferConfig) -> Check:
-    """Whether the buffer between training and the writer can be had, and of which kind it is."""
-    wanted = config.frame_buffer_mb * MIB
-    facts: dict[str, Any] = {"frame_buffer_bytes": wanted, "shm_size": None, "shm_free": None}
-    about = ""
+    """Make the buffer between training and the writer, and report its kind."""
+    size = config.frame_buffer_mb * MIB
+    facts: dict[str, Any] = {"frame_buffer_bytes": size, "shm_size": None, "shm_free": None}
+    shm_text = ""
     with contextlib.suppress(OSError):
         room = os.statvfs("/dev/shm")
         facts |= {"shm_size": room.f_blocks * room.f_frsize, "shm_free": room.f_bavail * room.f_frsize}
-        about = f"; /dev/shm has {_mib(facts['shm_free'])} of {_mib(facts['shm_size'])} free"
+        shm_text = f"; /dev/shm has {_mib(facts['shm_free'])} of {_mib(facts['shm_size'])} free"
     try:
-        slab = slabs.create(wanted)
+        slab = slabs.create(size)
     except slabs.NoSharedMemoryError:
-        text = f"none can be had{about}: the writer runs on a thread, and training pays for encoding"
+        text = f"none can be had{shm_text}: the writer runs on a thread, and training pays for encoding"
         return Check("shared memory", WARNING, text, facts | {"kind": None})
     try:
-        fits = slab.reserve(FRAMES_OFFSET, wanted)
+        fits = slab.reserve(FRAMES_OFFSET, size)
     finally:
         slab.close()
     facts |= {"kind": slab.kind, "fits": fits}
     if not fits:
-        return Check("shared memory", WARNING, f"less than {_mib(wanted)} can be had{about}: frames may wait", facts)
+        return Check("shared memory", WARNING, f"less than {_mib(size)} can be had{shm_text}: frames may wait", facts)
     kinds = {"shared_memory": "/dev/shm", "memfd": "anonymous memory", "file": "a file on a local disk"}
     state = OK if slab.kind != "file" else WARNING
-    return Check(
-        "shared memory", state, f"{_mib(wanted)} for frames in {kinds.get(slab.kind, slab.kind)}{about}", facts
-    )
+    text = f"{_mib(size)} for frames in {kinds.get(slab.kind, slab.kind)}{shm_text}"
+    return Check("shared memory", state, text, facts)
 
 
 def check_disk(folder: str) -> Check:
-    """The disk that runs are recorded to: its kind, and what is free."""
+    """Check the disk that runs are recorded to: its kind, and its free space."""
     kind = file_system_of(folder)
     usage = shutil.disk_usage(folder)
     inodes = os.statvfs(folder)
@@ -165,7 +167,7 @@ def _judge_disk(kind: str, free: int) -> tuple[str, str]:
 
 
 def check_temporary() -> Check:
-    """The folder for temporary files, which ought to be local."""
+    """Check that the folder for temporary files is on a local disk."""
     folder = os.environ.get("SLURM_TMPDIR") or tempfile.gettempdir()
     kind = file_system_of(folder)
     facts: dict[str, Any] = {"folder": folder, "file_system": kind}
@@ -180,28 +182,28 @@ def check_temporary() -> Check:
 
 
 def check_locks(folder: str) -> Check:
-    """Whether a lock on a file of that folder keeps another process out."""
+    """Check that a lock on a file in that folder keeps another process out."""
     try:
         import fcntl
     except ImportError:
         return Check("locks", WARNING, "this system has none: every process writes files of its own", {"work": False})
-    with tempfile.TemporaryDirectory(prefix=".ml-dash-doctor-", dir=folder) as place:
-        path = os.path.join(place, "lock")
-        with open(path, "wb") as one, open(path, "rb") as other:
+    with tempfile.TemporaryDirectory(prefix=".ml-dash-doctor-", dir=folder) as temporary:
+        path = os.path.join(temporary, "lock")
+        with open(path, "wb") as first, open(path, "rb") as second:
             try:
-                fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 text = f"not to be had here ({error.strerror}): every process writes files of its own"
                 return Check("locks", WARNING, text, {"work": False})
             try:
-                fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(second, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 return Check("locks", OK, "work there", {"work": True})
     return Check("locks", WARNING, "are given twice there: open each run from one process only", {"work": False})
 
 
 def check_keyring() -> Check:
-    """Where a token would be kept. The keyring is not asked: that would connect to the desktop's."""
+    """Report where a token would be kept. The keyring is not asked: that would connect to the desktop's."""
     if _version_of("keyring", ("keyring",)) is None:
         return Check("keyring", NOTE, "not installed: a token goes to an encrypted file", {"backend": None})
     chosen = os.environ.get("PYTHON_KEYRING_BACKEND")
@@ -216,32 +218,38 @@ def check_keyring() -> Check:
 
 
 def check_gl(load: Callable[[str], object] | None = None) -> Check:
-    """Which ways MuJoCo has to render here.
+    """Check which backends MuJoCo can render with.
 
     Args:
         load: loads a shared library by name, or raises OSError; default ``ctypes.CDLL``.
     """
     import ctypes
 
-    ways = {way: _can_load(names, load or ctypes.CDLL) for way, names in _GL_LIBRARIES.items()}
     has_display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    ways["glfw"] = ways["glfw"] and has_display
+    works = {
+        backend: _can_load(libraries, load or ctypes.CDLL) and (backend != "glfw" or has_display)
+        for backend, libraries in _GL_LIBRARIES.items()
+    }
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     mujoco = _version_of("mujoco", ("mujoco",))
-    facts = {"mujoco": mujoco, "MUJOCO_GL": chosen or None, "display": has_display, **ways}
-    usable = [way for way, is_there in ways.items() if is_there]
-    can = f"can be {' or '.join(usable)}" if usable else "finds neither libEGL nor libOSMesa"
+    state, text = _judge_gl(mujoco, chosen, works, has_display=has_display)
+    return Check(
+        "OpenGL", state, text, {"mujoco": mujoco, "MUJOCO_GL": chosen or None, "display": has_display, **works}
+    )
+
+
+def _judge_gl(mujoco: str | None, chosen: str, works: dict[str, bool], *, has_display: bool) -> tuple[str, str]:
+    working = [backend for backend, does_work in works.items() if does_work]
+    options = f"can be {' or '.join(working)}" if working else "finds neither libEGL nor libOSMesa"
     if mujoco is None:
-        return Check("OpenGL", NOTE, f"MuJoCo is not installed; MUJOCO_GL {can}", facts)
-    if chosen in ways and not ways[chosen]:
-        return Check("OpenGL", WARNING, f"MUJOCO_GL is {chosen}, which cannot work here; it {can}", facts)
-    if not usable:
-        return Check("OpenGL", WARNING, f"MuJoCo cannot render: it {can}; install one of them", facts)
+        return NOTE, f"MuJoCo is not installed; MUJOCO_GL {options}"
+    if not works.get(chosen, True):
+        return WARNING, f"MUJOCO_GL is {chosen}, which cannot work here; it {options}"
+    if not working:
+        return WARNING, f"MuJoCo cannot render: it {options}; install one of them"
     if not chosen and not has_display:
-        return Check(
-            "OpenGL", WARNING, f"no display: MuJoCo renders with MUJOCO_GL={usable[0]}, which is not set", facts
-        )
-    return Check("OpenGL", OK, f"MuJoCo {mujoco}, MUJOCO_GL {chosen or 'not set'}; it {can}", facts)
+        return WARNING, f"no display: MuJoCo renders with MUJOCO_GL={working[0]}, which is not set"
+    return OK, f"MuJoCo {mujoco}, MUJOCO_GL {chosen or 'not set'}; it {options}"
 
 
 def _can_load(names: tuple[str, ...], load: Callable[[str], object]) -> bool:

@@ -1,4 +1,4 @@
-"""How many frames a second a machine copies, encodes and writes, against how many training makes."""
+"""Measure how many frames a second a machine copies, encodes and writes, against those that training makes."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from ml_dash.ipc.control import FRAMES_OFFSET
 from ml_dash.settings import BufferConfig
 
 COPY_S, ENCODE_S, WRITE_S = 0.1, 0.25, 0.3
-"""How long each is measured: all together below a second and a half."""
+"""Seconds of each measurement: all together below a second and a half."""
 
 WRITTEN_BYTES = 64 * MIB
-"""At most so much is written to measure the disk: what it then has to sync is bounded too."""
+"""Most bytes that are written to measure the disk, and that it then has to sync."""
 
-PIECE = MIB
-"""Bytes of one write, about what the writer appends at once when it is busy."""
+BLOCK_BYTES = MIB
+"""Bytes of one write: about as many as the writer appends at once when it is busy."""
 
-FEWEST = 3
-"""Repetitions, however slow one is."""
+MIN_REPETITIONS = 3
+"""Repetitions of a measurement, however slow one is."""
 
 
 def check_speed(folder: str, config: BufferConfig, fps: float, width: int, height: int) -> Iterator[Check]:
-    """What this machine does with frames of a size.
+    """Measure this machine with frames of one size.
 
     Args:
-        folder: where runs are recorded.
-        config: says how many frames are encoded at the same time.
-        fps: frames per second that training makes, as many as are needed.
+        folder: folder of all runs.
+        config: its ``encoder_count`` is the number of frames that are encoded at the same time.
+        fps: frames per second that training makes.
         width: pixels of a row.
         height: rows.
     """
@@ -44,14 +44,14 @@ def check_speed(folder: str, config: BufferConfig, fps: float, width: int, heigh
     from ml_dash.media.png import encode_png
 
     frame = example_frame(width, height)
-    what = f"{width}x{height}"
-    yield _judge("copy", _copy_rate(frame), fps, f"of {what} to shared memory", FAILED)
+    dimensions = f"{width}x{height}"
+    yield _judge("copy", _copy_rate(frame), fps, f"of {dimensions} to shared memory", FAILED)
     encoders = config.encoder_count
     sizes = {}
     for name, encode, worst in (("JPEG", encode_jpeg, FAILED), ("PNG", encode_png, WARNING)):
         sizes[name] = len(encode(frame))
         rate = _rate(lambda encode=encode: encode(frame), ENCODE_S) * encoders  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-        about = f"of {what}, {encoders} at a time, {sizes[name] / 1024:.0f} KiB each"
+        about = f"of {dimensions}, {encoders} at a time, {sizes[name] / 1024:.0f} KiB each"
         yield _judge(f"encode {name}", rate, fps, about, worst, {"encoders": encoders, "bytes": sizes[name]})
     speed = _write_speed(folder)
     about = f"as JPEG, {speed / sizes['PNG']:,.0f} as PNG ({speed / MIB:,.0f} MiB/s)"
@@ -60,7 +60,7 @@ def check_speed(folder: str, config: BufferConfig, fps: float, width: int, heigh
 
 
 def example_frame(width: int, height: int) -> npt.NDArray[np.uint8]:
-    """A picture that packs about as well as a rendered scene: gradients, edges and a little noise; always the same."""
+    """Return a picture that compresses about as well as a rendered scene; always the same."""
     rows, columns = np.mgrid[0:height, 0:width]
     noise = np.random.default_rng(0).integers(0, 6, (height, width, 3))
     waves = (np.sin(columns / 23) + np.sin(rows / 17)) * 30
@@ -70,12 +70,11 @@ def example_frame(width: int, height: int) -> npt.NDArray[np.uint8]:
 
 
 def _judge(name: str, rate: float, fps: float, about: str, worst: str, facts: dict[str, Any] | None = None) -> Check:
-    enough = rate >= fps
-    text = f"enough for {rate:,.0f} frames/s {about}"
-    if not enough:
-        text = f"only {rate:,.0f} frames/s {about}; {fps:g} are wanted: record fewer, smaller or JPEG frames"
-    known = {"frames_per_second": round(rate, 1), "wanted": fps, **(facts or {})}
-    return Check(name, OK if enough else worst, text, known)
+    facts = {"frames_per_second": round(rate, 1), "wanted": fps, **(facts or {})}
+    if rate >= fps:
+        return Check(name, OK, f"enough for {rate:,.0f} frames/s {about}", facts)
+    text = f"only {rate:,.0f} frames/s {about}; {fps:g} are wanted: record fewer, smaller or JPEG frames"
+    return Check(name, worst, text, facts)
 
 
 def _copy_rate(frame: npt.NDArray[np.uint8]) -> float:
@@ -85,35 +84,35 @@ def _copy_rate(frame: npt.NDArray[np.uint8]) -> float:
         slab = slabs.private(frame.nbytes)
     try:
         slab.reserve(FRAMES_OFFSET, frame.nbytes)
-        return _copies(slab.memory, frame)
+        return _copy_rate_into(slab.memory, frame)
     finally:
-        slab.close()
+        slab.close()  # needs the array in its memory to be gone
 
 
-def _copies(memory: mmap.mmap, frame: npt.NDArray[np.uint8]) -> float:
+def _copy_rate_into(memory: mmap.mmap, frame: npt.NDArray[np.uint8]) -> float:
     target = np.frombuffer(memory, np.uint8, frame.nbytes, FRAMES_OFFSET).reshape(frame.shape)
     np.copyto(target, frame)  # the first touch of a page costs ten times a copy, and is paid by the writer
     return _rate(lambda: np.copyto(target, frame), COPY_S)
 
 
 def _rate(step: Callable[[], object], limit: float) -> float:
-    """Steps per second, after one that is not counted."""
+    """Return the calls of ``step`` per second, after one that is not counted."""
     step()
     count = 0
     began = time.perf_counter()
-    while (passed := time.perf_counter() - began) < limit or count < FEWEST:
+    while (passed := time.perf_counter() - began) < limit or count < MIN_REPETITIONS:
         step()
         count += 1
     return count / passed if passed else float("inf")
 
 
 def _write_speed(folder: str) -> float:
-    """Bytes per second that come to the disk, the sync at the end included."""
-    piece = np.random.default_rng(0).bytes(PIECE)  # a disk that packs would make short work of zeros
+    """Return the bytes per second that reach the disk, with the sync at the end."""
+    block = np.random.default_rng(0).bytes(BLOCK_BYTES)  # a file system that compresses would be too fast with zeros
     with tempfile.TemporaryFile(prefix=".ml-dash-doctor-", dir=folder) as file:
         began = time.perf_counter()
         written = 0
         while written < WRITTEN_BYTES and (time.perf_counter() - began < WRITE_S or not written):
-            written += os.write(file.fileno(), piece)
+            written += os.write(file.fileno(), block)
         os.fsync(file.fileno())
         return written / (time.perf_counter() - began)
