@@ -32,9 +32,9 @@ def diff(first: str, second: str, root: str, everything: bool, as_json: bool) ->
 
     The exit status is 0 whether they differ or not; with --json, "equal" says whether they do.
     """
-    from ml_dash.query.differences import differences
+    from ml_dash.query.differences import compare_runs
 
-    difference = differences(find_run(first, root), find_run(second, root))
+    difference = compare_runs(find_run(first, root), find_run(second, root))
     if as_json:
         output.write_json(difference)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
-from ml_dash.query.downsample import finite_points, labelled, limits, means, ranges, ticks
+from ml_dash.query.downsample import axis_range, bucket_means, finite_points, label_ticks, min_max_buckets, ticks
 
 if TYPE_CHECKING:
     from ml_dash.query.downsample import Floats
@@ -99,11 +99,11 @@ def plain(text: str) -> str:
 
 
 def _draw_curve(picture: _Picture, x: Floats, y: Floats, width: int, height: int, x_label: str) -> None:
-    upright = labelled(ticks(*limits(y), max(2, height // 70)))
-    across = labelled(ticks(*limits(x), max(2, width // 120)))
+    upright = label_ticks(ticks(*axis_range(y), max(2, height // 70)))
+    across = label_ticks(ticks(*axis_range(x), max(2, width // 120)))
     left = 18 + 9 * max((len(label) for _, label in upright), default=1)
     right, top, bottom = width - 24, 34, height - 48
-    (low_x, high_x), (low_y, high_y) = limits(x), limits(y)
+    (low_x, high_x), (low_y, high_y) = axis_range(x), axis_range(y)
     margin = (high_y - low_y) * 0.03  # keeps the curve off the frame
     low_y, high_y = low_y - margin, high_y + margin
 
@@ -133,12 +133,12 @@ def _draw_points(
     import numpy as np
 
     if len(x) > 2 * columns:
-        low, high = limits(x)
-        column, least, greatest = ranges(x, y, columns)
+        low, high = axis_range(x)
+        column, least, greatest = min_max_buckets(x, y, columns)
         at = low + (column + 0.5) * (high - low) / columns
         for column_x, bottom, top in zip(at, least, greatest, strict=True):
             picture.line(pixel(column_x, bottom), pixel(column_x, top), FILL)
-        x, y = at, means(x, y, columns)
+        x, y = at, bucket_means(x, y, columns)
     corners = np.array([_scaled(pixel(*point)) for point in zip(x, y, strict=True)], np.int32)
     cv2.polylines(picture.canvas, [corners.reshape(-1, 1, 2)], False, CURVE, 2 * SCALE, cv2.LINE_AA)
     if len(x) <= columns // 12:

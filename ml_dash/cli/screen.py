@@ -15,7 +15,7 @@ from ml_dash.cli.formatting import clip, display_width
 from ml_dash.cli.output import paint
 from ml_dash.cli.table import GAP, Cell, Column, cell_text, table
 from ml_dash.cli.terminal_plot import sparkline
-from ml_dash.query.overview import whole
+from ml_dash.query.overview import to_count
 from ml_dash.storage.documents import to_datetime
 
 if TYPE_CHECKING:
@@ -332,7 +332,7 @@ def _files(files: dict[str, Any], width: int | None) -> Section:
     total = f"{formatting.plural(files['count'], 'file')}, {formatting.size(files['bytes'])}"
     note = total + (", the newest:" if files["count"] > len(files["newest"]) else "")
     rows: list[list[Cell]] = [
-        [(file["path"], "cyan"), formatting.size(whole(file["bytes"])), _age(file["saved_at"])]
+        [(file["path"], "cyan"), formatting.size(to_count(file["bytes"])), _age(file["saved_at"])]
         for file in files["newest"]
     ]
     return Section(

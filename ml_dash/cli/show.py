@@ -36,7 +36,7 @@ def show(run: str, root: str, everything: bool, log_lines: int, as_json: bool) -
     reader = find_run(run, root)
     about: dict[str, Any] = overview.overview(reader, log_lines)
     if as_json:
-        write_json(about | {"metrics": overview.metric_facts(reader)})
+        write_json(about | {"metrics": overview.metric_summaries(reader)})
         return
     from ml_dash.cli.screen import screen
 

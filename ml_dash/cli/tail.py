@@ -13,7 +13,7 @@ from ml_dash.cli.arguments import find_run, json_option, root_option, run_argume
 from ml_dash.cli.exits import CommandError, print_message
 
 if TYPE_CHECKING:
-    from ml_dash.query.follow import Follower, Item
+    from ml_dash.query.follow import Entry, Follower
     from ml_dash.query.run import RunReader
 
 POLL_S = 0.25
@@ -66,11 +66,11 @@ def _follow(run: RunReader, follower: Follower, as_json: bool) -> None:
     while True:
         # Asked before the last look, so that nothing is missed. A client that keeps no status never says that it ends.
         has_ended = not run.is_live and run.status is not None
-        items = follower.added()
-        _print(items if as_json else _newest(items), as_json)
-        if has_ended and not items:
+        entries = follower.added()
+        _print(entries if as_json else _newest(entries), as_json)
+        if has_ended and not entries:
             break
-        if not items:
+        if not entries:
             time.sleep(POLL_S)
     state = _state(run)
     if as_json:
@@ -94,37 +94,37 @@ def _state(run: RunReader) -> dict[str, Any]:
     }
 
 
-def _print(items: list[Item], as_json: bool) -> None:
+def _print(entries: list[Entry], as_json: bool) -> None:
     if as_json:
-        output.write_json_lines(item.as_json() for item in items)
+        output.write_json_lines(entry.as_json() for entry in entries)
     else:
-        output.write(line_of(item) for item in items)
+        output.write(line_of(entry) for entry in entries)
 
 
-def _newest(items: list[Item]) -> list[Item]:
+def _newest(entries: list[Entry]) -> list[Entry]:
     """Leave out all but the newest points of each metric."""
-    left = Counter(item.metric for item in items if item.stream == "metric")
+    left = Counter(entry.metric for entry in entries if entry.stream == "metric")
     kept = []
-    for item in items:
-        if item.stream == "metric":
-            left[item.metric] -= 1
-            if left[item.metric] >= POINTS_PER_LOOK:
+    for entry in entries:
+        if entry.stream == "metric":
+            left[entry.metric] -= 1
+            if left[entry.metric] >= POINTS_PER_LOOK:
                 continue
-        kept.append(item)
+        kept.append(entry)
     return kept
 
 
-def line_of(item: Item) -> str:
+def line_of(entry: Entry) -> str:
     """Return a log entry or a metric point on one line. It is not cut to the terminal, so that it can be copied."""
-    if item.stream == "log":
-        clock, level, text = formatting.log_parts(item.body)
+    if entry.stream == "log":
+        clock, level, text = formatting.log_parts(entry.body)
         style = output.LEVEL_STYLES.get(level, "")
         padded = f"{level:<{formatting.LEVEL_WIDTH}}"
         return f"{output.paint(clock, 'dim')} {output.paint(padded, style)} {text}".rstrip()
-    data = item.body["data"]
+    data = entry.body["data"]
     if isinstance(data, dict):
         text = formatting.pairs({name: value for name, value in data.items() if name != "_ts"})
     else:
         text = formatting.clean(str(data))
-    name = formatting.clean(item.metric or "None")
-    return f"{output.paint(formatting.clock(item.when), 'dim')} {output.paint(name, 'cyan')} {text}"
+    name = formatting.clean(entry.metric or "None")
+    return f"{output.paint(formatting.clock(entry.time), 'dim')} {output.paint(name, 'cyan')} {text}"

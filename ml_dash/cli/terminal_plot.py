@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.query.downsample import finite_points, labelled, limits, ranges, ticks
+from ml_dash.query.downsample import axis_range, finite_points, label_ticks, min_max_buckets, ticks
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,11 +75,11 @@ def plot(x: Floats, y: Floats, width: int, height: int, *, x_label: str = "", un
     if not len(x):
         return ["no finite value to draw"]
     rows = max(LOWEST, height - 2)
-    low, high = limits(y)
+    low, high = axis_range(y)
     dots = rows * DOTS_DOWN - 1
     marks = {
         min(rows - 1, int((high - tick) / (high - low) * dots / DOTS_DOWN)): label
-        for tick, label in labelled(ticks(low, high, max(2, rows // 3)))
+        for tick, label in label_ticks(ticks(low, high, max(2, rows // 3)))
     }
     margin = max(map(len, marks.values()), default=0)
     columns = max(NARROWEST, width) - margin - 2
@@ -97,8 +97,8 @@ def _dots(x: Floats, y: Floats, across: int, down: int) -> npt.NDArray[np.bool_]
     import numpy as np
 
     grid = np.zeros((down, across), np.bool_)
-    low, high = limits(y)
-    columns, least, greatest = ranges(x, y, across)
+    low, high = axis_range(y)
+    columns, least, greatest = min_max_buckets(x, y, across)
     tops = np.round((high - greatest) / (high - low) * (down - 1)).astype(np.int64)
     bottoms = np.round((high - least) / (high - low) * (down - 1)).astype(np.int64)
     previous = -1
@@ -134,12 +134,12 @@ def _letters(grid: npt.NDArray[np.bool_], *, unicode: bool) -> list[str]:
 
 def _below(x: Floats, columns: int, label: str, *, unicode: bool) -> tuple[str, str]:
     """Return the horizontal axis with its ticks, and the line of their labels."""
-    low, high = limits(x)
+    low, high = axis_range(x)
     axis = ["─" if unicode else "-"] * columns
     names = [" "] * columns
     free = 0
     room = columns - len(label) - 2 if label else columns
-    for tick, text in labelled(ticks(low, high, max(2, columns // 14))):
+    for tick, text in label_ticks(ticks(low, high, max(2, columns // 14))):
         mark = min(columns - 1, int((tick - low) / (high - low) * columns))
         start = max(0, min(mark - len(text) // 2, columns - len(text)))
         if start < free or start + len(text) > room:

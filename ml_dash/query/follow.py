@@ -1,4 +1,7 @@
-"""What is added to a run's journals, as it is added."""
+"""Follow the log and the metrics of a run: read the newest entries, and then those that are added.
+
+A terminal and a page show the same entries; ``Entry.as_json`` is their JSON.
+"""
 
 from __future__ import annotations
 
@@ -15,34 +18,35 @@ from ml_dash.storage.follow import Position
 from ml_dash.storage.journal import last_lines, shards
 
 READ_BYTES = 8 << 20
-"""How much of one journal is taken in at one look, or a whole line: what a fast run writes within seconds."""
+"""Bytes of one journal that one call reads at most, unless one line is longer: a fast run writes them within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """A log line or a point.
+class Entry:
+    """A log line or a metric point.
 
     Attributes:
-        when: seconds since 1970; 0 if it does not say.
+        time: seconds since 1970; 0.0 for an entry without a time.
         stream: ``log`` or ``metric``.
-        metric: the metric's name, None for the unnamed one and for log lines.
-        body: the line as it is on disk.
+        metric: the metric's name; None for the unnamed metric and for log lines.
+        body: the object that the line holds: ``sequenceNumber``, ``timestamp``, ``level``, ``message`` and perhaps
+            ``metadata``, or ``index``, ``data`` and ``createdAt``.
     """
 
-    when: float
+    time: float
     stream: str
     metric: str | None
     body: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """What ``tail --json`` prints of it."""
+        """Return ``stream``, for a point also ``metric``, and the keys of the body."""
         if self.stream == "log":
             return {"stream": "log", **self.body}
         return {"stream": "metric", "metric": self.metric, **self.body}
 
 
 class Follower:
-    """The log and the metrics of one run, from a point near their end on.
+    """Reads the log and the metrics of one run as they grow. A line is read once it is whole.
 
     Args:
         run: absolute path of the run's directory.
@@ -56,27 +60,27 @@ class Follower:
         self._metrics = metrics
         self._positions: dict[str, Position] = {}
 
-    def last(self, count: int) -> list[Item]:
-        """The last lines of the log, and the last points of all metrics together, ``count`` of each at most."""
-        found: list[Item] = []
+    def last(self, count: int) -> list[Entry]:
+        """Read the last ``count`` log lines and the last ``count`` points of all metrics together, sorted by time."""
+        entries: list[Entry] = []
         for stream in ("log", "metric"):
-            items: list[Item] = []
+            newest: list[Entry] = []
             for kind, metric, path in self._journals():
                 if kind == stream:
-                    last, end = last_lines(path, count)
+                    lines, end = last_lines(path, count)
                     self._positions[path] = Position(end)
-                    items += _items(kind, metric, last)
-            items.sort(key=lambda item: item.when)
-            found += items[-count:] if count else []
-        return sorted(found, key=lambda item: item.when)
+                    newest += _parse(kind, metric, lines)
+            newest.sort(key=lambda entry: entry.time)
+            entries += newest[-count:] if count else []
+        return sorted(entries, key=lambda entry: entry.time)
 
-    def added(self) -> list[Item]:
-        """What was written since the last look, in the order of time. Journals that appeared are read from their start."""
-        found: list[Item] = []
+    def added(self) -> list[Entry]:
+        """Read the entries that were added since the last call, sorted by time. New journals are read from the start."""
+        entries: list[Entry] = []
         for stream, metric, path in self._journals():
             position = self._positions.setdefault(path, Position())
-            found += _items(stream, metric, _added_lines(path, position))
-        return sorted(found, key=lambda item: item.when)
+            entries += _parse(stream, metric, _added_lines(path, position))
+        return sorted(entries, key=lambda entry: entry.time)
 
     def _journals(self) -> Iterator[tuple[str, str | None, str]]:
         if self._logs:
@@ -93,26 +97,22 @@ def _added_lines(path: str, position: Position) -> list[bytes]:
     added: list[bytes] = []
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        if size < position.offset:  # cut back: what follows was never finished, or is not of this run any more
+        if size < position.offset:  # cut back: the lines after it were never committed, or the file was replaced
             position.offset, position.tail = size, b""
         for _, block in position.read(file, READ_BYTES, once=True):
             added = block.split(b"\n")
     return added
 
 
-def _items(stream: str, metric: str | None, lines: list[bytes]) -> list[Item]:
-    found = []
+def _parse(stream: str, metric: str | None, lines: list[bytes]) -> list[Entry]:
+    """Parse lines; those that hold no entry are left out."""
+    entries = []
     for line in lines:
         try:
             body = decode(line)
         except ValueError:
             continue
         if isinstance(body, dict) and (stream == "log" or "data" in body):
-            found.append(Item(_when(stream, body), stream, metric, body))
-    return found
-
-
-def _when(stream: str, body: dict[str, Any]) -> float:
-    if stream == "metric":
-        return metric_reading.point_time(body)
-    return to_seconds(body.get("timestamp")) or 0.0
+            time = metric_reading.point_time(body) if stream == "metric" else to_seconds(body.get("timestamp")) or 0.0
+            entries.append(Entry(time, stream, metric, body))
+    return entries

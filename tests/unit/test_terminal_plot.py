@@ -9,7 +9,7 @@ import pytest
 from ml_dash.cli.png_plot import draw, plain
 from ml_dash.cli.terminal_plot import plot, sparkline
 from ml_dash.errors import InvalidValueError
-from ml_dash.query.downsample import finite_points, labelled, limits, means, ranges, ticks
+from ml_dash.query.downsample import axis_range, bucket_means, finite_points, label_ticks, min_max_buckets, ticks
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -102,7 +102,7 @@ def test_without_a_finite_value_a_plot_says_so() -> None:
 def test_ticks_are_round_numbers_with_labels_that_tell_them_apart(
     low: float, high: float, count: int, expected: list[str]
 ) -> None:
-    assert expected == [label for _, label in labelled(ticks(low, high, count))]
+    assert expected == [label for _, label in label_ticks(ticks(low, high, count))]
 
 
 def test_ticks_lie_within_the_limits() -> None:
@@ -111,7 +111,7 @@ def test_ticks_lie_within_the_limits() -> None:
 
 
 def test_limits_of_equal_values_are_drawn_apart() -> None:
-    low, high = limits(np.array([5.0, 5.0]))
+    low, high = axis_range(np.array([5.0, 5.0]))
 
     assert low < 5.0 < high
 
@@ -125,10 +125,10 @@ def test_points_are_put_in_order_without_those_that_are_not_finite() -> None:
 def test_columns_have_the_range_and_mean_of_their_points() -> None:
     x, y = np.array([0.0, 1.0, 9.0, 10.0]), np.array([1.0, 3.0, 5.0, 7.0])
 
-    columns, least, greatest = ranges(x, y, 2)
+    columns, least, greatest = min_max_buckets(x, y, 2)
 
     assert ([0, 1], [1, 5], [3, 7]) == (columns.tolist(), least.tolist(), greatest.tolist())
-    assert [2, 6] == means(x, y, 2).tolist()
+    assert [2, 6] == bucket_means(x, y, 2).tolist()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 50, 5000])
