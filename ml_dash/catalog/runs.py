@@ -25,9 +25,9 @@ from ml_dash.catalog.rows import find_rows
 from ml_dash.catalog.suggestions import unknown_name
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query.metrics import canonical_name
+from ml_dash.query.reader import check_columns, check_known
 from ml_dash.query.run import RunReader
 from ml_dash.query.tables import load_pandas, metric_table
-from ml_dash.query.validation import check_columns, check_there
 from ml_dash.storage import range_reading, scan
 from ml_dash.storage.file_index import without_collector
 from ml_dash.storage.names import closest
@@ -236,7 +236,7 @@ class Runs(Sequence[RunReader]):
             return pa.schema({RUN: pa.string(), "_index": pa.int64(), "_ts": pa.float64()}).empty_table()
         table = range_reading.concat(tables, "_ts")
         if missing := [field for field in fields if field not in table.schema.names]:
-            check_there(missing, self.metric(name).schema.names, f"metric {name!r} of these runs")
+            check_known(missing, self.metric(name).schema.names, f"metric {name!r} of these runs")
         return table
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import BinaryIO, Protocol
 
-from ml_dash.query.source import Source
+from ml_dash.query.reader import Source
 from ml_dash.storage import file_index, layout, legacy, reading
 from ml_dash.storage.file_index import Entry, full_name, is_below
 from ml_dash.storage.follow import FileState, Position, file_state

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query import download
 from ml_dash.query.file_about import ABOUT, check_about
-from ml_dash.query.source import Source
+from ml_dash.query.reader import Source
 from ml_dash.storage import reading
 from ml_dash.storage.file_index import full_name, is_below
 from ml_dash.storage.names import check_file_path, closest, unknown_keyword

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, StorageError
-from ml_dash.query.source import Source
+from ml_dash.query.reader import Source
 from ml_dash.storage import layout
 from ml_dash.storage.journal import shards
 from ml_dash.storage.names import check_topic

@@ -1,4 +1,4 @@
-"""Read the metrics of a run, of an open one or of one that is only read."""
+"""Read the metrics of a run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
-from ml_dash.query import validation
-from ml_dash.query.source import Source
+from ml_dash.query.reader import Source, check_columns, check_time
 from ml_dash.storage import metric_reading
 from ml_dash.storage.layout import UNNAMED_METRIC
 from ml_dash.storage.names import check_metric
@@ -16,7 +15,7 @@ from ml_dash.storage.names import check_metric
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-# `list` is a method of the class below, and means that in its annotations.
+# In the annotations of the class below, `list` would mean its method.
 Names = list[str | None]
 Documents = list[dict[str, Any]]
 
@@ -38,50 +37,51 @@ class MetricReader:
         return f"<{self._what}>"
 
     def read(self, start_index: int = 0, limit: int | None = 1000) -> dict[str, Any]:
-        """Points by position, in the order of the calls, those just logged included.
+        """Read points in the order of the calls, including points that were just logged.
 
-        Points that several processes logged are in the order of their ``_ts``. A metric that nobody logged has none.
+        Points of several processes are in the order of their ``_ts``. A metric that was never logged has no points.
 
         Args:
-            start_index: position of the first one, from 0.
-            limit: how many at most; None for all.
+            start_index: position of the first point, from 0.
+            limit: largest number of points; None for all.
 
         Returns:
-            ``data`` (a list of ``index``, ``data``, ``createdAt``), ``startIndex``, ``endIndex`` (of the last one, or
-            ``startIndex - 1``), ``total`` (how many are in ``data``) and ``hasMore``.
+            ``data`` (a list of dicts with ``index``, ``data`` and ``createdAt``), ``startIndex``, ``endIndex`` (of the
+            last point, or ``startIndex - 1``), ``total`` (the length of ``data``) and ``hasMore``.
 
         Raises:
             InvalidValueError: ``start_index`` or ``limit`` is not a whole number from 0.
         """
-        start, count = _checked_range(start_index, limit)
+        start, count = _check_range(start_index, limit)
         self._source.flush()
         return metric_reading.read_metric(self._source.folder, self.name, start, count)
 
     def points(self, start_index: int = 0) -> Iterator[dict[str, Any]]:
-        """Every point from a position on, one at a time: what ``read`` has in ``data``, without all of it in memory.
+        """Iterate over the points from a position on, in the form of ``read``, with only some of them in memory.
 
-        Points of several processes are sorted, and for that taken into memory together.
+        Points of several processes are sorted, and for that all read into memory.
 
         Raises:
             InvalidValueError: ``start_index`` is not a whole number from 0.
         """
-        start, _ = _checked_range(start_index, None)
+        start, _ = _check_range(start_index, None)
         self._source.flush()
         return metric_reading.metric_points(self._source.folder, self.name, start)
 
     def stats(self) -> dict[str, Any]:
-        """What is known of the metric and of its numbers, counted over every point.
+        """Return the metric's metadata and the statistics of its fields, computed over all points.
 
         Returns:
-            What metadata.json says (``description``, ``tags``, ...), and
+            The keys of metadata.json (``description``, ``tags``, ...), and
 
             - ``name``, None for the unnamed metric;
             - ``totalDataPoints``;
             - ``firstTimestamp``, ``lastTimestamp``: the earliest and latest ``_ts``, None without points;
             - ``fields``: for each field with a number, ``count`` of its numbers, ``nan_count``, ``first``, ``last``,
               ``min``, ``max``, ``mean`` and ``std`` (of a sample) as floats, None where there is no number. NaN may be
-              ``first`` and ``last``, and else takes part in ``nan_count`` alone; infinities in all but ``mean`` and ``std``. Fields of nested dicts have dotted
-              names. What is no number (text, lists, True and False) is not counted.
+              ``first`` or ``last``; otherwise it counts in ``nan_count`` alone. Infinities count in all but ``mean``
+              and ``std``. Fields of nested dicts have dotted names. Values that are no numbers (text, lists, True and
+              False) are not counted.
         """
         from ml_dash.query.metric_stats import field_stats
 
@@ -98,46 +98,53 @@ class MetricReader:
         start_timestamp: float | None = None,
         end_timestamp: float | None = None,
     ) -> Any:
-        """The points as a ``pyarrow.Table`` in the order of ``read``: many times faster for long metrics.
+        """Read the points as a ``pyarrow.Table`` in the order of ``read``: many times faster for long metrics.
 
         Args:
-            columns: the values wanted; None for all.
-            start_timestamp: the first ``_ts`` wanted, inclusive, in seconds since 1970; None for no limit.
-            end_timestamp: the last one, inclusive.
+            columns: names of the values to read; None for all.
+            start_timestamp: least ``_ts`` to include, in seconds since 1970; None for no bound.
+            end_timestamp: greatest ``_ts`` to include; None for no bound.
 
         Returns:
             ``_index``, ``_ts`` (float64), a column for each value (nested ones with dotted names) and ``_createdAt``
-            (text). Whole numbers, floats, booleans, text or lists of these have their type; a value that mixes types is
-            JSON text. Null is a value that is missing or None.
+            (text). Whole numbers, floats, booleans, text or lists of these have their type; a column of mixed types is
+            JSON text. A value that is missing or None is null.
 
         Raises:
-            InvalidValueError: a limit is no number, ``columns`` is no list of names, or no point has such a value.
+            InvalidValueError: a bound is no number, ``columns`` is no list of names, or no point has such a value.
             ExperimentError: the experiment is closed.
         """
         start, end = (
-            validation.check_time(value, name, self._what)
+            check_time(value, name, self._what)
             for name, value in (("start_timestamp", start_timestamp), ("end_timestamp", end_timestamp))
         )
-        names = validation.check_columns(columns, self._what)
+        names = check_columns(columns, self._what)
         self._source.flush()
         from ml_dash.query import tables
 
-        found = tables.metric_table(self._source.folder, self.name, start, end, names)
-        whole = None if start is not None or end is not None else self.table
-        return tables.with_columns(found, names, whole, self._what)
+        table = tables.metric_table(self._source.folder, self.name, start, end, names)
+        read_all = None if start is not None or end is not None else self.table
+        return tables.with_columns(table, names, read_all, self._what)
 
     def numpy(self, columns: Sequence[str] | None = None, **window: float | None) -> dict[str, npt.NDArray[Any]]:
-        """The same as arrays by name, each with one entry a point; ``window`` is as for ``table``.
+        """Read the points as arrays by column name, with one entry for each point.
 
-        Numbers that are missing are NaN; lists of one length are one array; text, and values that mix types, are arrays
-        of objects.
+        Missing numbers are NaN. Lists of one length become one array; text and mixed types become arrays of objects.
+
+        Args:
+            columns: as for ``table``.
+            **window: ``start_timestamp`` and ``end_timestamp``, as for ``table``.
         """
         from ml_dash.query import tables
 
         return tables.to_numpy(self.table(columns, **window))
 
     def dataframe(self, columns: Sequence[str] | None = None, **window: float | None) -> Any:
-        """The same as a ``pandas.DataFrame``.
+        """Read the points as a ``pandas.DataFrame``.
+
+        Args:
+            columns: as for ``table``.
+            **window: ``start_timestamp`` and ``end_timestamp``, as for ``table``.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -147,13 +154,13 @@ class MetricReader:
         return tables.to_dataframe(self.table(columns, **window))
 
     def list_all(self) -> list[dict[str, Any]]:
-        """Every metric of the run, by name: what its metadata.json says, and ``totalDataPoints``."""
+        """Return every metric of the run, sorted by name: the keys of its metadata.json, and ``totalDataPoints``."""
         self._source.flush()
         return metric_reading.list_metrics(self._source.folder)
 
 
 class MetricsReader:
-    """Every metric of a run; called with a name it gives one of them.
+    """The metrics of a run. Call it with a name to get one of them.
 
     Args:
         source: the run.
@@ -163,29 +170,29 @@ class MetricsReader:
         self._source = source
 
     def __call__(self, name: str | None = None) -> MetricReader:
-        """The metric of that name; None, or "None" as its folder is called, is the unnamed one.
+        """Return the metric of that name; None, or "None" as its folder is called, is the unnamed metric.
 
         Raises:
-            InvalidNameError: the name cannot be a place on disk.
+            InvalidNameError: the name cannot be a path on disk.
         """
         return MetricReader(self._source, canonical_name(name))
 
     def list(self) -> Names:
-        """The names of all metrics; None is the unnamed one."""
+        """Return the names of all metrics; None is the unnamed metric."""
         self._source.flush()
         return metric_reading.metric_names(self._source.folder)
 
     def list_all(self) -> Documents:
-        """Every metric: a list of what its metadata.json says, with ``totalDataPoints``."""
+        """Return every metric, sorted by name: the keys of its metadata.json, and ``totalDataPoints``."""
         return MetricReader(self._source, None).list_all()
 
 
 def canonical_name(name: object) -> str | None:
-    """A metric's name as it is kept; the unnamed metric's folder is called "None", and so may it be.
+    """Return a metric's name as it is stored; None for the unnamed metric, whose folder is called "None".
 
     Raises:
-        InvalidNameError: the name cannot be a place on disk.
-        InvalidTypeError: it is no text.
+        InvalidNameError: the name cannot be a path on disk.
+        InvalidTypeError: the name is no text.
     """
     if name is None:
         return None
@@ -193,15 +200,16 @@ def canonical_name(name: object) -> str | None:
     return None if text == UNNAMED_METRIC else text
 
 
-def _checked_range(start: object, limit: object) -> tuple[int, int | None]:
-    first, count = _whole(start), None if limit is None else _whole(limit)
+def _check_range(start: object, limit: object) -> tuple[int, int | None]:
+    first, count = _to_integer(start), None if limit is None else _to_integer(limit)
     if first < 0 or (count is not None and count < 0):
         raise InvalidValueError(f"start_index={start!r:.80}, limit={limit!r:.80}: whole numbers, 0 or more")
     return first, count
 
 
-def _whole(value: object) -> int:
+def _to_integer(value: object) -> int:
+    """Return a whole number, and -1 for any other value."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]  # what is no whole number raises
+        return operator.index(value)  # type: ignore[arg-type]  # anything but a whole number raises TypeError
     except TypeError:
         return -1

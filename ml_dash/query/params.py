@@ -1,11 +1,11 @@
-"""A run's parameters, read."""
+"""Read the parameters of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ml_dash.query.source import Source
+from ml_dash.query.reader import Source
 from ml_dash.records.values import unflatten
 from ml_dash.storage import reading
 
@@ -21,7 +21,7 @@ class ParamsReader:
         self._source = source
 
     def get(self, flatten: bool = True) -> dict[str, Any]:
-        """Every parameter so far, those just set included.
+        """Read all parameters, including those that were just set.
 
         Args:
             flatten: True for dotted keys, False for nested dicts.

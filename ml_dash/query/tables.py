@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import MissingExtraError
 from ml_dash.query import columnar_copies
-from ml_dash.query.validation import check_there
+from ml_dash.query.reader import check_known
 from ml_dash.records.values import decode
 from ml_dash.storage import layout, legacy, range_reading, track_reading
 from ml_dash.storage.columns import kind_of_field, rows_to_table
@@ -76,7 +76,7 @@ def with_columns(found: Any, names: Sequence[str] | None, everything: Callable[[
 
     missing = [name for name in names or () if name not in found.schema.names]
     if missing and everything is not None and len(found):
-        check_there(missing, everything().schema.names, what)
+        check_known(missing, everything().schema.names, what)
     for name in missing:
         found = found.append_column(name, pa.nulls(len(found)))
     return found

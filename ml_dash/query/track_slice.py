@@ -1,4 +1,4 @@
-"""A window of a track's rows, held in memory: go through it, count it, find the row of a time."""
+"""Rows of a track in memory: iterate over them, count them, find the row of a time."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
-_NO_SECONDS = "mMc"  # numpy turns dates, time spans and complex numbers into floats that mean something else
+_NO_SECONDS = "mMc"
+"""Kinds of dtypes that numpy turns into floats with another meaning: dates, time spans, complex numbers."""
 
 
 class TrackSlice(Sequence[Entry]):
-    """The rows of a track as they were when ``slice()`` was called, sorted by time.
+    """The rows of a track at the time of the call of ``slice()``, sorted by time.
 
-    It does not change when more is appended, and it stays usable when the run is closed. Iterate over it as often as
+    A slice does not change when more is appended, and stays usable when the run is closed. Iterate over it as often as
     needed, take its length, or index it by position: ``window[0]``, ``window[-1]``, ``window[10:20]`` (a list).
 
     Attributes:
         topic: the track's topic.
-        start_timestamp: the first time asked for; None if there was no limit.
-        end_timestamp: the last time asked for; None if there was no limit.
+        start_timestamp: lower bound of the slice; None if it has none.
+        end_timestamp: upper bound of the slice; None if it has none.
 
     Args:
         topic: the track's topic.
-        start_timestamp: the first time asked for.
-        end_timestamp: the last time asked for.
-        rows: dicts with a ``timestamp``, sorted by it, no two of the same time.
+        start_timestamp: lower bound of the slice.
+        end_timestamp: upper bound of the slice.
+        rows: dicts with a ``timestamp``, sorted by it, no two with the same one.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TrackSlice(Sequence[Entry]):
 
     @property
     def timestamps(self) -> npt.NDArray[np.float64]:
-        """The rows' times: float64, shape ``(len(self),)``, growing, read-only."""
+        """The times of the rows: float64, shape ``(len(self),)``, ascending, read-only."""
         return self._times
 
     def find_by_time(
@@ -57,24 +58,24 @@ class TrackSlice(Sequence[Entry]):
         *,
         nearest: bool = False,
     ) -> Any:
-        """The row that was valid at a time: the last one whose timestamp is not after it.
+        """Find the row that was valid at a time: the last one whose timestamp is not after it.
 
         Args:
             timestamp: seconds of the track's clock; a list, tuple or one-dimensional array of them gives a list.
-            neighborhood_size: has no effect; a search needs no such limit here.
-            nearest: take the row that is closest in time, before or after; the earlier one if both are equally close.
+            neighborhood_size: has no effect, since the search needs no limit.
+            nearest: take the row that is closest in time, before or after; of two equally close rows the earlier one.
 
         Returns:
             The row as a dict, or a list of rows, one for each time.
 
         Raises:
-            MissingEntryError: the slice is empty, or a time lies before its first row and ``nearest`` is False. It is
-                a ``KeyError`` too.
+            MissingEntryError: the slice is empty, or a time is before its first row and ``nearest`` is False. It is
+                also a ``KeyError``.
             InvalidValueError: a time is no number.
         """
         times = _to_times(timestamp, self.topic)
-        found = [self._rows[position] for position in self._positions(np.atleast_1d(times), nearest)]
-        return found if times.ndim else found[0]
+        rows = [self._rows[position] for position in self._positions(np.atleast_1d(times), nearest)]
+        return rows if times.ndim else rows[0]
 
     findByTime = find_by_time  # noqa: N815 - the name in the published client
 
@@ -123,18 +124,17 @@ class TrackSlice(Sequence[Entry]):
     def _closest(self, times: npt.NDArray[np.float64], floor: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         before = np.maximum(floor, 0)
         after = np.minimum(floor + 1, len(self) - 1)
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # infinite times: not closer to the later row than to this one
+        # An infinite time is not closer to the later row.
+        with np.errstate(over="ignore", invalid="ignore"):
             return np.where(self._times[after] - times < times - self._times[before], after, before)
 
 
 def _to_times(value: Any, topic: str) -> npt.NDArray[np.float64]:
-    """One time as an array of no dimension, several as one of one dimension."""
+    """Return one time as an array without dimensions, several as an array of one dimension."""
     try:
         array = np.asarray(value)
         times = array.astype(np.float64) if array.dtype.kind not in _NO_SECONDS else np.asarray(np.nan)
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, for what is not in memory here
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a torch tensor on a GPU
         times = np.asarray(np.nan)
     if times.ndim > 1 or np.isnan(times).any():
         raise InvalidValueError(

@@ -1,4 +1,4 @@
-"""Reading tracks: the topics of a run, and the rows of one of them."""
+"""Read the tracks of a run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.errors import InvalidValueError
-from ml_dash.query import validation
-from ml_dash.query.source import Source
+from ml_dash.query.reader import Source, check_columns, check_known, check_time
 from ml_dash.query.track_slice import TrackSlice
 from ml_dash.storage import track_reading
 from ml_dash.storage.names import check_topic, closest
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class TrackReader:
-    """One track of a run, as far as it can be read.
+    """One track of a run.
 
     Attributes:
-        topic: its topic, a path such as ``robot/pose``.
+        topic: the track's topic, a path such as ``robot/pose``.
     """
 
     def __init__(self, source: Source, topic: str) -> None:
@@ -39,61 +38,57 @@ class TrackReader:
         columns: Sequence[str] | None = None,
         format: str = "json",
     ) -> Any:
-        """Rows sorted by time, those just appended included. Rows of one timestamp are one row.
+        """Read rows sorted by time, including rows that were just appended. Rows of one timestamp become one row.
 
         Args:
-            start_timestamp: the first time wanted, inclusive, in seconds of the track's clock; None for no limit.
-            end_timestamp: the last time wanted, inclusive; None for no limit.
-            columns: a list of the fields wanted, nested ones with their dotted names; None for all. ``timestamp`` is
-                always there, and a row that has none of the fields stays.
-            format: how the rows are given back, see below.
+            start_timestamp: first time to include, in seconds of the track's clock; None for no bound.
+            end_timestamp: last time to include; None for no bound.
+            columns: names of the fields to read, with dotted names for nested ones; None for all. ``timestamp`` is
+                always included, and so is a row without any of the fields.
+            format: form of the result, see below.
 
         Returns:
             ``json``: a dict of ``entries`` (a list of dicts, each with its ``timestamp``) and ``count``. ``jsonl``:
             bytes, one JSON object per line. ``parquet``: the bytes of a Parquet file whose first column is
-            ``timestamp`` (float64); columns that mix types hold JSON text, and what is missing is null. ``mocap``: a
+            ``timestamp`` (float64); columns of mixed types hold JSON text, and missing values are null. ``mocap``: a
             dict with ``metadata``, ``channels`` and ``frames``.
 
         Raises:
-            InvalidValueError: a limit is no number, ``columns`` is no list of names, or there is no such format; or all
+            InvalidValueError: a bound is no number, ``columns`` is no list of names, or there is no such format; or all
                 rows are read, and none has any of the columns.
             ExperimentError: the experiment is closed.
         """
-        start, end = self._limits(start_timestamp, end_timestamp)
-        names = validation.check_columns(columns, self._what)
+        start, end = self._check_window(start_timestamp, end_timestamp)
+        names = check_columns(columns, self._what)
         _check_format(format, self._what)
         self._source.flush()
         if names is not None and start is None and end is None:
-            self._check_there(names)
+            # Names that no row has are misspelt, unless some row has one of them: then the others may come later.
+            known = ["timestamp", *track_reading.track_stats(self._source.folder, self.topic)["columns"]]
+            if len(known) > 1 and not any(name in known for name in names):
+                check_known(names, known, self._what)
         return track_reading.read_track(self._source.folder, self.topic, start, end, names, format)
 
-    def _check_there(self, names: Sequence[str]) -> None:
-        """Refuse names of which no row has any, which are misspelt; the others may come later."""
-        known = ["timestamp", *track_reading.track_stats(self._source.folder, self.topic)["columns"]]
-        if len(known) > 1 and not any(name in known for name in names):
-            validation.check_there(names, known, self._what)
-
     def list_entries(self) -> list[dict[str, Any]]:
-        """Every row, sorted by time."""
+        """Read all rows, sorted by time."""
         self._source.flush()
         return track_reading.merged_rows(self._source.folder, self.topic)
 
     def slice(self, start_timestamp: float | None = None, end_timestamp: float | None = None) -> TrackSlice:
-        """The rows between two times, read at once, to iterate over and to find the row of a time.
+        """Read the rows between two times into memory, to iterate over them and to find the row of a time.
 
         Args:
-            start_timestamp: the first time wanted, inclusive; None for no limit.
-            end_timestamp: the last time wanted, inclusive; None for no limit.
+            start_timestamp: first time to include; None for no bound.
+            end_timestamp: last time to include; None for no bound.
 
         Raises:
-            InvalidValueError: a limit is no number.
+            InvalidValueError: a bound is no number.
             ExperimentError: the experiment is closed.
         """
-        start, end = self._limits(start_timestamp, end_timestamp)
+        start, end = self._check_window(start_timestamp, end_timestamp)
         self._source.flush()
-        return TrackSlice(
-            self.topic, start, end, track_reading.merged_rows(self._source.folder, self.topic, start, end)
-        )
+        rows = track_reading.merged_rows(self._source.folder, self.topic, start, end)
+        return TrackSlice(self.topic, start, end, rows)
 
     def table(
         self,
@@ -101,29 +96,29 @@ class TrackReader:
         end_timestamp: float | None = None,
         columns: Sequence[str] | None = None,
     ) -> Any:
-        """The rows as a ``pyarrow.Table`` sorted by ``timestamp``: many times faster than ``read`` for long tracks.
+        """Read the rows as a ``pyarrow.Table`` sorted by ``timestamp``: many times faster than ``read`` for long tracks.
 
         Args:
-            start_timestamp: the first time wanted, inclusive, in seconds of the track's clock; None for no limit.
-            end_timestamp: the last time wanted, inclusive; None for no limit.
-            columns: the fields wanted; None for all.
+            start_timestamp: first time to include, in seconds of the track's clock; None for no bound.
+            end_timestamp: last time to include; None for no bound.
+            columns: names of the fields to read; None for all.
 
         Returns:
             ``timestamp`` (float64) and a column for each field: whole numbers, floats, booleans, text or lists of
-            these; a field that mixes types, or holds dicts, is JSON text. Null is a field that is missing or None.
+            these; a field of mixed types or with dicts is JSON text. A field that is missing or None is null.
 
         Raises:
-            InvalidValueError: a limit is no number, ``columns`` is no list of names, or no row has such a field.
+            InvalidValueError: a bound is no number, ``columns`` is no list of names, or no row has such a field.
             ExperimentError: the experiment is closed.
         """
-        start, end = self._limits(start_timestamp, end_timestamp)
-        names = validation.check_columns(columns, self._what)
+        start, end = self._check_window(start_timestamp, end_timestamp)
+        names = check_columns(columns, self._what)
         self._source.flush()
         from ml_dash.query import tables
 
-        found = tables.track_table(self._source.folder, self.topic, start, end, names)
-        whole = None if start is not None or end is not None else self.table
-        return tables.with_columns(found, names, whole, self._what)
+        table = tables.track_table(self._source.folder, self.topic, start, end, names)
+        read_all = None if start is not None or end is not None else self.table
+        return tables.with_columns(table, names, read_all, self._what)
 
     def numpy(
         self,
@@ -131,10 +126,10 @@ class TrackReader:
         end_timestamp: float | None = None,
         columns: Sequence[str] | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """The same as arrays by name, each with one entry a row.
+        """Read the rows as arrays by field name, with one entry for each row; the arguments are those of ``table``.
 
-        Numbers that are missing are NaN; lists of one length are one array (vectors of 7 are N x 7); text, and fields
-        that mix types, are arrays of objects.
+        Missing numbers are NaN. Lists of one length become one array (N x 7 for vectors of 7); text and fields of mixed
+        types become arrays of objects.
         """
         from ml_dash.query import tables
 
@@ -146,7 +141,7 @@ class TrackReader:
         end_timestamp: float | None = None,
         columns: Sequence[str] | None = None,
     ) -> Any:
-        """The same as a ``pandas.DataFrame``.
+        """Read the rows as a ``pandas.DataFrame``; the arguments are those of ``table``.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -155,32 +150,31 @@ class TrackReader:
 
         return tables.to_dataframe(self.table(start_timestamp, end_timestamp, columns))
 
-    def _limits(self, start: object, end: object) -> tuple[float | None, float | None]:
-        first = validation.check_time(start, "start_timestamp", self._what)
-        return first, validation.check_time(end, "end_timestamp", self._what)
+    def _check_window(self, start: object, end: object) -> tuple[float | None, float | None]:
+        first = check_time(start, "start_timestamp", self._what)
+        return first, check_time(end, "end_timestamp", self._what)
 
 
 class TracksReader:
-    """Every track of a run, as far as they can be read."""
+    """The tracks of a run. Call it with a topic to get one of them."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
 
     def __call__(self, topic: str) -> TrackReader:
-        """The track of that topic, a path such as ``robot/pose``; one that does not exist has no rows.
+        """Return the track of that topic, a path such as ``robot/pose``; one that does not exist has no rows.
 
         Raises:
-            InvalidNameError: the topic cannot be a place on disk.
+            InvalidNameError: the topic cannot be a path on disk.
         """
         check_topic(topic)
         return TrackReader(self._source, topic)
 
     def topics(self, topic_filter: str | None = None) -> list[str]:
-        """The topics of the run, sorted.
+        """Return the topics of the run, sorted.
 
         Args:
-            topic_filter: a topic, or a glob such as ``robot/*``; its ``*`` stands for anything, slashes included. None
-                for all.
+            topic_filter: a topic, or a glob such as ``robot/*``, whose ``*`` also matches slashes; None for all.
 
         Raises:
             InvalidValueError: the filter is no text.
@@ -188,28 +182,26 @@ class TracksReader:
         if topic_filter is not None and not isinstance(topic_filter, str):
             raise InvalidValueError(f"topic_filter={topic_filter!r:.80} must be text, such as 'robot/*'")
         self._source.flush()
-        found = track_reading.list_tracks(self._source.folder)
-        return [topic for topic in found if topic_filter is None or _matches(topic, topic_filter)]
+        topics = track_reading.list_tracks(self._source.folder)
+        if topic_filter is None:
+            return topics
+        return [topic for topic in topics if topic == topic_filter or fnmatchcase(topic, topic_filter)]
 
     def list(self, topic_filter: str | None = None) -> list[dict[str, Any]]:
-        """The topics of the run with what metadata.json knows of them, counted now, by topic.
+        """Return the tracks of the run with their metadata, counted now and sorted by topic.
 
         Args:
             topic_filter: as in ``topics``.
 
         Returns:
-            Dicts with ``topic``, ``columns`` (sorted names of all fields), ``totalEntries`` (calls of ``append``: those
-            of one timestamp, which are read as one row, count each), ``firstTimestamp``, ``lastTimestamp``, and, from
-            the run's first writer, ``trackId`` and ``createdAt``.
+            Dicts with ``topic``, ``columns`` (sorted names of all fields), ``totalEntries`` (the calls of ``append``,
+            of which several may make one row), ``firstTimestamp``, ``lastTimestamp``, and, from the run's first writer,
+            ``trackId`` and ``createdAt``.
 
         Raises:
             InvalidValueError: the filter is no text.
         """
         return [track_reading.track_stats(self._source.folder, topic) for topic in self.topics(topic_filter)]
-
-
-def _matches(topic: str, topic_filter: str) -> bool:
-    return topic == topic_filter or fnmatchcase(topic, topic_filter)
 
 
 def _check_format(format: object, what: str) -> None:

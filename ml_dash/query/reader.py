@@ -1,19 +1,33 @@
-"""Checks of what a reader is asked for: a window of time, and names of columns."""
+"""Parts that the readers of all streams share: the run that they read, and checks of times and column names."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Protocol
 
 from ml_dash.errors import InvalidValueError
 from ml_dash.storage.names import closest
 
 
+class Source(Protocol):
+    """A run that is read: an open experiment, or a run that was opened for reading.
+
+    Attributes:
+        folder: absolute path of the run's directory.
+    """
+
+    folder: str
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything published so far is on disk; does nothing for a run of another process."""
+
+
 def check_columns(columns: object, what: str) -> list[str] | None:
-    """The names of columns as the user gave them.
+    """Return column names as a list; None means all columns.
 
     Raises:
-        InvalidValueError: they are no list of names.
+        InvalidValueError: ``columns`` is no list of names.
     """
     if columns is None:
         return None
@@ -26,14 +40,14 @@ def check_columns(columns: object, what: str) -> list[str] | None:
     return names
 
 
-def check_there(wanted: Iterable[str], there: Iterable[str], what: str) -> None:
-    """Refuse a column that is asked for and that nothing has.
+def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Check that every column name is known.
 
     Raises:
-        InvalidValueError: there is one; the text names the closest of those that are there.
+        InvalidValueError: one is not; the text names the closest known one.
     """
-    known = sorted(there)
-    missing = next((name for name in wanted if name not in known), None)
+    known = sorted(known)
+    missing = next((name for name in names if name not in known), None)
     if missing is not None:
         near = closest(missing, known)
         advice = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
@@ -41,16 +55,16 @@ def check_there(wanted: Iterable[str], there: Iterable[str], what: str) -> None:
 
 
 def check_time(value: object, name: str, what: str) -> float | None:
-    """The bound of a window of time as the user gave it; infinite ones are taken.
+    """Return the bound of a time range as a float; None means no bound, and infinities are allowed.
 
     Raises:
-        InvalidValueError: it is no number.
+        InvalidValueError: the value is no number.
     """
     if value is None:
         return None
     try:
-        seconds = float(value)  # type: ignore[arg-type]  # whatever float() takes is a time
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's, for more than one element
+        seconds = float(value)  # type: ignore[arg-type]  # anything that float() takes is a time
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: a torch tensor of several elements
         seconds = math.nan
     if math.isnan(seconds):
         raise InvalidValueError(f"{what}: {name}={value!r:.80} is no number; pass seconds of its own clock, or None")
