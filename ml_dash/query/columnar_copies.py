@@ -1,7 +1,7 @@
-"""Columnar copies that are missing, too old or damaged are made by whoever reads columns of a run that has ended.
+"""Make missing, old and damaged columnar copies when the columns of a run that has ended are read.
 
-A run makes them itself when it is closed, unless it is killed first, as at the end of a job. To make a copy takes as
-long as to read the journal without one, so the first reader loses nothing and the next ones are fast.
+A run makes its copies when it is closed, unless it is killed first, as at the end of a job. Making a copy takes as long
+as reading the journal without one, so the first reader loses nothing, and the next ones are fast.
 """
 
 from __future__ import annotations
@@ -14,43 +14,35 @@ from ml_dash.storage.compaction import Shape
 from ml_dash.storage.liveness import writer_of
 
 SWITCH = "ML_DASH_COLUMNAR_ROWS"
-"""The variable that switches copies off with 0; other values are a matter of those who write."""
+"""Environment variable that switches copies off with 0; its other values are settings of a writer."""
 
 _refused: dict[str, int] = {}
-"""Journals that get no copy, with their size then: those with too many columns are not read through each time for it."""
+"""Journals for which no copy could be made, with their size at that time; one with too many columns is not tried anew."""
 
 
 def renew_if_behind(run: str, journal: str, shape: Shape) -> None:
-    """Make a journal's copy if much of the journal is not in it.
+    """Make a journal's copy if it lacks much of the journal.
 
-    Nothing is done for a run that is being written, in a folder that we cannot write to, and with
-    ``ML_DASH_COLUMNAR_ROWS=0``. Whatever goes wrong, the journal is read as if there were no copy.
+    Nothing is done for a run that is being written, in a folder without the right to write, and with
+    ``ML_DASH_COLUMNAR_ROWS=0``. A copy that cannot be made is no error: the journal is read without one.
     """
-    if _is_behind(journal):
+    try:
+        size = os.path.getsize(journal)
+    except OSError:
+        return
+    if size < range_reading.LARGE_BYTES:
+        return
+    coverage = range_reading.coverage_of(journal)
+    if coverage is None or size - coverage.size >= range_reading.LARGE_BYTES:
         renew(run, journal, shape)
 
 
 def renew(run: str, journal: str, shape: Shape) -> None:
-    """The same for a copy that is known to be damaged or too old."""
-    with contextlib.suppress(Exception):  # whatever is odd about a journal, it is read without a copy
-        if not _may_make(run, journal):
+    """Make a journal's copy anew, under the same conditions."""
+    with contextlib.suppress(Exception):  # any journal can be read without a copy
+        is_off = os.environ.get(SWITCH, "").strip() == "0"
+        if is_off or not os.access(os.path.dirname(journal), os.W_OK) or writer_of(run):
             return
         size = os.path.getsize(journal)
         if size >= 2 * _refused.get(journal, 0) and not compaction.build(journal, shape):
             _refused[journal] = size if range_reading.coverage_of(journal) is None else 0
-
-
-def _may_make(run: str, journal: str) -> bool:
-    is_off = os.environ.get(SWITCH, "").strip() == "0"
-    return not is_off and os.access(os.path.dirname(journal), os.W_OK) and not writer_of(run)
-
-
-def _is_behind(journal: str) -> bool:
-    try:
-        size = os.path.getsize(journal)
-    except OSError:
-        return False
-    if size < range_reading.LARGE_BYTES:
-        return False
-    coverage = range_reading.coverage_of(journal)
-    return coverage is None or size - coverage.size >= range_reading.LARGE_BYTES

@@ -1,4 +1,4 @@
-"""Copies of stored files, checked against what the index says of them."""
+"""Read and copy stored files, and compare them with the size and checksum in their records."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from ml_dash.storage import layout
 from ml_dash.storage.atomic import replacing_path
 from ml_dash.storage.disk import copy_file
 
-Place = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-"""What a path on this machine may be given as."""
+LocalPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""Types of a path on this machine."""
 
 
-def checked_place(place: object) -> str:
-    """A place that the user named, as text.
+def check_local_path(path: object) -> str:
+    """Return a path that the user gave, as text.
 
     Raises:
         InvalidTypeError: it is no path.
     """
-    if not isinstance(place, (str, bytes, os.PathLike)):
-        raise InvalidTypeError(f"download: to={place!r:.80} is no path; pass the name of a file or a folder")
-    return os.fsdecode(place)
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise InvalidTypeError(f"download: to={path!r:.80} is no path; pass the name of a file or a folder")
+    return os.fsdecode(path)
 
 
 def blob_path(run: str, entry: Mapping[str, Any]) -> str:
-    """Where a stored file lies.
+    """Return the path of a stored file.
+
+    Args:
+        run: absolute path of the run's directory.
+        entry: the file's record.
 
     Raises:
-        StorageError: its record leads out of the run's files; this client never writes such a record.
+        StorageError: the record leads out of the run's files; this client never writes such a record.
     """
-    place = layout.blob(entry["path"], entry["id"], entry["filename"])
-    if not place.startswith("files/"):
-        raise StorageError(errno.EINVAL, f"the record of {entry['filename']!r} leads out of the run: {place!r}")
-    return os.path.join(run, place)
+    path = layout.blob(entry["path"], entry["id"], entry["filename"])
+    if not path.startswith("files/"):
+        raise StorageError(errno.EINVAL, f"the record of {entry['filename']!r} leads out of the run: {path!r}")
+    return os.path.join(run, path)
 
 
 def read_blob(run: str, entry: Mapping[str, Any]) -> bytes:
-    """A stored file's bytes.
+    """Read a stored file.
 
     Raises:
-        MissingFileError: it is gone.
-        StorageError: it is not what was saved.
+        MissingFileError: the file is gone.
+        StorageError: its content is not what was saved.
     """
     path = blob_path(run, entry)
     try:
@@ -58,11 +62,11 @@ def read_blob(run: str, entry: Mapping[str, Any]) -> bytes:
 
 
 def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
-    """Copy a stored file to ``target``, where it appears complete and checked, or not at all. Returns ``target``.
+    """Copy a stored file to ``target``, where it appears complete and checked, or not at all; return ``target``.
 
     Raises:
-        MissingFileError: it is gone.
-        StorageError: it is not what was saved, or cannot be written there.
+        MissingFileError: the file is gone.
+        StorageError: its content is not what was saved, or the copy cannot be written.
     """
     source = blob_path(run, entry)
     if not os.path.isfile(source):
@@ -80,49 +84,47 @@ def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
     return target
 
 
-def target_of(filename: str, place: str) -> str:
-    """The absolute path that one file is copied to: a folder keeps the file's name.
+def target_path(filename: str, to: str) -> str:
+    """Return the absolute path for the copy of one file: ``to``, or if that is a folder, the file's name in it.
 
     Raises:
-        StorageError: the place is relative, and the current folder was removed.
+        StorageError: ``to`` is relative, and the current folder was removed.
     """
-    name = os.path.basename(filename)
-    if not place or place.endswith(os.sep) or os.path.isdir(place):
-        place = os.path.join(place, name)
-    return _absolute(place)
+    if not to or to.endswith(os.sep) or os.path.isdir(to):
+        to = os.path.join(to, os.path.basename(filename))
+    return _absolute(to)
 
 
-def target_below(path: str, place: str) -> str:
-    """The absolute path of one of several files in a folder.
+def target_below(path: str, to: str) -> str:
+    """Return the absolute path for the copy of one of several files in the folder ``to``.
 
     Raises:
-        StorageError: the file's record leads out of the folder; or the place is relative, and the current folder was
+        StorageError: the file's record leads out of the folder; or ``to`` is relative, and the current folder was
             removed.
     """
-    folder = _absolute(place)
+    folder = _absolute(to)
     target = os.path.normpath(os.path.join(folder, path))
     if os.path.commonpath([folder, target]) != folder or target == folder:
         raise StorageError(errno.EINVAL, f"the record of {path!r} leads out of {folder!r}")
     return target
 
 
-def _absolute(place: str) -> str:
+def _absolute(path: str) -> str:
     try:
-        return os.path.abspath(place)
+        return os.path.abspath(path)
     except FileNotFoundError:
         raise StorageError(
-            errno.ENOENT, f"the current folder was removed, so that {place!r} is nowhere; pass to= as an absolute path"
+            errno.ENOENT, f"the current folder was removed, so that {path!r} is nowhere; pass to= as an absolute path"
         ) from None
 
 
 def _compare(entry: Mapping[str, Any], path: str, size: int, checksum: Callable[[], str]) -> None:
-    """Raise unless size and checksum are those of the record; one that has none is not compared."""
-    wanted, name = entry.get("sizeBytes"), entry["filename"]
-    if wanted is not None and size != wanted:
-        raise StorageError(errno.EIO, f"{name!r} has {size} bytes where {wanted} were saved; it was changed", path)
-    wanted = entry.get("checksum")
-    if wanted is not None and (found := checksum()) != wanted:
-        raise StorageError(errno.EIO, f"{name!r} has the checksum {found}, not {wanted}; it was changed", path)
+    """Compare size and checksum with those of the record, as far as it has them; raise StorageError if they differ."""
+    name, saved_size, saved_checksum = entry["filename"], entry.get("sizeBytes"), entry.get("checksum")
+    if saved_size is not None and size != saved_size:
+        raise StorageError(errno.EIO, f"{name!r} has {size} bytes where {saved_size} were saved; it was changed", path)
+    if saved_checksum is not None and (actual := checksum()) != saved_checksum:
+        raise StorageError(errno.EIO, f"{name!r} has the checksum {actual}, not {saved_checksum}; it was changed", path)
 
 
 def _checksum(path: str) -> str:

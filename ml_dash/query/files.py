@@ -153,7 +153,7 @@ class FolderReader:
         except UnicodeDecodeError:  # save_text takes lone surrogates, as a path that is no UTF-8 has them
             return content.decode(encoding, "surrogatepass")
 
-    def download(self, pattern: Which = None, *, to: download.Place | None = None) -> str | Paths:
+    def download(self, pattern: Which = None, *, to: download.LocalPath | None = None) -> str | Paths:
         """Copy a file, or every file that a glob matches, out of the run. A file that is there is replaced, as by cp.
 
         The copy appears under its name when it is complete and its checksum is right. A large file of a run that is
@@ -173,11 +173,11 @@ class FolderReader:
             InvalidTypeError: ``to`` is no path.
             StorageError: the copy is not what was saved (it is removed), or cannot be written.
         """
-        place = download.checked_place(to if to is not None else self._dest_path or "")
+        target = download.check_local_path(to if to is not None else self._dest_path or "")
         found, one = self._select(pattern)
         if one:
-            return self._fetch(found[0], download.target_of(found[0]["filename"], place))
-        targets = [download.target_below(self._below_fixed(entry, str(pattern)), place) for entry in found]
+            return self._fetch(found[0], download.target_path(found[0]["filename"], target))
+        targets = [download.target_below(self._below_fixed(entry, str(pattern)), target) for entry in found]
         return [self._fetch(entry, target) for entry, target in zip(found, targets, strict=True)]
 
     def _below(self) -> Records:

@@ -1,4 +1,4 @@
-"""What the numbers of a metric come to, field by field, without all of them in memory."""
+"""Compute the statistics of a metric's fields, with only some of the values in memory."""
 
 from __future__ import annotations
 
@@ -11,51 +11,52 @@ from ml_dash.storage import legacy, metric_reading, range_reading
 from ml_dash.storage.journal import read_batches
 
 FOLD_VALUES = 65_536
-"""Values of one field taken together by ``stats``: half a megabyte, and numpy's own cost is nothing beside it."""
+"""Values of one field that are folded at once: half a megabyte, beside which the cost of a numpy call is small."""
 
 _OWN_NAMES = {"data._index": "_index", "data._createdAt": "_createdAt"}
-"""Values of the user's that stand under another name in a copy, since its own columns are called so."""
+"""Columns of a copy with values of the user, renamed since the copy has columns of these names itself."""
 
 _NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
 def field_stats(paths: list[str]) -> dict[str, Any]:
-    """``totalDataPoints``, ``firstTimestamp``, ``lastTimestamp`` and ``fields`` of journals; see ``MetricReader.stats``.
-
-    One pass, with some values of each field in memory.
+    """Compute the statistics of a metric in one pass over its points.
 
     Args:
-        paths: the files of one metric. Of several, the first value and the last are told by time.
+        paths: the metric's journals. Of several, the first and the last value are those of the least and greatest time.
+
+    Returns:
+        ``totalDataPoints``, ``firstTimestamp``, ``lastTimestamp`` and ``fields``; see ``MetricReader.stats``.
     """
     try:
-        return _tallied(paths, by_copies=True)
+        return _tally(paths, by_copies=True)
     except OSError:  # a damaged copy: the journals have everything
-        return _tallied(paths, by_copies=False)
+        return _tally(paths, by_copies=False)
 
 
-def _tallied(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
+def _tally(paths: list[str], *, by_copies: bool) -> dict[str, Any]:
     tally = _Tally(by_time=len(paths) > 1)
     for path in paths:
         start = _tally_copy(tally, path) if by_copies else 0
         for batch in read_batches(path, start):
             points = (point for point in batch if "data" in point)
-            tally.take(point if "index" in point else legacy.as_point(point, None) for point in points)
+            tally.add(point if "index" in point else legacy.as_point(point, None) for point in points)
     return tally.result()
 
 
 def _tally_copy(tally: _Tally, path: str) -> int:
-    """Take the numbers of the columnar copy, and return where in the journal it ends: 0 if it does not serve."""
+    """Add the numbers of the columnar copy, and return where it ends in the journal; 0 if it cannot be used."""
     with range_reading.copy_of(path) as copy:
-        if copy is None or any(kind == "json" for _, kind in copy.coverage.columns):  # which may hold numbers as well
+        if copy is None or any(kind == "json" for _, kind in copy.coverage.columns):  # which may hold numbers
             return 0
         numbers = [name for name, kind in copy.coverage.columns if kind in ("int64", "double") and name != "_index"]
         for number, group in enumerate(copy.coverage.groups):
-            tally.take_columns(copy.read([number], numbers), group.rows)
+            tally.add_columns(copy.read([number], numbers), group.rows)
         return copy.coverage.size
 
 
 class _Tally:
-    """Numbers by field: some values at hand, the rest folded into moments."""
+    """Statistics by field: the newest values are kept as they are, all others are folded into moments."""
 
     def __init__(self, *, by_time: bool) -> None:
         self._by_time = by_time
@@ -64,17 +65,17 @@ class _Tally:
         self._times: defaultdict[str, list[float]] = defaultdict(list)
         self._moments: defaultdict[str, Moments] = defaultdict(Moments)
 
-    def take(self, points: Iterable[dict[str, Any]]) -> None:
+    def add(self, points: Iterable[dict[str, Any]]) -> None:
         for point in points:
             self._points += 1
             data = point["data"]
             if isinstance(data, dict):
-                self._take_fields(data, "", metric_reading.point_time(point) if self._by_time else None)
+                self._add_fields(data, "", metric_reading.point_time(point) if self._by_time else None)
         for key in [key for key, values in self._values.items() if len(values) >= FOLD_VALUES]:
             self._fold(key)
 
-    def take_columns(self, table: Any, rows: int) -> None:
-        """Take some points as columns of numbers, null where a value is missing."""
+    def add_columns(self, table: Any, rows: int) -> None:
+        """Add points as columns of numbers, null where a value is missing."""
         import numpy as np
 
         self._points += rows
@@ -82,11 +83,11 @@ class _Tally:
             self._fold(key)
         times = np.nan_to_num(table["_ts"].to_numpy()) if self._by_time else None
         for name in table.schema.names:
-            there = table[name].is_valid().to_numpy()
+            is_valid = table[name].is_valid().to_numpy()
             values = table[name].drop_null().to_numpy().astype(np.float64, copy=False)
-            self._moments[_OWN_NAMES.get(name, name)].fold(values, times[there] if times is not None else None)
+            self._moments[_OWN_NAMES.get(name, name)].fold(values, times[is_valid] if times is not None else None)
 
-    def _take_fields(self, data: Mapping[str, Any], prefix: str, when: float | None) -> None:
+    def _add_fields(self, data: Mapping[str, Any], prefix: str, when: float | None) -> None:
         for name, value in data.items():
             kind = type(value)
             if kind is float or kind is int:
@@ -95,7 +96,7 @@ class _Tally:
                 number = _NON_FINITE[value]
             else:
                 if kind is dict:
-                    self._take_fields(value, f"{prefix}{name}.", when)
+                    self._add_fields(value, f"{prefix}{name}.", when)
                 continue
             key = prefix + name if prefix else name
             self._values[key].append(number)
@@ -116,21 +117,20 @@ class _Tally:
             "totalDataPoints": self._points,
             "firstTimestamp": stamps.low,
             "lastTimestamp": stamps.high,
-            "fields": {key: _described(moments) for key, moments in self._moments.items()},
+            "fields": {
+                key: {
+                    "count": moments.count,
+                    "nan_count": moments.nan_count,
+                    "first": moments.oldest,
+                    "last": moments.newest,
+                    "min": moments.low,
+                    "max": moments.high,
+                    "mean": moments.mean if moments.finite else None,
+                    "std": moments.std if moments.finite else None,
+                }
+                for key, moments in self._moments.items()
+            },
         }
-
-
-def _described(moments: Moments) -> dict[str, Any]:
-    return {
-        "count": moments.count,
-        "nan_count": moments.nan_count,
-        "first": moments.oldest,
-        "last": moments.newest,
-        "min": moments.low,
-        "max": moments.high,
-        "mean": moments.mean if moments.finite else None,
-        "std": moments.std if moments.finite else None,
-    }
 
 
 def _as_floats(values: list[float]) -> Any:

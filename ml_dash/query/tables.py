@@ -1,4 +1,4 @@
-"""The points of a metric and the rows of a track as columns: Arrow, numpy, pandas."""
+"""Read the points of a metric and the rows of a track as columns: Arrow, numpy, pandas."""
 
 from __future__ import annotations
 
@@ -24,23 +24,32 @@ INDEX = "_index"
 def metric_table(
     run: str, name: str | None, start: float | None, end: float | None, columns: Sequence[str] | None
 ) -> Any:
-    """The points of a metric as a ``pyarrow.Table``, in the order of ``read``: ``_index``, ``_ts``, the values, ``_createdAt``."""
+    """Read the points of a metric as a ``pyarrow.Table``; see ``MetricReader.table``.
+
+    Args:
+        run: absolute path of the run's directory.
+        name: the metric's name.
+        start: least time to include; None for no bound.
+        end: greatest time to include; None for no bound.
+        columns: names of the values to read; None for all. Those that no point has are left out.
+    """
     names = None if columns is None else [INDEX, POINTS.time, *columns]
     journals = shards(os.path.join(run, layout.metric_folder(name)), "data")
     flat = legacy.flat_journal(run, name)
     if flat is None and len(journals) == 1:
         return _table(run, journals[0], POINTS, start, end, names)
-    # All of them first: where a point stands among those of the others is known only then.
-    tables = [] if flat is None else [_flat_table(flat, names)]
+    # All points are read, since the index of a point depends on those of the other writers.
+    tables = [] if flat is None else [_numbered(range_reading.table(flat, _FLAT, None, None, names))]
     tables += [_table(run, journal, POINTS, None, None, names) for journal in journals]
     if not tables:
-        return _no_points(columns)
-    found = range_reading.concat(tables, POINTS.time)
-    ordered = found if len(tables) == 1 else _in_one_order(found)
-    return range_reading.within(ordered, POINTS.time, start, end)
+        return _empty_table(columns)
+    table = range_reading.concat(tables, POINTS.time)
+    if len(tables) > 1:
+        table = _numbered(_sorted_by_time(table, POINTS.time)[0])
+    return range_reading.within(table, POINTS.time, start, end)
 
 
-def _no_points(columns: Sequence[str] | None) -> Any:
+def _empty_table(columns: Sequence[str] | None) -> Any:
     import pyarrow as pa
 
     schema = pa.schema({INDEX: pa.int64(), POINTS.time: pa.float64(), "_createdAt": pa.string()})
@@ -48,51 +57,59 @@ def _no_points(columns: Sequence[str] | None) -> Any:
 
 
 def track_table(run: str, topic: str, start: float | None, end: float | None, columns: Sequence[str] | None) -> Any:
-    """The rows of a track as a ``pyarrow.Table`` sorted by ``timestamp``, those of one timestamp merged."""
+    """Read the rows of a track as a ``pyarrow.Table`` sorted by ``timestamp``, those of one timestamp merged.
+
+    Args:
+        run: absolute path of the run's directory.
+        topic: the track's topic.
+        start: least time to include; None for no bound.
+        end: greatest time to include; None for no bound.
+        columns: names of the fields to read; None for all. Those that no row has are left out.
+    """
     journals = track_reading.track_shards(run, topic)
-    found = range_reading.concat([_table(run, path, ROWS, start, end, columns) for path in journals], ROWS.time)
-    ordered, repeated = _sorted_by_time(found)
-    if not repeated:
-        return ordered
+    table = range_reading.concat([_table(run, path, ROWS, start, end, columns) for path in journals], ROWS.time)
+    table, has_equal_times = _sorted_by_time(table, ROWS.time)
+    if not has_equal_times:
+        return table
     if any(range_reading.has_nulls(path, ROWS) for path in journals):  # a None that overwrites a value is no null
         rows = [track_reading.projected(row, columns) for row in track_reading.merged_rows(run, topic, start, end)]
         return rows_to_table(rows, first=ROWS.time)
-    return _merged(ordered)
+    return _merged(table)
 
 
-def with_columns(found: Any, names: Sequence[str] | None, everything: Callable[[], Any] | None, what: str) -> Any:
-    """The table with every column that was asked for: in a window of time a value may be missing, and is null then.
+def with_columns(table: Any, names: Sequence[str] | None, read_all: Callable[[], Any] | None, what: str) -> Any:
+    """Add columns of nulls for names that the table lacks: in a range of time no row may have such a value.
 
     Args:
-        found: the table.
-        names: what was asked for.
-        everything: reads all columns, for the error text; None where only a window was read.
-        what: names the stream in the error text.
+        table: the rows that were read.
+        names: the columns that the caller asked for.
+        read_all: reads all columns, for the error text; None if the table holds a range of time only.
+        what: the stream's name for the error text.
 
     Raises:
-        InvalidValueError: all rows were read, and none has a value of that name.
+        InvalidValueError: the table holds all rows, and none has a value of that name.
     """
     import pyarrow as pa
 
-    missing = [name for name in names or () if name not in found.schema.names]
-    if missing and everything is not None and len(found):
-        check_known(missing, everything().schema.names, what)
+    missing = [name for name in names or () if name not in table.schema.names]
+    if missing and read_all is not None and len(table):
+        check_known(missing, read_all().schema.names, what)
     for name in missing:
-        found = found.append_column(name, pa.nulls(len(found)))
-    return found
+        table = table.append_column(name, pa.nulls(len(table)))
+    return table
 
 
 def to_numpy(table: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """The columns of a table as arrays, by name.
+    """Return the columns of a table as arrays, by name.
 
-    Numbers that are missing are NaN (whole numbers then are floats); lists of one length are arrays of two or more
-    dimensions; text, and whatever has no type of its own, are arrays of objects, None where they are missing.
+    Missing numbers are NaN, and whole numbers with missing ones become floats. Lists of one length become arrays of two
+    or more dimensions. Text and mixed types become arrays of objects, with None for missing values.
     """
     return {field.name: _column_to_numpy(table[field.name], kind_of_field(field)) for field in table.schema}
 
 
 def to_dataframe(table: Any) -> Any:
-    """A table as a ``pandas.DataFrame``; JSON text becomes the values it stands for.
+    """Return a table as a ``pandas.DataFrame``; the JSON text of mixed types is parsed.
 
     Raises:
         MissingExtraError: pandas is not installed.
@@ -106,7 +123,7 @@ def to_dataframe(table: Any) -> Any:
 
 
 def load_pandas() -> Any:
-    """The module.
+    """Import pandas.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -121,13 +138,9 @@ def load_pandas() -> Any:
 def _table(
     run: str, journal: str, shape: Shape, start: float | None, end: float | None, columns: Sequence[str] | None
 ) -> Any:
-    """The rows of one journal, of which a copy is made if it needs one."""
+    """Read the rows of one journal; a missing or old columnar copy is made first."""
     columnar_copies.renew_if_behind(run, journal, shape)
     return range_reading.table(journal, shape, start, end, columns, lambda: columnar_copies.renew(run, journal, shape))
-
-
-def _flat_table(journal: str, columns: list[str] | None) -> Any:
-    return _numbered(range_reading.table(journal, _FLAT, None, None, columns))
 
 
 def _flat_row(line: Any) -> Row | None:
@@ -135,49 +148,44 @@ def _flat_row(line: Any) -> Row | None:
 
 
 _FLAT = Shape(_flat_row, POINTS.time)
-"""How the lines of a flat metric become rows. Their ``_index`` is empty."""
+"""Form of the lines of a flat metric of an old client. They have no ``_index``."""
 
 
-def _in_one_order(found: Any) -> Any:
-    """Points of several writers by time, numbered anew."""
-    ordered, _ = _sorted_by_time(found, POINTS.time)
-    return _numbered(ordered)
-
-
-def _numbered(ordered: Any) -> Any:
+def _numbered(table: Any) -> Any:
+    """Number the points of a table by their position."""
     import pyarrow as pa
 
-    place = ordered.schema.get_field_index(INDEX)
-    return ordered.set_column(place, INDEX, pa.array(range(len(ordered)), pa.int64()))
+    column = table.schema.get_field_index(INDEX)
+    return table.set_column(column, INDEX, pa.array(range(len(table)), pa.int64()))
 
 
-def _sorted_by_time(found: Any, time: str = ROWS.time) -> tuple[Any, bool]:
-    """The table in the order of time, equal times as they were, and whether there are equal ones."""
+def _sorted_by_time(table: Any, time: str) -> tuple[Any, bool]:
+    """Sort a table by a column of times, stably; return also whether two times are equal."""
     import numpy as np
 
-    times = found[time].to_numpy()
+    times = table[time].to_numpy()
     if bool(np.all(times[1:] > times[:-1])):
-        return found, False
+        return table, False
     order = np.argsort(times, kind="stable")
     times = times[order]
-    return found.take(order), bool(np.any(times[1:] == times[:-1]))
+    return table.take(order), bool(np.any(times[1:] == times[:-1]))
 
 
-def _merged(ordered: Any) -> Any:
-    """The rows of each time as one: the last value of each column that is not missing."""
+def _merged(table: Any) -> Any:
+    """Merge the rows of each time into one, with the last value of each column that is not missing."""
     import numpy as np
     import pyarrow as pa
 
-    times = ordered[ROWS.time].to_numpy()
+    times = table[ROWS.time].to_numpy()
     starts = np.flatnonzero(np.concatenate([[True], times[1:] != times[:-1]]))
-    places = np.arange(len(times))
+    rows = np.arange(len(times))
     arrays = []
-    for name in ordered.schema.names:
-        column = ordered[name].combine_chunks()
-        valid = column.is_valid().to_numpy(zero_copy_only=False)
-        last = np.maximum.reduceat(np.where(valid, places, -1), starts)
+    for name in table.schema.names:
+        column = table[name].combine_chunks()
+        is_valid = column.is_valid().to_numpy(zero_copy_only=False)
+        last = np.maximum.reduceat(np.where(is_valid, rows, -1), starts)
         arrays.append(column.take(pa.array(np.maximum(last, 0), mask=last < 0)))
-    return pa.Table.from_arrays(arrays, schema=ordered.schema)
+    return pa.Table.from_arrays(arrays, schema=table.schema)
 
 
 def _column_to_numpy(column: Any, kind: Any) -> np.ndarray[Any, Any]:
@@ -186,14 +194,14 @@ def _column_to_numpy(column: Any, kind: Any) -> np.ndarray[Any, Any]:
     if kind is None:
         return objects(_parsed(column))
     if not pa.types.is_list(kind):
-        found: np.ndarray[Any, Any] = column.to_numpy()
-        return found
+        array: np.ndarray[Any, Any] = column.to_numpy()
+        return array
     stacked = _stacked(column.combine_chunks())
     return stacked if stacked is not None else objects(column.to_pylist())
 
 
 def _stacked(lists: Any) -> np.ndarray[Any, Any] | None:
-    """Lists of one length, whatever they hold, as one array; None if they differ or something is missing."""
+    """Return lists of numbers as one array; None if their lengths differ, or a value is missing or no number."""
     import numpy as np
     import pyarrow as pa
 
