@@ -1,4 +1,4 @@
-"""Reading a run's files: which ones there are, what they hold, and copies of them."""
+"""Read a run's files: list them, read their contents, and copy them out of the run."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 Records = list[Record]
 Paths = list[str]
-Which = str | Mapping[str, Any] | None
-"""How a file is named in a call: its path below the folder, its name, its id, or its record; None for the folder's own
-path or the option ``file_id``."""
+FileRef = str | Mapping[str, Any] | None
+"""Reference to a file: its path below the folder, its bare name, its id, or its record; None for the folder's own path
+or the option ``file_id``."""
 
 OPTIONS = (*ABOUT, "prefix", "file_id", "dest_path", "file_path")
 READ_ATTEMPTS = 10
-"""How often a file is looked for again when it was replaced by a later save just while it was read: another process
-may save it a thousand times a second, and a look takes a tenth of a millisecond."""
+"""Attempts to read a file that later saves replace at the same time: another process may save it a thousand times a
+second, and a lookup takes a tenth of a millisecond."""
 
 CLOSE_NAMES = 1000
-"""Files that are compared with a name that is not there, to tell the closest: it takes some 10 ms."""
+"""Files that are compared with a wrong name, to name the closest one: about 10 ms."""
 
 _MAGIC = re.compile(r"[*?\[]")
 _T = TypeVar("_T")
@@ -41,10 +41,10 @@ class FolderReader:
 
     Args:
         source: the run.
-        folder: its path, such as ``models``; None for the root.
-        **options: ``prefix`` (another name of ``folder``), ``description``, ``tags``, ``bindrs`` and ``metadata`` (for
-            what is saved; ``tags`` and ``bindrs`` also filter ``list``), ``file_id`` (the file that a call is about),
-            ``dest_path`` (where ``download`` puts it), ``file_path`` (what ``save`` saves).
+        folder: path of the folder, such as ``models``; None for the root.
+        **options: ``prefix`` (another name of ``folder``), ``description``, ``tags``, ``bindrs`` and ``metadata`` (of
+            the files that are saved; ``tags`` and ``bindrs`` also filter ``list``), ``file_id`` (the file of calls that
+            name none), ``dest_path`` (default target of ``download``), ``file_path`` (default source of ``save``).
     """
 
     def __init__(self, source: Source, folder: str | None = None, **options: Any) -> None:
@@ -53,13 +53,12 @@ class FolderReader:
         if unknown is not None:
             raise unknown_keyword(unknown, OPTIONS, "exp.files()")
         check_about(given)
-        places = {
-            "/".join(check_file_path(place)) for place in (folder, given.pop("prefix", None)) if place is not None
-        }
-        if len(places) > 1:
+        prefix = given.pop("prefix", None)
+        folders = {"/".join(check_file_path(path)) for path in (folder, prefix) if path is not None}
+        if len(folders) > 1:
             raise InvalidValueError(f"the folder {folder!r} has another prefix; they are the same: give one")
         self._source = source
-        self._folder = places.pop() if places else ""
+        self._folder = folders.pop() if folders else ""
         self._file_id = str(given.pop("file_id", ""))
         self._dest_path = given.pop("dest_path", None)
         self._file_path = given.pop("file_path", None)
@@ -68,14 +67,14 @@ class FolderReader:
     def list(
         self, pattern: str | None = None, *, tags: Sequence[str] | None = None, bindrs: Sequence[str] | None = None
     ) -> Records:
-        """The records of the files in this folder and below it, those just saved included.
+        """Return the records of the files in this folder and below it, including files that were just saved.
 
         Args:
-            pattern: a glob such as ``*.png``, compared with the file's name, its path below this folder, and its whole
-                path. ``*`` also stands for slashes, ``**/`` for any number of folders or none; case counts. The name of
-                a folder stands for what is in it.
-            tags: only files with at least one of these; default the option ``tags``.
-            bindrs: the same for ``bindrs``.
+            pattern: a glob such as ``*.png``, matched against the file's name, its path below this folder, and its
+                whole path. ``*`` also matches slashes, ``**/`` any number of folders or none; case counts. The name of
+                a folder matches every file in it.
+            tags: only files with at least one of these tags; default the option ``tags``.
+            bindrs: only files with at least one of these bindrs; default the option ``bindrs``.
 
         Returns:
             The records in the order of saving: ``id``, ``experimentId``, ``path``, ``filename``, ``description``,
@@ -89,96 +88,97 @@ class FolderReader:
             raise InvalidTypeError(f"list: {pattern!r:.80} is no pattern; pass text such as '*.png'")
         given = {name: words for name, words in (("tags", tags), ("bindrs", bindrs)) if words is not None}
         check_about(given)
-        found = self._filtered(self._below(), pattern, self._options | given)
-        if pattern and not found and not _MAGIC.search(pattern):
+        matches = self._filtered(self._below(), pattern, self._options | given)
+        if pattern and not matches and not _MAGIC.search(pattern):
             return self._filtered(self._below(), f"{pattern.rstrip('/')}/*", self._options | given)
-        return found
+        return matches
 
-    def record(self, path: Which = None) -> Record:
-        """The record of one file; see ``list`` for its keys.
+    def record(self, path: FileRef = None) -> Record:
+        """Return the record of one file; see ``list`` for its keys.
 
         Args:
-            path: its path below this folder, its bare name if only one file below the folder has it, its id, or any
-                record of it: one of an earlier save gives the file that has its path and name by then. Without one, the file is this folder's own path (``exp.files("models/best.pt")``) or
-                the option ``file_id``.
+            path: the file's path below this folder, its bare name if only one file below the folder has that name, its
+                id, or a record of it. A record of an earlier save stands for the present file of that path and name.
+                Default: the file with this folder's own path (``exp.files("models/best.pt")``), or of the option
+                ``file_id``.
 
         Raises:
             MissingFileError: there is no such file.
             InvalidValueError: several files have that name, or none was named.
         """
-        found = self._find(path)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            paths = ", ".join(full_name(entry) for entry in found[:5])
-            raise InvalidValueError(f"{len(found)} files are named {path!r}: {paths}; give the path of one")
+        matches = self._find(path)
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            paths = ", ".join(full_name(entry) for entry in matches[:5])
+            raise InvalidValueError(f"{len(matches)} files are named {path!r}: {paths}; give the path of one")
         raise self._missing(path)
 
-    def exists(self, path: Which = None) -> bool:
-        """Whether there is such a file; see ``record`` for how to name one.
+    def exists(self, path: FileRef = None) -> bool:
+        """Whether there is such a file; see ``record`` for how to name it.
 
         Raises:
-            InvalidNameError: the path cannot be a place on disk.
+            InvalidNameError: the path cannot be a path on disk.
             StorageError: the run's directory cannot be read.
         """
         return bool(self._find(path))
 
-    def read_bytes(self, path: Which = None) -> bytes:
-        """A file's content.
+    def read_bytes(self, path: FileRef = None) -> bytes:
+        """Read a file's content.
 
         Args:
-            path: which file; see ``record``.
+            path: the file; see ``record``.
 
         Raises:
             MissingFileError: there is no such file.
-            StorageError: it is not what was saved.
+            StorageError: the content is not what was saved.
         """
         return self._with_blob(self.record(path), lambda entry: download.read_blob(self._source.folder, entry))
 
-    def read_text(self, path: Which = None, *, encoding: str = "utf-8") -> str:
-        """A file's content as text.
+    def read_text(self, path: FileRef = None, *, encoding: str = "utf-8") -> str:
+        """Read a file's content as text.
 
         Args:
-            path: which file; see ``record``.
-            encoding: of the file.
+            path: the file; see ``record``.
+            encoding: the encoding of the file.
 
         Raises:
             MissingFileError: there is no such file.
-            StorageError: it is not what was saved.
-            UnicodeDecodeError: it is no text in that encoding.
+            StorageError: the content is not what was saved.
+            UnicodeDecodeError: the content is no text in that encoding.
         """
         content = self.read_bytes(path)
         try:
             return content.decode(encoding)
-        except UnicodeDecodeError:  # save_text takes lone surrogates, as a path that is no UTF-8 has them
+        except UnicodeDecodeError:  # save_text stores lone surrogates, which a path that is no UTF-8 contains
             return content.decode(encoding, "surrogatepass")
 
-    def download(self, pattern: Which = None, *, to: download.LocalPath | None = None) -> str | Paths:
-        """Copy a file, or every file that a glob matches, out of the run. A file that is there is replaced, as by cp.
+    def download(self, pattern: FileRef = None, *, to: download.LocalPath | None = None) -> str | Paths:
+        """Copy a file, or every file that a glob matches, out of the run. Existing files are replaced, as by cp.
 
-        The copy appears under its name when it is complete and its checksum is right. A large file of a run that is
-        still open has no checksum yet; then only its size is compared.
+        A copy appears under its name when it is complete and its checksum is right. A large file of a run that is still
+        open has no checksum yet; then only its size is compared.
 
         Args:
-            pattern: which file, see ``record``; or a glob, see ``list``.
-            to: of one file: its new path, or a folder that exists or ends in a slash. Of a glob: a folder, in which
-                the files lie as they do below the part of the pattern that has no ``*``. Default the option
+            pattern: the file, see ``record``; or a glob, see ``list``.
+            to: for one file: its new path, or a folder that exists or ends in a slash. For a glob: a folder; the part
+                of the pattern without magic characters is left out of the paths in it. Default the option
                 ``dest_path``, else the current folder.
 
         Returns:
-            The absolute path of the copy; for a glob, all of them.
+            The absolute path of the copy; for a glob, a list of all paths.
 
         Raises:
             MissingFileError: there is no such file, or none matches.
             InvalidTypeError: ``to`` is no path.
-            StorageError: the copy is not what was saved (it is removed), or cannot be written.
+            StorageError: the content is not what was saved, or the copy cannot be written.
         """
         target = download.check_local_path(to if to is not None else self._dest_path or "")
-        found, one = self._select(pattern)
-        if one:
-            return self._fetch(found[0], download.target_path(found[0]["filename"], target))
-        targets = [download.target_below(self._below_fixed(entry, str(pattern)), target) for entry in found]
-        return [self._fetch(entry, target) for entry, target in zip(found, targets, strict=True)]
+        matches, is_one = self._select(pattern)
+        if is_one:
+            return self._fetch(matches[0], download.target_path(matches[0]["filename"], target))
+        targets = [download.target_below(self._below_fixed(entry, str(pattern)), target) for entry in matches]
+        return [self._fetch(entry, target) for entry, target in zip(matches, targets, strict=True)]
 
     def _below(self) -> Records:
         self._source.flush()
@@ -207,12 +207,12 @@ class FolderReader:
             if (bare and match(entry["filename"])) or match(full := full_name(entry)) or (cut and match(full[cut:]))
         ]
 
-    def _find(self, which: Which) -> Records:
+    def _find(self, ref: FileRef) -> Records:
         """Return the files that a call may mean: none, one, or several with one bare name."""
-        if isinstance(which, Mapping):
-            lookup, name = self._lookup(), _record_name(which)
-            return lookup.by_id(which.get("id")) or (lookup.by_path(name) if name is not None else [])
-        if which is None:
+        if isinstance(ref, Mapping):
+            lookup, name = self._lookup(), _record_name(ref)
+            return lookup.by_id(ref.get("id")) or (lookup.by_path(name) if name is not None else [])
+        if ref is None:
             if self._file_id:
                 return self._lookup().by_id(self._file_id)
             if not self._folder:
@@ -220,30 +220,30 @@ class FolderReader:
             lookup = self._lookup()
             return lookup.by_path(self._folder) or lookup.by_name(self._folder, "")
         # The path of a record begins with a slash, and names the file as well.
-        path = check_file_path(which.lstrip("/") if isinstance(which, str) else which)  # type: ignore[redundant-expr]  # a call may pass anything
+        path = check_file_path(ref.lstrip("/") if isinstance(ref, str) else ref)  # type: ignore[redundant-expr]  # a call may pass anything
         lookup = self._lookup()
         matches = lookup.by_path("/".join([self._folder, *path] if self._folder else path))
         if not matches and len(path) == 1:
             matches = lookup.by_name(path[0], self._folder)
-        return matches or (lookup.by_id(which) if which.isdecimal() else [])
+        return matches or (lookup.by_id(ref) if ref.isdecimal() else [])
 
-    def _select(self, which: Which, *, exact_first: bool = True) -> tuple[Records, bool]:
+    def _select(self, ref: FileRef, *, exact_first: bool = True) -> tuple[Records, bool]:
         """Return the files that a call is about, and whether it named one file rather than a pattern.
 
         Args:
-            which: a file or a pattern.
+            ref: a file or a pattern.
             exact_first: take a file whose name reads like the pattern as the only match.
         """
-        if not isinstance(which, str) or not _MAGIC.search(which):
-            return [self.record(which)], True
-        below, pattern = self._below(), which.lstrip("/")
+        if not isinstance(ref, str) or not _MAGIC.search(ref):
+            return [self.record(ref)], True
+        below, pattern = self._below(), ref.lstrip("/")
         exact = [entry for entry in below if self._relative(entry) == pattern]
         if exact and exact_first:
             return exact, True
         matches = self._filtered(below, pattern, self._options)
         matches += [entry for entry in exact if entry not in matches]
         if not matches:
-            raise self._missing(which)
+            raise self._missing(ref)
         return matches, False
 
     def _relative(self, entry: Record) -> str:
@@ -272,28 +272,27 @@ class FolderReader:
                 entry = later[0]
         return use(entry)
 
-    def _missing(self, which: Which) -> MissingFileError:
-        if isinstance(which, Mapping):
-            named = f"{_record_name(which)!r:.200}, nor one " if _record_name(which) else ""
-            return MissingFileError(
-                f"the run has no file {named}with the id {which.get('id')!r:.80}; it may be deleted"
-            )
-        text = which if which is not None else self._file_id or self._folder
+    def _missing(self, ref: FileRef) -> MissingFileError:
+        if isinstance(ref, Mapping):
+            name = _record_name(ref)
+            named = f"{name!r:.200}, nor one " if name else ""
+            return MissingFileError(f"the run has no file {named}with the id {ref.get('id')!r:.80}; it may be deleted")
+        text = ref if ref is not None else self._file_id or self._folder
         cut = len(self._folder) + 1 if self._folder else 0
         names = self._lookup().paths_below(self._folder, CLOSE_NAMES)
         near = closest(text, [name[cut:] for name in names])
-        where = f"the folder {self._folder!r}" if self._folder and which is not None else "the run"
+        where = f"the folder {self._folder!r}" if self._folder and ref is not None else "the run"
         return MissingFileError(f"{where} has no file {text!r:.200}" + (f"; did you mean {near!r}?" if near else ""))
 
 
 class FilesReader(FolderReader):
-    """Every file of a run. ``files(folder)`` is one folder of it; without one it is the root."""
+    """The files of a run. Call it with a folder to get that folder; the object itself is the root."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
 
     def __call__(self, folder: str | None = None, **options: Any) -> FolderReader:
-        """A folder of the run's files; see ``FolderReader`` for the options."""
+        """Return a folder of the run's files; see ``FolderReader`` for the options."""
         return FolderReader(self._source, folder, **options)
 
 

@@ -1,4 +1,4 @@
-"""Frames of a stream to a video: how fast it runs, where it appears, and what a terminal shows meanwhile."""
+"""Export the frames of a stream to a video file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ml_dash.media.video_frames import rgb_frames
 from ml_dash.storage.atomic import replacing_path
 
 DEFAULT_FPS = 30
-"""For frames whose timestamps are no seconds of a recording: numbers of steps, or a picture now and then."""
+"""Frame rate where the timestamps are no seconds of a recording: numbers of steps, or a picture now and then."""
 
 FASTEST_GUESS = 240
-"""Frames per second above which timestamps are no seconds either; cameras and screens end there."""
+"""Frame rate above which the timestamps cannot be seconds: no camera or screen is faster."""
 
 
 def export_video(
@@ -33,18 +33,18 @@ def export_video(
     """Encode frames to a file that appears when it is complete.
 
     Args:
-        what: the stream's name for messages.
+        what: the stream's name for error texts.
         frames: pairs of an index entry and pixels.
-        times: their timestamps in seconds.
-        to: the path of the video.
-        fps: frames per second, or None to tell it from the times.
-        quality: 1 to 100, or None.
+        times: timestamps of the frames in seconds.
+        to: path of the video.
+        fps: frames per second, or None to guess it from the times.
+        quality: 1 to 100, or None for the default.
 
     Returns:
         The absolute path of the video.
 
     Raises:
-        InvalidValueError: an argument is out of range, there are no frames, or they are of different sizes.
+        InvalidValueError: an argument is out of range, there are no frames, or their sizes differ.
         MissingExtraError: PyAV is not installed.
         StorageError: the video cannot be written.
     """
@@ -63,7 +63,7 @@ def export_video(
         ProgressLine(lambda: f"ml_dash: exporting, {exported} of {times.size} frames") as progress,
     ):
         _make_folder(folder)
-        for pixels in rgb_frames(_of_one_size(what, frames)):
+        for pixels in rgb_frames(_check_sizes(what, frames)):
             video.add(pixels)
             exported += 1
             progress.update()
@@ -72,11 +72,11 @@ def export_video(
 
 
 def guessed_fps(times: npt.NDArray[np.float64], fastest: int) -> float:
-    """The rate at which frames with these timestamps run as they were taken.
+    """Return the frame rate at which a video is as fast as the recording.
 
     Args:
-        times: seconds, if they are any.
-        fastest: the most that the format allows.
+        times: timestamps of the frames, which may be seconds.
+        fastest: highest frame rate of the format.
     """
     steps = np.diff(times)
     step = float(np.median(steps)) if steps.size else 0.0
@@ -85,7 +85,7 @@ def guessed_fps(times: npt.NDArray[np.float64], fastest: int) -> float:
     return DEFAULT_FPS
 
 
-def _of_one_size(
+def _check_sizes(
     what: str, frames: Iterable[tuple[dict[str, Any], np.ndarray[Any, Any]]]
 ) -> Iterator[np.ndarray[Any, Any]]:
     size: tuple[int, ...] = ()

@@ -16,7 +16,7 @@ from ml_dash.ipc.frame_format import FrameFormat, check_image
 from ml_dash.media.frames import FORMAT_OF_SUFFIX, image_format_of
 from ml_dash.query import download
 from ml_dash.query.file_about import ABOUT, About, check_about, check_keywords
-from ml_dash.query.files import FolderReader, Record, Records, Which
+from ml_dash.query.files import FileRef, FolderReader, Record, Records
 from ml_dash.records.record import Kind
 from ml_dash.records.values import revive, to_plain
 from ml_dash.snowflake import file_id
@@ -342,7 +342,7 @@ class Folder(Stream, FolderReader):
         # Encoding is the user's own work and takes any time: only the hand-over counts as a cost of the tracker.
         return self._publish_staged(entry, staged, path, _perf())
 
-    def delete(self, pattern: Which = None) -> Record | Records:
+    def delete(self, pattern: FileRef = None) -> Record | Records:
         """Delete a file, or every file that a glob matches.
 
         Its name is free at once. Its content stays on disk until another file is saved under that name.
@@ -363,7 +363,7 @@ class Folder(Stream, FolderReader):
         deleted = [self._change(entry["id"], "deletedAt", {}) for entry in entries]
         return deleted[0] if one else deleted
 
-    def update(self, path: Which = None, **about: Unpack[About]) -> Record:
+    def update(self, path: FileRef = None, **about: Unpack[About]) -> Record:
         """Change the details of a file. Details that are not given stay as they are.
 
         Args:
@@ -389,7 +389,7 @@ class Folder(Stream, FolderReader):
         change = self._change(entry["id"], "updatedAt", changes)
         return entry | {name: revive(value) for name, value in changes.items()} | {"updatedAt": change["updatedAt"]}
 
-    def duplicate(self, source: Which, to: str) -> Record:
+    def duplicate(self, source: FileRef, to: str) -> Record:
         """Save a stored file under a second name, with its description, tags, metadata and bindrs.
 
         Args:
