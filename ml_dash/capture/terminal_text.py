@@ -71,7 +71,7 @@ class MarkFilter:
             mark = END if self._in_echo else BEGIN
             offset = data.find(mark)
             if offset < 0:
-                keep = _partial_mark(data, mark)
+                keep = next((size for size in range(len(mark) - 1, 0, -1) if data.endswith(mark[:size])), 0)
                 self._held = data[len(data) - keep :]
                 pieces.append((data[: len(data) - keep], self._in_echo))
                 break
@@ -97,8 +97,3 @@ def _character_boundary(data: bytes, cut: int) -> int:
         if data[offset] & _LEAD_BITS != _HIGH_BIT:
             return offset
     return cut
-
-
-def _partial_mark(data: bytes, mark: bytes) -> int:
-    """Return how many bytes at the end of ``data`` may begin ``mark``."""
-    return next((size for size in range(len(mark) - 1, 0, -1) if data.endswith(mark[:size])), 0)

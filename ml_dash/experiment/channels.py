@@ -64,7 +64,10 @@ def open_channel(
     _make_writable(folder)
     # The writer process inherits the descriptor, so that the run is locked until both are gone.
     lock_fd = -1 if always_shard else locks.acquire(os.path.join(folder, layout.RUN_LOCK), LOCK_PATIENCE_S)
-    writer_id = "" if lock_fd >= 0 else _new_writer_id()
+    writer_id = ""
+    if lock_fd < 0:
+        host = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in socket.gethostname())
+        writer_id = f"{host[:64]}-{os.getpid()}-{time.time_ns()}"
     try:
         channel = Channel(folder, writer_id, config, lock_fd, warn)
         channel.publish(Kind.OPEN, b"", to_json(opening._asdict()), time.time())
@@ -146,8 +149,3 @@ def _make_writable(folder: str) -> None:
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(13, "the run's folder cannot be written to; check dash_root and its rights", folder)
-
-
-def _new_writer_id() -> str:
-    host = "".join(letter if letter.isalnum() or letter == "-" else "-" for letter in socket.gethostname())
-    return f"{host[:64]}-{os.getpid()}-{time.time_ns()}"

@@ -19,7 +19,7 @@ MAX_NESTED = 2
 NUMBERS = {"debug": 10, "info": 20, "warn": 30, "error": 40, "fatal": 50}
 """The numbers of ``logging`` for our levels."""
 
-_OWN_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
+_STANDARD_FIELDS = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"))
 
 
 class LogHandler(logging.Handler):
@@ -55,8 +55,9 @@ class LogHandler(logging.Handler):
     def _store(self, record: logging.LogRecord) -> None:
         level, message = to_level(record.levelno), self._message(record)
         about = _about(record)
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_FIELDS}
         try:
-            self._sink.keep_record(level, message, about | _extra(record), record.created)
+            self._sink.keep_record(level, message, about | extra, record.created)
         except (TypeError, ValueError):  # a value of extra= cannot be stored; the line is kept without extra=
             self._sink.keep_record(level, message, about, record.created)
 
@@ -94,7 +95,3 @@ def _about(record: logging.LogRecord) -> dict[str, Any]:
     if record.stack_info:
         about["stack"] = record.stack_info
     return about
-
-
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in vars(record).items() if name not in _OWN_FIELDS}

@@ -113,7 +113,9 @@ class ValueBuffer:
         """Return the last ``limit`` values of some keys, or of all if none is named."""
         with self.lock:
             chosen = [key for key in keys if key in self._series] if (keys := tuple(keys)) else list(self._series)
-            return {key: _tail(self._series[key], limit) for key in chosen}
+            values = {key: self._series[key].values for key in chosen}
+            first = {key: 0 if limit is None else max(0, len(values[key]) - limit) for key in chosen}
+            return {key: values[key][first[key] :].tolist() for key in chosen}
 
 
 class BufferedMetric:
@@ -363,11 +365,6 @@ def _summarize_all(series_by_key: Mapping[str, Series], names: Sequence[str]) ->
         for key, series in series_by_key.items()
         for name, value in summarize(series, names).items()
     }
-
-
-def _tail(series: Series, limit: int | None) -> list[float]:
-    count = len(series.values)
-    return series.values[0 if limit is None else max(0, count - limit) :].tolist()
 
 
 def _checked_limit(limit: object) -> int | None:
