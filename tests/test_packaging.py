@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import email
 import re
 import shutil
@@ -206,3 +207,19 @@ def test_the_linter_and_the_type_checker_have_one_version() -> None:
 
     assert ["mypy", "ruff"] == sorted(item.partition("~=")[0] for item in pinned)
     assert [] == [item for item in pinned if f"deps = {item}\n" not in tox]
+
+
+def test_each_part_of_the_tests_has_a_marker_and_an_environment() -> None:
+    """`tox` runs every test once: the main part is the tests without the marker of another part."""
+    tox = configparser.ConfigParser(interpolation=None)
+    tox.read(REPOSITORY / "tox.ini")
+    main, *parts = tox["tox"]["env_list"].split(", ")
+    markers = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    expression = re.search('-m "(.*?)"', tox["testenv"]["commands"])
+
+    assert "py" == main
+    assert set(parts) <= {marker.partition(":")[0] for marker in markers}
+    assert [f"-m {part}" for part in parts] == [
+        re.search(r"-m \w+", tox[f"testenv:{part}"]["commands"])[0] for part in parts
+    ]
+    assert parts == expression[1].removeprefix("not ").split(" and not ")
