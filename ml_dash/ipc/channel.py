@@ -20,7 +20,7 @@ from ml_dash.ipc.control import ENDING_SIZE, Control, State, Word
 from ml_dash.ipc.frame_buffer import FrameBuffer
 from ml_dash.ipc.frame_format import FrameFormat
 from ml_dash.ipc.launch import Assignment
-from ml_dash.ipc.ring import CLOSED, FULL, Producer
+from ml_dash.ipc.ring import CLOSED, FULL, Producer, WriterLink
 from ml_dash.ipc.supervisor import Supervisor
 from ml_dash.media.frames import copy_into, copy_to
 from ml_dash.records.record import SPILLED, Kind
@@ -33,14 +33,19 @@ _LONGEST_NAP_S = 0.005
 
 
 class Channel:
-    """One experiment's way to its writer. Every method may be called from any thread.
+    """An experiment's connection to its writer. Every method may be called from any thread.
+
+    Attributes:
+        writer_id: empty for the run's first writer, else part of the names of its files.
+        publish: publishes a record; see ``Producer.push``.
+        add_cost: counts the time of a call that published nothing; see ``Producer.add_cost``.
 
     Args:
         run: absolute path of the run's directory, which exists.
-        writer_id: empty for the run's first writer, else the name of its own files.
+        writer_id: see above.
         config: sizes, policies and deadlines.
-        lock_fd: the run's locked file, or -1.
-        warn: called with a line of text when something went wrong that the user should see once.
+        lock_fd: descriptor of the run's locked file, or -1.
+        warn: called with a line of text for the user, which is to be shown once.
     """
 
     def __init__(
@@ -50,40 +55,32 @@ class Channel:
         self._run = run
         self._config = config
         self._warn = warn
-        self._seen_errors = 0
-        self._spills = itertools.count()
-        self._stalled_tail = -1
-        self._stalled_since = 0.0
-        self._refusing_since = 0.0
-        self._patience = config.stall_timeout
-        self._opened = time.perf_counter_ns()
-        self._slab = _allocate(config.frame_buffer_mb * 1024 * 1024)
+        self._opened_ns = time.perf_counter_ns()
+        frame_bytes = config.frame_buffer_mb * 1024 * 1024
+        try:
+            self._slab = slabs.create(frame_bytes)
+        except slabs.NoSharedMemoryError:
+            self._slab = slabs.private(frame_bytes)
         self._memory = self._slab.memory
         self._control = Control(self._slab.memory)
         self._words = self._control.words
-        encoders = (config.encoder_count, config.burst_encoder_count)
-        rows = config.columnar_rows
-        assignment = Assignment(run, writer_id, *encoders, config.sync_interval, os.getpid(), columnar_rows=rows)
+        assignment = Assignment.of(run, writer_id, config)
         self._supervisor = Supervisor(assignment, self._slab, self._control, lock_fd, self._report)
-        bell = self._supervisor.ring_bell
-        self._producer = Producer(
-            self._slab, self._control, ring_bell=bell, may_wait=self._may_wait, on_overflow=self._on_overflow
-        )
-        self._frames = FrameBuffer(
-            self._slab,
-            self._control,
-            config.frame_buffer_mb * 1024 * 1024,
-            drop=config.frame_policy == "drop",
-            may_wait=self._may_wait,
-            ring_bell=bell,
-        )
-        self.add_cost = self._producer.add_cost
+        link = WriterLink(self._slab, self._control, self._supervisor.ring_bell, self._may_wait)
+        self._producer = Producer(link, self._on_overflow)
+        self._frames = FrameBuffer(link, frame_bytes, drop=config.frame_policy == "drop")
         # An attribute and not a method: this is the path of every call, and one call less is a tenth of it.
         self.publish = self._producer.push
+        self.add_cost = self._producer.add_cost
+        self._stall_timeout = config.stall_timeout
+        self._stalled_tail = -1
+        self._stalled_since = self._refusing_since = 0.0
+        self._seen_errors = 0
+        self._spills = itertools.count()
         self._closed = threading.Lock()
 
     def start(self) -> None:
-        """Start the writer. Returns at once."""
+        """Start the writer, and return at once."""
         self._supervisor.start()
 
     def publish_frame(
@@ -173,44 +170,48 @@ class Channel:
             raise ExperimentError("the experiment was closed; open it again to log to it or read from it")
 
     def refuse(self, text: str) -> None:
-        """Count a record that was given up, and say so once."""
+        """Count a record that is given up, and warn with the text."""
         self._words[Word.TRAINER_REFUSED] += 1
         self._warn(text)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until everything published so far is written out. False if that did not happen in time.
+        """Wait until everything published so far is written to files. False if that did not happen in time.
 
-        With ``timeout=None`` the wait ends when the writer makes no progress for ``stall_timeout`` seconds
-        (``fault_timeout`` while the disk refuses to write).
+        Args:
+            timeout: seconds. None waits until the writer makes no progress for ``stall_timeout`` seconds
+                (``fault_timeout`` while the disk refuses to write).
         """
         target = self._words[Word.HEAD]
         return self._wait(lambda: self._words[Word.TAIL] >= target, timeout)
 
     def end(self, status: str, reason: str | None) -> bool:
-        """Publish the end of the run, wait for the writer to finish, let everything go. Idempotent.
+        """Publish the end of the run, wait for the writer to finish, and release everything. Idempotent.
 
-        Returns whether all is on disk. If not, the writer process goes on by itself.
+        Returns:
+            Whether everything is written. If not, the writer process goes on by itself.
         """
         if not self._closed.acquire(blocking=False):
             return True
         self._supervisor.expect_end()
-        data = json.dumps({"status": status, "status_reason": reason}).encode("ascii")  # whatever text the reason is
+        data = json.dumps({"status": status, "status_reason": reason}).encode(
+            "ascii"
+        )  # json also takes text that is not valid UTF-8
         if not self._producer.push_last(Kind.CLOSE, data, time.time()):
-            self._words[Word.TRAINER_REFUSED] -= 1  # it is no record of the user's, and takes another way
+            self._words[Word.TRAINER_REFUSED] -= 1  # it was no record of the user's, and is sent in another way
             self._control.set_ending(data if len(data) <= ENDING_SIZE else orjson.dumps({"status": status}))
-        self._patience, self._stalled_tail = self._config.close_timeout, -1  # closing has a deadline of its own
-        impatient = False
+        self._stall_timeout, self._stalled_tail = self._config.close_timeout, -1
+        interrupted = False
         try:
             with ProgressLine(self._describe_waiting) as progress:
                 drained = self._wait(lambda: self._words[Word.STATE] == State.FINISHED, None, progress)
-        except KeyboardInterrupt:  # the user will not wait; the writer will
-            drained, impatient = False, True
-        self._let_go(drained)
-        if impatient:
+        except KeyboardInterrupt:  # the user does not wait any longer; the writer goes on
+            drained, interrupted = False, True
+        self._close(drained)
+        if interrupted:
             raise KeyboardInterrupt
         return drained
 
-    def _let_go(self, drained: bool) -> None:
+    def _close(self, drained: bool) -> None:
         waiting = self._control.waiting + self._frames.waiting
         self._frames.close()
         self._producer.close()
@@ -229,7 +230,7 @@ class Channel:
         self._slab.close()
 
     def disarm(self) -> None:
-        """In a forked child: let go of what belongs to the parent, without touching what it does."""
+        """In a forked child: release what belongs to the parent, without effect on the parent."""
         self._supervisor.disarm()
         self._producer.disarm()
         self._frames.release_views()
@@ -240,7 +241,7 @@ class Channel:
 
     @property
     def closed(self) -> bool:
-        """Whether ``close`` was called."""
+        """Whether ``end`` was called."""
         return self._closed.locked()
 
     def health(self) -> dict[str, object]:
@@ -248,7 +249,7 @@ class Channel:
         if self.closed and hasattr(self, "_last_health"):
             return self._last_health
         words = self._words
-        elapsed = max(1, time.perf_counter_ns() - self._opened)
+        elapsed = max(1, time.perf_counter_ns() - self._opened_ns)
         return {
             "published": self._producer.published,
             "applied": words[Word.APPLIED],
@@ -297,8 +298,8 @@ class Channel:
         note = len(key).to_bytes(8, "little") + os.fsencode(name)
         return self._producer.push(kind, b"", note, when, started_ns, SPILLED)
 
-    def _may_wait(self, waited: float) -> bool:  # noqa: ARG002 - the rings' signature
-        """Whether a full ring is worth waiting for: yes while the writer moves, and for a while after it stopped."""
+    def _may_wait(self) -> bool:
+        """Whether to wait for the writer: while it makes progress, and for a while after its last progress."""
         tail = self._words[Word.TAIL]
         now = time.monotonic()
         if tail != self._stalled_tail:
@@ -306,7 +307,9 @@ class Channel:
             self._stalled_since = self._refusing_since = now
         if not self._words[Word.FAULT]:
             self._refusing_since = now
-        return now - self._stalled_since < self._patience and now - self._refusing_since < self._config.fault_timeout
+        return (
+            now - self._stalled_since < self._stall_timeout and now - self._refusing_since < self._config.fault_timeout
+        )
 
     def _wait(self, done: Callable[[], bool], timeout: float | None, progress: ProgressLine | None = None) -> bool:
         if done():
@@ -314,8 +317,7 @@ class Channel:
         self._supervisor.ring_bell()
         began, nap = time.monotonic(), _FIRST_NAP_S
         while not done():
-            waited = time.monotonic() - began
-            if not self._may_wait(waited) or (timeout is not None and waited >= timeout):
+            if not self._may_wait() or (timeout is not None and time.monotonic() - began >= timeout):
                 return done()
             if progress is not None:
                 progress.update()
@@ -323,7 +325,7 @@ class Channel:
             nap = min(nap * 2, _LONGEST_NAP_S)
             if nap == _LONGEST_NAP_S:
                 self._supervisor.ring_bell()
-        self._stalled_tail = -1  # an idle run's tail does not move either: the next wait counts from its own start
+        self._stalled_tail = -1  # the tail of an idle run does not move either: the next wait counts from its own start
         return True
 
     def _describe_waiting(self) -> str:
@@ -334,10 +336,3 @@ class Channel:
         if errors > self._seen_errors:
             self._seen_errors = errors
             self._warn(f"{self._control.error()} (training goes on; see exp.health())")
-
-
-def _allocate(frame_bytes: int) -> slabs.Slab:
-    try:
-        return slabs.create(frame_bytes)
-    except slabs.NoSharedMemoryError:
-        return slabs.private(frame_bytes)

@@ -15,14 +15,13 @@ import mmap
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ml_dash.ipc.control import ASLEEP, FRAMES_OFFSET, Control, Word
+from ml_dash.ipc.control import ASLEEP, FRAMES_OFFSET, Word
 from ml_dash.ipc.frame_format import FrameFormat
-from ml_dash.ipc.slab import Slab
+from ml_dash.ipc.ring import WriterLink
 from ml_dash.records.record import ALIGNMENT
 
 CHUNK = 8 * 1024 * 1024
@@ -81,31 +80,19 @@ class FrameBuffer:
     """Hands out slots. Any thread may call it, and so may a signal handler that interrupts a call.
 
     Args:
-        slab: the shared memory; frames lie behind ``FRAMES_OFFSET``.
-        control: its control block.
+        link: reaches the writer. Its bell rings when a frame has to wait, when several wait for a writer that is asleep,
+            and for every quarter of the buffer.
         size: bytes wanted. The attribute ``size`` becomes smaller if the machine turns out to have less.
         drop: what ``take`` does when there is no room: True returns None (policy ``drop``), False waits (``block``).
-        may_wait: called while ``take`` waits, with the seconds waited so far; False ends the wait without a slot.
-        ring_bell: wakes the writer. Called when a frame has to wait, when several wait for a writer that is asleep, and
-            for every quarter of the buffer.
     """
 
-    def __init__(
-        self,
-        slab: Slab,
-        control: Control,
-        size: int,
-        *,
-        drop: bool,
-        may_wait: Callable[[float], bool],
-        ring_bell: Callable[[], None],
-    ) -> None:
+    def __init__(self, link: WriterLink, size: int, *, drop: bool) -> None:
         self.size = size
-        self._slab = slab
-        self._words = control.words
+        self._slab = link.slab
+        self._words = link.control.words
+        self._may_wait = link.may_wait
+        self._ring_bell = link.ring_bell
         self._drop = drop
-        self._may_wait = may_wait
-        self._ring_bell = ring_bell
         self._lock = threading.RLock()
         self._used: deque[Slot] = deque()
         self._free: defaultdict[int, list[Slot]] = defaultdict(list)
@@ -176,8 +163,8 @@ class FrameBuffer:
             return self._try_take(need)
         self._words[_WAITING] = 1
         try:
-            began, nap = time.monotonic(), _FIRST_NAP_S
-            while self.fits(nbytes) and self._may_wait(time.monotonic() - began):
+            nap = _FIRST_NAP_S
+            while self.fits(nbytes) and self._may_wait():
                 time.sleep(nap)
                 nap = min(nap * 2, _LONGEST_NAP_S)
                 slot = self._try_take(need)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ml_dash._paths import current_folder
 from ml_dash.ipc import NO_SIGNAL
 from ml_dash.ipc.slab import Slab
+from ml_dash.settings import BufferConfig
 
 WRITER_ENTRY = "ml_dash.writer.main"
 """Module whose ``main(boot)`` runs in the writer process; its ``run_on_thread`` runs the writer without a process."""
@@ -70,6 +71,19 @@ class Assignment(NamedTuple):
     parent: int
     suspicion: int = 0
     columnar_rows: int = 0
+
+    @classmethod
+    def of(cls, run: str, writer_id: str, config: BufferConfig) -> Assignment:
+        """The settings of a writer for this process."""
+        return cls(
+            run=run,
+            writer_id=writer_id,
+            encoders=config.encoder_count,
+            burst_encoders=config.burst_encoder_count,
+            sync_interval=config.sync_interval,
+            parent=os.getpid(),
+            columnar_rows=config.columnar_rows,
+        )
 
 
 class WriterProcess:

@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from zlib import adler32
 
 from ml_dash.ipc.control import RECORDS_OFFSET, RECORDS_SIZE, Control, Word
@@ -47,6 +48,23 @@ OverflowHandler = Callable[[str, int, bytes, bytes, float, int], int]
 """Takes the reason and the arguments of ``push``, and returns a position, or 0 for a record that is given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class WriterLink:
+    """The training process's means to reach its writer, which the record ring and the frame buffer share.
+
+    Attributes:
+        slab: the shared memory.
+        control: its control block.
+        ring_bell: wakes the writer.
+        may_wait: called again and again while there is no room; False ends the wait.
+    """
+
+    slab: Slab
+    control: Control
+    ring_bell: Callable[[], None]
+    may_wait: Callable[[], bool]
+
+
 class NoRoomError(Exception):
     """The ring is closed, or stayed full for too long. Caught in this module."""
 
@@ -59,26 +77,16 @@ class Producer:
         cost_ns: nanoseconds that calls took in all.
 
     Args:
-        slab: the shared memory.
-        control: its control block.
-        ring_bell: wakes the writer; called after each ``BELL_BYTES`` published bytes while more than ``BELL_BACKLOG`` wait.
-        may_wait: called while the ring is full, with the seconds waited so far; False gives the record up.
+        link: reaches the writer. Its bell rings after each ``BELL_BYTES`` published bytes while more than
+            ``BELL_BACKLOG`` wait; a record is given up when it may not wait any longer.
         on_overflow: handles a record that cannot go through the ring; ``push`` returns its result.
     """
 
-    def __init__(
-        self,
-        slab: Slab,
-        control: Control,
-        *,
-        ring_bell: Callable[[], None],
-        may_wait: Callable[[float], bool],
-        on_overflow: OverflowHandler,
-    ) -> None:
-        self._memory = memoryview(slab.memory)[RECORDS_OFFSET : RECORDS_OFFSET + RECORDS_SIZE]
-        self._words = control.words
-        self._ring_bell = ring_bell
-        self._may_wait = may_wait
+    def __init__(self, link: WriterLink, on_overflow: OverflowHandler) -> None:
+        self._memory = memoryview(link.slab.memory)[RECORDS_OFFSET : RECORDS_OFFSET + RECORDS_SIZE]
+        self._words = link.control.words
+        self._ring_bell = link.ring_bell
+        self._may_wait = link.may_wait
         self._on_overflow = on_overflow
         # Re-entrant: a signal handler or a finalizer may log while this thread is inside push.
         self._lock = threading.RLock()
@@ -183,9 +191,9 @@ class Producer:
         if self._tail >= tail:
             return
         self._ring_bell()
-        began, nap = time.monotonic(), _FIRST_NAP_S
+        nap = _FIRST_NAP_S
         while (current := self._words[_TAIL]) < tail:
-            if not self._may_wait(time.monotonic() - began):
+            if not self._may_wait():
                 raise NoRoomError
             time.sleep(nap)
             nap = min(nap * 2, _LONGEST_NAP_S)
