@@ -1,4 +1,4 @@
-"""Encoder threads: pixels in shared memory to files, several at a time, beside the loop that writes journals."""
+"""Threads that encode frames in shared memory to image files, while the writer's loop writes journals."""
 
 from __future__ import annotations
 
@@ -53,24 +53,25 @@ class EncoderPool:
     """Threads that run jobs in the order of submission.
 
     There is one thread more than may encode: it writes and hashes a file while the others encode. While training waits
-    for room, the processors that it leaves idle are used as well.
+    for room in the frame buffer, its processors are idle, and more frames are encoded at the same time.
 
     Args:
-        count: frames encoded at the same time.
-        burst: the same while training waits.
         memory: the shared memory that holds the pixels.
-        disk: where files go.
-        wake: called from a thread when a job is done.
-        training_waits: whether training waits for room now.
+        disk: the file operations.
+        count: number of frames encoded at the same time.
+        burst: the same number while training waits.
+        on_done: called from a thread when a job is done.
+        training_waits: returns whether training waits for room now.
     """
 
     def __init__(
         self,
-        count: int,
-        burst: int,
         memory: Buffer,
         disk: Disk,
-        wake: Callable[[], None],
+        *,
+        count: int,
+        burst: int,
+        on_done: Callable[[], None],
         training_waits: Callable[[], bool],
     ) -> None:
         self._count = count
@@ -80,13 +81,13 @@ class EncoderPool:
         self._extra_lock = threading.Lock()
         self._memory = memory
         self._disk = disk
-        self._wake = wake
+        self._on_done = on_done
         self._encoding = threading.Semaphore(count)
         self._jobs: queue.SimpleQueue[EncodeJob | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def submit(self, job: EncodeJob) -> None:
-        """Run a job; its ``done`` turns true at the end, with ``error`` set if it failed."""
+        """Queue a job. At its end ``done`` becomes True, and ``error`` is set if it failed."""
         job.done, job.error = False, None
         self._jobs.put(job)
         self._adapt()
@@ -97,7 +98,7 @@ class EncoderPool:
         thread = threading.Thread(target=self._work, name=f"ml_dash-encoder-{len(self._threads)}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # no more threads are to be had
+        except RuntimeError:  # no thread can be started
             if not self._threads:
                 self._jobs.put(None)
                 self._work()
@@ -105,7 +106,7 @@ class EncoderPool:
         self._threads.append(thread)
 
     def close(self) -> None:
-        """End the threads after the jobs that are waiting. Idempotent."""
+        """End the threads once all queued jobs are done. Idempotent."""
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
@@ -116,14 +117,14 @@ class EncoderPool:
         while (job := self._jobs.get()) is not None:
             try:
                 self._run(job)
-            except Exception as error:  # noqa: BLE001 - kept with the job: the loop decides between once more and quarantine
+            except Exception as error:  # noqa: BLE001 - kept in the job: the writer's loop tries again, or sets the record aside
                 job.error = error
             job.done = True
-            self._wake()
+            self._on_done()
             self._adapt()
 
     def _adapt(self) -> None:
-        """Put one encoder more to work while training waits, and one less once it goes on."""
+        """Allow one more frame at the same time while training waits, and one less once it goes on."""
         with self._extra_lock:
             if self._training_waits():
                 if self._extra < self._burst:
@@ -134,7 +135,15 @@ class EncoderPool:
 
     def _run(self, job: EncodeJob) -> None:
         with self._encoding:
-            data = _encode(job, self._pixels(job))
+            pixels = self._pixels(job)
+            if job.image_format == "png":
+                from ml_dash.media.png import encode_png
+
+                data = encode_png(pixels)
+            else:
+                from ml_dash.media.jpeg import encode_jpeg
+
+                data = encode_jpeg(pixels, job.quality)
         job.size = len(data)
         if not job.target:
             job.encoded = data
@@ -149,13 +158,3 @@ class EncoderPool:
         if content is None:
             raise LookupError(f"{job.raw} is gone: another program changed the run's folder")
         return view(memoryview(content), 0, job.spec)
-
-
-def _encode(job: EncodeJob, pixels: Any) -> bytes:
-    if job.image_format == "png":
-        from ml_dash.media.png import encode_png
-
-        return encode_png(pixels)
-    from ml_dash.media.jpeg import encode_jpeg
-
-    return encode_jpeg(pixels, job.quality)

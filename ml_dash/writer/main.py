@@ -1,4 +1,4 @@
-"""The writer: the loop that turns what is in shared memory into files, until the run is closed or its owner is gone."""
+"""The writer: turns records and frames in shared memory into files, until the run is closed or its process is gone."""
 
 from __future__ import annotations
 
@@ -33,70 +33,69 @@ from ml_dash.writer.status import RunStatus
 from ml_dash.writer.sync import Syncer
 
 POLL_S = 0.002
-"""How long the loop sleeps after it had something to do: what a machine that dies as a whole may lose."""
+"""Seconds between two looks at the ring while records come. A machine that crashes as a whole may lose those records."""
 
 IDLE_POLL_S = 0.05
-"""How long it sleeps at most when nothing comes; the doorbell wakes it."""
+"""The longest sleep when no records come; the doorbell ends it."""
 
 HEARTBEAT_S = 10.0
-"""How often experiment.json says that the run is alive."""
+"""Seconds between two updates of ``heartbeat_at`` in experiment.json."""
 
 FIRST_RETRY_S = 0.05
 LONGEST_RETRY_S = 2.0
 """Bounds of the pause before a refused file operation is tried again."""
 
 ORPHAN_LIMIT_S = 600.0
-"""How long a writer whose training process is gone keeps trying a disk that refuses, before it gives up."""
+"""Seconds that a writer whose training process is gone keeps trying a disk that refuses."""
 
 NICENESS = 10
-"""How much the writer yields to training: it gets a tenth of a processor that training wants, and all that it leaves."""
+"""Of the writer process: it gets a tenth of a processor that training uses too, and all of an idle one."""
 
 DAMAGE_LIMIT_S = 1.0
-"""How long an entry may look unfinished before it is passed over as damaged."""
+"""Seconds that an entry may look unfinished before it is skipped as damaged."""
 
 
 class Writer:
-    """One writer's life.
+    """A writer from its start to its end.
 
     Args:
-        assignment: its work.
+        assignment: its settings.
         slab: the shared memory.
-        connection: the socket to the training process, or None on a thread of it.
-        disk: every file operation.
+        connection: the socket to the training process; None if the writer is a thread of it.
+        disk: the file operations.
     """
 
     def __init__(self, assignment: Assignment, slab: Slab, connection: socket.socket | None, disk: Disk) -> None:
+        run, writer_id = assignment.run, assignment.writer_id
         self._assignment = assignment
-        self._slab = slab
+        self._disk = disk
+        disk.owner = writer_id or "main"
         self._control = Control(slab.memory)
         self._words = self._control.words
         self._memory = memoryview(slab.memory)
         self._consumer = Consumer(self._memory, self._control)
-        self._disk = disk
-        disk.owner = assignment.writer_id or "main"
         self._replaces_another = bool(self._words[Word.WRITER_PID])
+        self._own_process = connection is not None
         self._parent = ParentWatch(assignment.parent, connection)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        run, writer_id = assignment.run, assignment.writer_id
         self._status = RunStatus(run, writer_id, disk, assignment.parent)
         self._journals = Journals(run, disk)
-        self._pool = EncoderPool(
-            assignment.encoders,
-            assignment.burst_encoders,
-            slab.memory,
-            disk,
-            self._wake,
-            lambda: bool(self._words[Word.WAITING]),
-        )
         self._syncer = Syncer(disk, self._journals, assignment.sync_interval)
-        self._own_process = connection is not None
         self._environment = EnvironmentRecorder(
-            run, disk, assignment.parent, self._syncer.add, may_ask=self._own_process
+            run, disk, assignment.parent, on_stored=self._syncer.add, may_run_git=self._own_process
         )
         if self._replaces_another and not writer_id:
             self._environment.resume()
+        self._pool = EncoderPool(
+            slab.memory,
+            disk,
+            count=assignment.encoders,
+            burst=assignment.burst_encoders,
+            on_done=self._wake,
+            training_waits=lambda: bool(self._words[Word.WAITING]),
+        )
         self._records = RecordWriter(
             run, writer_id, disk, self._status, on_stored=self._syncer.add, on_opened=self._environment.opened
         )
@@ -118,12 +117,12 @@ class Writer:
         self._stuck_since = 0.0
 
     def run(self) -> list[Stream]:
-        """Work until the run is closed, or its owner is gone and all is drained. Returns what was written to."""
+        """Work until the run is closed, or its process is gone and the ring is empty. Return the streams written to."""
         self._words[Word.WRITER_PID] = os.getpid()
         self._words[Word.STATE] = State.RUNNING
         nap = POLL_S
         try:
-            while not self._over():
+            while not self._is_over():
                 busy = self._step()
                 nap = POLL_S if busy else min(nap * 1.5, IDLE_POLL_S)
                 if not busy:
@@ -134,10 +133,10 @@ class Writer:
             self._close()
 
     def sync_soon(self) -> None:
-        """Bring everything to the disk with the next step: somebody wants us gone."""
+        """Sync everything with the next step: another program asked this process to end."""
         self._syncer.hurry()
 
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         if self._applier.closing or (self._applier.idle and self._control.ending()):
             return True
         if not self._parent.gone:
@@ -156,12 +155,12 @@ class Writer:
             self._sleep(self._retry, fault=True)
             self._retry = min(self._retry * 2, LONGEST_RETRY_S)
             return True
-        # A frame that is being encoded once more says nothing yet: the fault is over when something was committed.
+        # The fault is over once something was committed; while a failed frame is encoded again, that is not known.
         if self._words[Word.TAIL] != self._tail_at_fault or not self._applier.encoding:
             self._words[Word.FAULT] = 0
             self._retry = FIRST_RETRY_S
         if not busy:
-            self._pass_over_damage()
+            self._skip_damage()
         return busy
 
     def _keep_up(self) -> None:
@@ -180,8 +179,8 @@ class Writer:
         where = f" ({error.filename})" if error.filename else ""
         self._control.set_error(f"the writer cannot write: {name}: {error.strerror or error}{where}; it tries again")
 
-    def _pass_over_damage(self) -> None:
-        """Something wrote into our memory: after a while, go on at the next whole entry."""
+    def _skip_damage(self) -> None:
+        """Go on at the next valid entry, if the present one stays invalid: another program wrote into the shared memory."""
         if self._applier.encoding or self._consumer.position >= self._words[Word.HEAD]:
             self._stuck_since = 0.0
         elif not self._stuck_since:
@@ -190,10 +189,10 @@ class Writer:
             skipped = self._consumer.skip_damaged()
             self._consumer.free(self._consumer.position, self._words[Word.APPLIED])
             self._words[Word.REFUSED] += 1
-            self._control.set_error(f"{skipped} bytes of the record ring were damaged and passed over")
+            self._control.set_error(f"{skipped} bytes of the record ring were damaged and skipped")
 
     def _sleep(self, seconds: float, fault: bool = False) -> None:
-        # The doorbell would turn the pause after a fault into a storm of attempts.
+        # The doorbell does not end the pause after a fault: there would be an attempt for each ring.
         self._words[Word.SLEEPING] = 0 if fault else NAPPING if seconds < 2 * POLL_S else ASLEEP
         if fault or self._consumer.position >= self._words[Word.HEAD] or self._applier.encoding:
             self._parent.wait(seconds, None if fault else self._wake_read)
@@ -208,7 +207,7 @@ class Writer:
             os.write(self._wake_write, b"!")
 
     def _end(self) -> None:
-        """Close the run's documents. A disk that refuses is tried again for as long as somebody waits for us."""
+        """Complete the run's documents. A disk that refuses is tried again for ``ORPHAN_LIMIT_S``."""
         deadline = time.monotonic() + ORPHAN_LIMIT_S
         self._pool.close()
         for step in (self._finish_streams, self._finish_files, self._finish_status):
@@ -221,14 +220,14 @@ class Writer:
         self._applier.commit_close()
         self._words[Word.MEMORY] = resident_bytes()
         self._words[Word.STATE] = State.FINISHED
-        # All is written, and only a loss of power needs more. On a busy disk that takes seconds: nobody waits for it.
+        # Everything is written; only a loss of power needs the sync, which takes seconds on a busy disk: nobody waits for it.
         with contextlib.suppress(OSError):
             self._syncer.finish()
-        # The training process waits for the end of a thread of its own.
+        # A writer on a thread of the training process does not wait: that process waits for the thread.
         self._environment.finish(LATE_S if self._own_process else 0.0)
 
     def _is_done(self, step: Callable[[], None]) -> bool:
-        """Whether a step of the end is over: it got through, or shows a bug of ours, and the next one matters more."""
+        """Run a step of the end. False if the disk refused; after any other error the next step is more important."""
         try:
             step()
         except OSError as error:
@@ -258,7 +257,7 @@ class Writer:
         self._syncer.add(self._status.path)
 
     def _facts(self) -> dict[str, Any]:
-        """What the run's record shows of the tracker itself."""
+        """Facts about the tracker that experiment.json shows."""
         words = self._words
         return {
             "frames_written": words[Word.FRAMES_WRITTEN],
@@ -282,7 +281,7 @@ class Writer:
 
 
 def resident_bytes() -> int:
-    """Memory of this process without what is shared, in bytes; 0 where the system does not say."""
+    """Bytes of memory of this process without shared memory; 0 if the system does not tell."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             _, resident, shared, *_ = (int(field) for field in file.read().split())
@@ -292,61 +291,57 @@ def resident_bytes() -> int:
 
 
 def main(boot: Mapping[str, Any], disk: Disk | None = None) -> None:
-    """The writer process. Never returns."""
+    """Run the writer process. Never returns."""
     assignment = Assignment(**{name: boot[name] for name in Assignment._fields})
     try:
-        _ignore_signals()
-        _step_back()
-        _allow_descriptors()
+        # Ctrl-C and a hang-up go to the whole terminal or job; the writer is to drain when the training process is gone.
+        for name in ("SIGINT", "SIGHUP", "SIGPIPE"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        _lower_priority()
+        _raise_descriptor_limit()
         slab = slabs.attach(boot["memory_fd"], boot["memory_size"])
         connection = socket.socket(fileno=boot["socket_fd"])
         writer = Writer(assignment, slab, connection, disk or Disk())
         signal.signal(signal.SIGTERM, lambda *_: writer.sync_soon())
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         streams = writer.run()
-    except BaseException:  # noqa: BLE001 - the next writer takes over, and a person finds the traceback
+    except BaseException:  # noqa: BLE001 - another writer is started, and the traceback is in the run's folder
         _leave_traceback(assignment.run)
         os._exit(1)
     _make_copies(boot, assignment, streams)
-    # Nothing is left to do, and the interpreter's own end would cost the training process 30 ms of waiting.
+    # Nothing is left to do, and the interpreter would take 30 ms to end, for which the training process waits.
     os._exit(0)
 
 
 def _make_copies(boot: Mapping[str, Any], assignment: Assignment, streams: list[Stream]) -> None:
-    """Everything of the run is on disk and closed: it is free for the next one, and only reading gets faster."""
-    # Nothing is left to protect: whoever wants us gone may have that, and so may a copy that takes too long.
+    """Make the columnar copies of a run that is complete and closed."""
+    # From here on SIGTERM, or a copy that takes too long, may end the process: no data would be lost.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, COPY_LIMIT_S)
-    with contextlib.suppress(Exception):  # whatever goes wrong, the journals are complete
+    with contextlib.suppress(Exception):  # the journals are complete, and readers can do without copies
         if boot["lock_fd"] >= 0:
             os.close(boot["lock_fd"])
         ColumnarCopies(assignment.columnar_rows, lambda _: None).finish(streams)
 
 
 def run_on_thread(assignment: Assignment, slab: Slab, disk: Disk | None = None) -> None:
-    """The same on a thread of the training process."""
+    """Run the writer on a thread of the training process."""
     try:
         Writer(assignment, slab, None, disk or Disk()).run()
-    except Exception:  # noqa: BLE001 - the training process goes on, and a person finds the traceback
+    except Exception:  # noqa: BLE001 - the training process goes on, and the traceback is in the run's folder
         _leave_traceback(assignment.run)
 
 
-def _ignore_signals() -> None:
-    """Ctrl-C and a hang-up go to the whole terminal or job; ours is to drain when the training process is gone."""
-    for name in ("SIGINT", "SIGHUP", "SIGPIPE"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def _step_back() -> None:
-    """Let the training process go first: where both want a processor, ours is to use what training leaves."""
-    with contextlib.suppress(OSError, AttributeError):  # not everywhere, and not for everybody
+def _lower_priority() -> None:
+    """Let the training process go first where both want a processor."""
+    with contextlib.suppress(OSError, AttributeError):  # the system has no such call, or does not permit it
         os.nice(NICENESS)
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def _allow_descriptors() -> None:
-    """Take as many descriptors as we may: a shell's usual limit is far below the hard one."""
+def _raise_descriptor_limit() -> None:
+    """Raise the limit of open files to the hard limit: the usual limit of a shell is far below it."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -355,7 +350,7 @@ def _allow_descriptors() -> None:
 
 
 def _leave_traceback(run: str) -> None:
-    """The writer has no terminal: what killed it stands in the run's folder."""
+    """Write the present exception to the run's folder, since the writer has no terminal."""
     text = traceback.format_exc()
     with contextlib.suppress(OSError), open(os.path.join(run, ".writer-error.log"), "w", encoding="utf-8") as file:
         file.write(f"{sys.version}\n{text}")
