@@ -93,6 +93,16 @@ def cut_unfinished_line(disk: Disk, path: str) -> None:
         disk.truncate(path, whole)
 
 
+def append_lines(disk: Disk, path: str, data: bytes) -> None:
+    """Append whole lines to a journal that this process does not keep open."""
+    cut_unfinished_line(disk, path)
+    fd = disk.open_append(path)
+    try:
+        disk.append(fd, data)
+    finally:
+        disk.close(fd)
+
+
 def whole_length(path: str, size: int) -> int:
     """Return the length of a file up to and including the last newline within its first ``size`` bytes."""
     with open(path, "rb") as file:

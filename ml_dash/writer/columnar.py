@@ -1,8 +1,8 @@
-"""When the columnar copies are made: for long journals while the run goes on, for every other one when it has ended.
+"""Make the columnar copies of journals: of long ones while the run goes on, of the others after its end.
 
-A copy only makes reading faster, so nobody waits for it. During the run a process of its own makes it, since it takes
-seconds of one processor and the memory of pyarrow; after the end the writer itself does, with the run already free for
-whoever opens it next.
+A copy only makes reading faster, so nothing waits for it. During the run a process of its own makes it, since it takes
+seconds of one processor and the memory of pyarrow. After the end the writer makes it, when the run is already free for the
+next writer.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from ml_dash.storage import compaction
 from ml_dash.storage.parquet_copy import path_of
 
 ROWS_BETWEEN = 1_000_000
-"""Rows after which a journal that is still written gets its copy renewed: what a reader parses in some seconds."""
+"""New rows after which the copy of a growing journal is renewed; a reader parses so many in some seconds."""
 
 COPY_LIMIT_S = 600.0
-"""How long making copies may take; after that it is stopped, and tried again at the end of the run or of the next."""
+"""Seconds that making copies may take; after that it is stopped, and tried again at the end of this run or the next."""
 
 OLD_TEMPORARY_S = 3600.0
-"""Age from which a temporary file of a copy belongs to a process that was killed."""
+"""Age in seconds from which a temporary file is left over from a process that was killed."""
 
 ENTRY = "ml_dash.writer.columnar"
 
 
 class Stream(NamedTuple):
-    """A journal that may get a copy.
+    """A journal that may get a columnar copy.
 
     Attributes:
         journal: its absolute path.
-        is_track: whether its lines are rows of a track; else points of a metric.
-        rows: how many it has.
+        is_track: whether its lines are rows of a track, else points of a metric.
+        rows: number of its lines.
     """
 
     journal: str
@@ -45,11 +45,11 @@ class Stream(NamedTuple):
 
 
 class ColumnarCopies:
-    """Starts the process that renews copies, one at a time.
+    """Makes columnar copies, in one process at a time.
 
     Args:
-        least_rows: rows from which a journal gets a copy; 0 is never.
-        report: called with a text when one could not be made.
+        least_rows: rows from which a journal gets a copy; 0 for none.
+        report: called with a text when a copy could not be made.
     """
 
     def __init__(self, least_rows: int, report: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ class ColumnarCopies:
         self._started = 0.0
 
     def step(self, streams: Iterable[Stream]) -> None:
-        """Renew what has grown by ``ROWS_BETWEEN`` rows, unless that is being done."""
+        """Start to renew the copies of journals that have grown by ``ROWS_BETWEEN`` rows, unless a process is running."""
         if not self._least_rows or self._busy():
             return
         due = [stream for stream in streams if stream.rows >= self._copied.get(stream.journal, 0) + ROWS_BETWEEN]
@@ -74,18 +74,19 @@ class ColumnarCopies:
             self._report(f"the columnar copies cannot be made now: {error}")
 
     def stop(self) -> None:
-        """End the process; what it did not get to is done at the end of the run."""
+        """End the process. The copies that it did not make are made at the end of the run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def finish(self, streams: Iterable[Stream]) -> None:
-        """Make or renew every copy, here."""
+        """Make or renew every copy, in this process."""
         if self._least_rows:
             make_copies([stream for stream in streams if stream.rows >= self._least_rows])
 
     def _busy(self) -> bool:
+        """Whether the process is running. One that takes too long is stopped."""
         if self._process is None:
             return False
         if self._process.poll() is None and time.monotonic() - self._started < COPY_LIMIT_S:
@@ -97,19 +98,19 @@ class ColumnarCopies:
 
 
 def make_copies(streams: Iterable[Stream]) -> bool:
-    """Make the copies of some journals; False if one could not be made. The others are made all the same."""
-    done = True
+    """Make the copies of journals. False if one could not be made; the others are made."""
+    all_made = True
     for stream in streams:
         try:
             remove_old_temporaries(os.path.dirname(stream.journal))
             compaction.build(stream.journal, compaction.ROWS if stream.is_track else compaction.POINTS)
-        except Exception:  # noqa: BLE001 - whatever is odd about one journal, the others get their copies
-            done = False
-    return done
+        except Exception:  # noqa: BLE001 - whatever is wrong with one journal, the others get their copies
+            all_made = False
+    return all_made
 
 
 def remove_old_temporaries(folder: str) -> None:
-    """Remove what a process left behind that was killed while it wrote a copy."""
+    """Remove the temporary files of processes that were killed while they wrote a copy."""
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         if name.startswith(".data") and name.endswith(".tmp") and path_of("") in name:
@@ -119,5 +120,5 @@ def remove_old_temporaries(folder: str) -> None:
 
 
 def main(boot: dict[str, list[tuple[str, bool, int]]]) -> None:
-    """The process that makes copies during a run. Never returns."""
+    """Run the process that makes copies during a run. Never returns."""
     os._exit(0 if make_copies(Stream(*stream) for stream in boot["streams"]) else 1)

@@ -1,4 +1,4 @@
-"""Notice the end of the training process, and sleep until something happens."""
+"""Notice the end of the training process, and sleep until the doorbell rings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import socket
 
 
 class ParentWatch:
-    """The socket says end-of-file; a pidfd says it even while a forked sibling keeps the socket open.
+    """Watches the training process by its socket, and by a pidfd, since a forked sibling may keep the socket open.
+
+    Attributes:
+        gone: whether the training process has ended.
 
     Args:
-        pid: the training process.
-        connection: the socket to it, or None when we are a thread of it.
+        pid: process id of the training process.
+        connection: the socket to it; None if the writer is a thread of it.
     """
 
     def __init__(self, pid: int, connection: socket.socket | None) -> None:
@@ -26,11 +29,11 @@ class ParentWatch:
         connection.setblocking(False)
         with contextlib.suppress(OSError, AttributeError):  # before Linux 5.3, and elsewhere
             self._pidfd = os.pidfd_open(pid)
-        # Opened first, compared after: the process that has this id now is our parent, or we are an orphan already.
+        # After pidfd_open: the process with this id is still the parent, or the writer is an orphan already.
         self._check_parent()
 
     def wait(self, seconds: float, wake_fd: int | None) -> None:
-        """Sleep until the doorbell, the end of the training process, ``wake_fd``, or the time is over."""
+        """Sleep until the doorbell rings, the training process ends, ``wake_fd`` is readable, or the time is over."""
         poller = select.poll()
         if self._connection is not None and not self.gone:
             poller.register(self._connection, select.POLLIN)
@@ -47,7 +50,7 @@ class ParentWatch:
             self._check_parent()
 
     def close(self) -> None:
-        """Close both descriptors: this tells the training process that we are done."""
+        """Close both descriptors, which tells the training process that the writer has ended."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -1,8 +1,8 @@
 """Frame streams: encoded frames appended to tar shards, one index line per frame.
 
-A shard is a tar file (POSIX ustar) that grows: ``tar -xf`` reads it at any moment. A new writer goes on with the newest
-shard if that ends exactly where its last indexed frame does, else it starts another: nothing is ever appended behind
-an end-of-archive mark, or behind half a frame.
+A shard is a growing tar file (POSIX ustar), which ``tar -xf`` reads at any time. A new writer continues the newest shard if
+it ends exactly where its last indexed frame does, else it begins another one: nothing is appended after an end-of-archive
+mark or after half a frame.
 """
 
 from __future__ import annotations
@@ -19,32 +19,46 @@ from ml_dash.writer.batch import Batch
 from ml_dash.writer.encode import EncodeJob
 
 SHARD_BYTES = 256 * 1024 * 1024
-"""A shard that has reached this size is ended and the next one begun."""
+"""Size from which a shard is ended and the next one begun."""
 
 MAX_TAR_TIME = 8**11 - 1
-"""The latest second that a tar header holds; the earliest is 0, in 1970. A clock may be set to any."""
+"""The latest time that a tar header holds, in seconds; the earliest is 0. A clock may be set to any time."""
 
 _BLOCK = 512
 _END = bytes(2 * _BLOCK)
 
 
 class FrameShards:
-    """Where the next frame of each topic goes."""
+    """Adds frames to the shards of their topics.
+
+    Args:
+        run: absolute path of the run's directory.
+        writer_id: empty for the run's first writer.
+        disk: the file operations.
+    """
 
     def __init__(self, run: str, writer_id: str, disk: Disk) -> None:
         self._run = run
         self._writer_id = writer_id
+        self._prefix = f"shard.{writer_id}-" if writer_id else "shard-"
         self._disk = disk
-        self._current: dict[str, tuple[str, int]] = {}
+        self._ends: dict[str, tuple[str, int]] = {}
 
     def forget(self) -> None:
-        """A batch was undone: look at the disk again."""
-        self._current.clear()
+        """Read again from disk where each shard ends, after a batch was undone."""
+        self._ends.clear()
 
     def add(self, topic: str, job: EncodeJob, when: float, batch: Batch) -> None:
-        """Append one encoded frame and its index line to the batch."""
+        """Add an encoded frame and its index line to the batch.
+
+        Args:
+            topic: the frame stream's name.
+            job: the encoded frame.
+            when: seconds since 1970.
+            batch: the batch of its record.
+        """
         folder = layout.frames_folder(topic)
-        shard, offset = self._current.get(topic) or self._open(folder)
+        shard, offset = self._ends.get(topic) or self._open(folder)
         extension = "png" if job.image_format == "png" else "jpg"
         member = tar_member(f"{job.entry['seq']:09d}.{extension}", len(job.encoded), when)
         padding = bytes(-job.size % _BLOCK)
@@ -56,14 +70,17 @@ class FrameShards:
         offset += len(member) + job.size + len(padding)
         if offset >= SHARD_BYTES:
             batch.add(f"{folder}/{shard}", _END)
-            shard, offset = self._following(shard), 0
-        self._current[topic] = (shard, offset)
+            number = int(shard[len(self._prefix) : -4]) + 1
+            shard, offset = f"{self._prefix}{number:05d}.tar", 0
+        self._ends[topic] = (shard, offset)
 
     def _open(self, folder: str) -> tuple[str, int]:
-        prefix = self._prefix()
+        """The name of the shard that the next frame is appended to, and its size."""
+        prefix = self._prefix
         path = os.path.join(self._run, folder)
         names = self._disk.list_folder(path) or []
-        numbers = [int(name[len(prefix) : -4]) for name in names if self._is_ours(name)]
+        shards = (name[len(prefix) : -4] for name in names if name.startswith(prefix) and name.endswith(".tar"))
+        numbers = [int(number) for number in shards if number.isdigit()]
         number = max(numbers, default=-1)
         newest = f"{prefix}{number:05d}.tar"
         size = self._disk.size(os.path.join(path, newest)) if number >= 0 else None
@@ -72,7 +89,7 @@ class FrameShards:
         return f"{prefix}{number + 1:05d}.tar", 0
 
     def _indexed_end(self, folder: str, shard: str) -> int:
-        """Where the last frame in the index ends, or -1 if it lies in another shard."""
+        """The offset after the last frame in the index; -1 if that is in another shard."""
         line = last_line(os.path.join(self._run, layout.data(folder, self._writer_id)))
         try:
             frame = parse(line) if line else {}
@@ -80,20 +97,9 @@ class FrameShards:
         except (ValueError, KeyError, TypeError):
             return -1
 
-    def _is_ours(self, name: str) -> bool:
-        prefix = self._prefix()
-        return name.startswith(prefix) and name.endswith(".tar") and name[len(prefix) : -4].isdigit()
-
-    def _prefix(self) -> str:
-        return f"shard.{self._writer_id}-" if self._writer_id else "shard-"
-
-    def _following(self, shard: str) -> str:
-        number = int(shard[len(self._prefix()) : -4]) + 1
-        return f"{self._prefix()}{number:05d}.tar"
-
 
 def tar_member(name: str, size: int, when: float) -> bytes:
-    """The header block of a regular file in a ustar archive. A time that it cannot hold becomes the closest."""
+    """Return the header block of a file in a ustar archive. A time out of its range becomes the nearest one in it."""
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, min(max(int(when), 0), MAX_TAR_TIME), 0o644
     return info.tobuf(tarfile.USTAR_FORMAT)

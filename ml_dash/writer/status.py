@@ -1,4 +1,4 @@
-"""The run's own record of itself: experiment.json, and .writers/<writer_id>.json for a writer that is not the first."""
+"""Write the status of a run: experiment.json, and .writers/<writer_id>.json for a writer that is not the first."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from ml_dash.storage.documents import load_document, timestamp, to_seconds, writ
 from ml_dash.storage.locks import document_lock
 from ml_dash.writer import takeover
 
-_GIVEN = ("description", "tags", "bindrs", "metadata", "prefix")
+_GIVEN_KEYS = ("description", "tags", "bindrs", "metadata", "prefix")
 
 
 class RunStatus:
-    """Writes the state of the run. Every method may be repeated.
+    """Writes the status of a writer, which is the run's if it is the first. Every method may be repeated.
+
+    Attributes:
+        ending: status and reason from the record that closes the run; None before.
+        path: absolute path of the document.
 
     Args:
         run: absolute path of the run's directory.
-        writer_id: empty for the run's first writer, which alone writes the run's status.
-        disk: where it goes.
+        writer_id: empty for the run's first writer.
+        disk: the file operations.
         parent: process id of the training process.
     """
 
@@ -48,32 +52,28 @@ class RunStatus:
         return self._experiment_id
 
     def open(self, opening: dict[str, Any], now: float) -> None:
-        """The run begins, or goes on: merge what was given with what is there, status RUNNING."""
+        """Write that the run has begun: the given facts replace those in the document, and the status is RUNNING."""
         if self._writer_id:
             self._create_if_missing(opening, now)
             if not opening.get("attached"):
                 before = load_document(self._disk, self._experiment) or {}
                 self._follows = takeover.killed_session(before, socket.gethostname(), self._parent)
-        self._update(lambda found: self._opened_as({} if self._writer_id else found, opening, now) | self._follows)
+        self._update(lambda old: self._merge_opening({} if self._writer_id else old, opening, now) | self._follows)
 
     def beat(self, now: float, facts: dict[str, Any]) -> None:
-        """Say that the run is alive."""
-        self._update(lambda found: found | {"heartbeat_at": timestamp(now)} | self._active(found, now) | facts)
+        """Write that the run is alive."""
+        self._update(lambda old: old | {"heartbeat_at": timestamp(now)} | self._active(old, now) | facts)
         self._take_over_run()
 
     def end(self, now: float, facts: dict[str, Any]) -> None:
-        """The run has ended as ``ending`` says, or because the training process is gone."""
+        """Write that the run has ended: with ``ending``, or as FAILED if the training process is gone without one."""
         ending = self.ending or {
             "status": "FAILED",
             "status_reason": f"the training process (pid {self._parent}) ended without closing the run: "
             "it was killed, or left through os._exit",
         }
-        moment = timestamp(now)
-        self._update(
-            lambda found: (
-                found | ending | {"ended_at": moment, "heartbeat_at": moment} | self._active(found, now) | facts
-            )
-        )
+        times = {"ended_at": timestamp(now), "heartbeat_at": timestamp(now)}
+        self._update(lambda old: old | ending | times | self._active(old, now) | facts)
         self._take_over_run()
         if not self._writer_id:
             self._let_successor_take_over()
@@ -84,29 +84,38 @@ class RunStatus:
                 if load_document(self._disk, self._experiment) is None:
                     write_document(self._disk, self._experiment, merge_opening({}, opening, now))
 
-    def _opened_as(self, found: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:
-        self._earlier_s, self._opened = seconds_so_far(found), now
-        if found.get("started_at") == timestamp(now):  # this very opening, which another attempt has written before
-            self._go_on(found)
-        running = {"status": "RUNNING", "status_reason": None, "ended_at": None}
-        return merge_opening(found, opening, now) | self._process(now) | running | self._active(found, now)
+    def _merge_opening(self, old: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:
+        self._earlier_s, self._opened = seconds_so_far(old), now
+        if old.get("started_at") == timestamp(now):  # an earlier attempt wrote this opening
+            self._continue_counting(old)
+        running = {
+            "host": socket.gethostname(),
+            "pid": self._parent,
+            "writer_pid": os.getpid(),
+            "started_at": timestamp(now),
+            "heartbeat_at": timestamp(now),
+            "status": "RUNNING",
+            "status_reason": None,
+            "ended_at": None,
+        }
+        return merge_opening(old, opening, now) | running | self._active(old, now)
 
-    def _active(self, found: dict[str, Any], now: float) -> dict[str, float]:
-        """How long the run was open: every opening before this one, and this one until now."""
+    def _active(self, old: dict[str, Any], now: float) -> dict[str, float]:
+        """``active_seconds``: the seconds that the run was open, in this opening and all earlier ones."""
         if self._opened is None:
-            self._go_on(found)
-        if self._opened is None:  # opening it did not work out yet, so that nothing is known of those before
+            self._continue_counting(old)
+        if self._opened is None:  # the opening is not written yet, so that the earlier ones are not known
             return {}
         return {"active_seconds": round(self._earlier_s + max(0.0, now - self._opened), 3)}
 
-    def _go_on(self, found: dict[str, Any]) -> None:
-        """Count on from the document if another writer of this session wrote it: training went on between the two."""
-        is_ours = found.get("pid") == self._parent and found.get("host") == socket.gethostname()
-        if not is_ours or found.get("status") != "RUNNING":
+    def _continue_counting(self, old: dict[str, Any]) -> None:
+        """Count from the start in a document that another writer of this training process wrote, if it did."""
+        is_ours = old.get("pid") == self._parent and old.get("host") == socket.gethostname()
+        if not is_ours or old.get("status") != "RUNNING":
             return
-        started, heard = to_seconds(found.get("started_at")), to_seconds(found.get("heartbeat_at"))
-        if started is not None and heard is not None:  # None: another program has changed the document
-            self._earlier_s = max(0.0, seconds_so_far(found) - max(0.0, heard - started))
+        started, last_beat = to_seconds(old.get("started_at")), to_seconds(old.get("heartbeat_at"))
+        if started is not None and last_beat is not None:  # None: another program changed the document
+            self._earlier_s = max(0.0, seconds_so_far(old) - max(0.0, last_beat - started))
             self._opened = started
 
     def _take_over_run(self) -> None:
@@ -130,44 +139,39 @@ class RunStatus:
         if document is not None:
             write_document(self._disk, self._experiment, document)
 
-    def _process(self, now: float) -> dict[str, Any]:
-        moment = timestamp(now)
-        return {
-            "host": socket.gethostname(),
-            "pid": self._parent,
-            "writer_pid": os.getpid(),
-            "started_at": moment,
-            "heartbeat_at": moment,
-        }
-
     def _update(self, change: Any) -> None:
         self._disk.make_folder(os.path.dirname(self.path))
         with document_lock(self._lock):
             write_document(self._disk, self.path, change(load_document(self._disk, self.path) or {}))
 
 
-def merge_opening(found: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:
-    """experiment.json after an open: what is given replaces what is there, unknown keys stay."""
-    moment = timestamp(now)
-    if "name" not in found:
-        fresh = {"name": opening["name"], "project": opening["project"], "description": None, "tags": [], "bindrs": []}
-        fresh |= {"prefix": opening["prefix"], "metadata": None, "created_at": moment, "write_protected": False}
-        return found | fresh | _given(opening)
-    return found | _given(opening) | {"updated_at": moment}
+def merge_opening(old: dict[str, Any], opening: dict[str, Any], now: float) -> dict[str, Any]:
+    """Return experiment.json after an opening: given facts replace old ones, and unknown keys stay."""
+    given = {key: opening[key] for key in _GIVEN_KEYS if opening.get(key) is not None}
+    if "name" in old:
+        return old | given | {"updated_at": timestamp(now)}
+    fresh = {
+        "name": opening["name"],
+        "project": opening["project"],
+        "description": None,
+        "tags": [],
+        "bindrs": [],
+        "prefix": opening["prefix"],
+        "metadata": None,
+        "created_at": timestamp(now),
+        "write_protected": False,
+    }
+    return old | fresh | given
 
 
-def seconds_so_far(found: dict[str, Any]) -> float:
-    """How long the run of an experiment.json was open, until it was last heard of.
+def seconds_so_far(document: dict[str, Any]) -> float:
+    """Return the seconds that a run was open until its last heartbeat.
 
-    Of a document without ``active_seconds`` only the last opening is known.
+    Without ``active_seconds`` in its experiment.json only the last opening is known.
     """
-    seconds = found.get("active_seconds")
+    seconds = document.get("active_seconds")
     if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
         return float(seconds)
-    start = to_seconds(found.get("started_at"))
-    end = to_seconds(found.get("ended_at") or found.get("heartbeat_at"))
+    start = to_seconds(document.get("started_at"))
+    end = to_seconds(document.get("ended_at") or document.get("heartbeat_at"))
     return max(0.0, end - start) if start is not None and end is not None else 0.0
-
-
-def _given(opening: dict[str, Any]) -> dict[str, Any]:
-    return {key: opening[key] for key in _GIVEN if opening.get(key) is not None}

@@ -1,4 +1,4 @@
-"""Bring journals to the disk every few seconds, beside the loop: only a loss of power needs it."""
+"""Sync files to the disk every few seconds, on a thread. Only a loss of power needs it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ml_dash.storage.disk import Disk
 from ml_dash.storage.journal import Journals
 
 MAX_SINGLE_FILES = 256
-"""Stored files synced one by one; more than these within one interval are cheaper with one sync of the file system."""
+"""Stored files that are synced one by one; for more within one interval, a sync of the file system is cheaper."""
 
 
 class Syncer:
-    """Syncs what was appended to and what was stored, on a thread of its own.
+    """Syncs the journals that were appended to and the files that were stored.
 
     Args:
         disk: the file operations.
-        journals: says what was appended to.
+        journals: the open journals.
         interval: seconds between two syncs.
     """
 
@@ -32,18 +32,18 @@ class Syncer:
         self._stored: list[str] = []
 
     def add(self, path: str) -> None:
-        """A file was put in place; it is synced with the next round."""
+        """Sync a stored file with the next round."""
         self._stored.append(path)
 
     def hurry(self) -> None:
-        """Sync with the next step."""
+        """Sync with the next ``step``."""
         self._next = 0.0
 
     def step(self) -> None:
-        """Start a sync if it is time.
+        """Start a sync if the interval is over and none is running.
 
         Raises:
-            OSError: the sync before this one failed.
+            OSError: the previous sync failed.
         """
         if time.monotonic() < self._next or (self._thread is not None and self._thread.is_alive()):
             return
@@ -54,7 +54,7 @@ class Syncer:
             thread = threading.Thread(target=self._sync, args=(paths,), name="ml_dash-sync", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads are to be had
+            except RuntimeError:  # no thread can be started
                 self._sync(paths)
             else:
                 self._thread = thread
@@ -71,13 +71,13 @@ class Syncer:
         self._raise_failure()
 
     def close(self) -> None:
-        """Wait for a sync that is under way. Idempotent."""
+        """Wait for a sync that is running. Idempotent."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def _take(self) -> list[str]:
-        """What is to be synced: stored files before the index that names them."""
+        """The paths to sync. They are synced from the last one: stored files before the index that names them."""
         stored, self._stored = self._stored, []
         return [*self._journals.take_dirty(), *stored]
 

@@ -316,9 +316,7 @@ class RefusingDisk(Disk):
 def refusing(tmp_path):
     """A recorder whose disk refuses once the run is open."""
     disk = RefusingDisk()
-    recorder = EnvironmentRecorder(
-        str(tmp_path), disk, os.getpid(), on_stored=lambda path: None, may_run_git=False
-    )
+    recorder = EnvironmentRecorder(str(tmp_path), disk, os.getpid(), on_stored=lambda path: None, may_run_git=False)
     disk.refuses = False
     told = {"process": {"pid": os.getpid()}, "problems": []}
     start = recorder_module.timestamp(1.0)
