@@ -1,5 +1,6 @@
-"""Arrays in, bytes out: what a frame is, and how it becomes JPEG or PNG. Nothing here reads or writes a file.
+"""Frames as arrays, images and videos.
 
-``frames`` is for the training process: it checks and copies, and imports numpy only. ``convert``, ``jpeg`` and ``png``
-are for the writer process, which pays for everything else.
+``frames`` checks and copies frames in the training process, and imports numpy only. ``convert``, ``jpeg`` and ``png`` encode
+images in the writer process. ``video`` and ``video_frames`` encode videos in the process that asks for one, and ``decode``
+reads images back.
 """

@@ -1,4 +1,4 @@
-"""Image bytes back to an array."""
+"""Decode images to arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ml_dash.errors import InvalidValueError
 
 
 def decode_image(data: bytes) -> np.ndarray[Any, Any]:
-    """The pixels of a JPEG or PNG.
+    """Return the pixels of a JPEG or PNG.
 
     Args:
         data: the file's bytes.
@@ -19,7 +19,7 @@ def decode_image(data: bytes) -> np.ndarray[Any, Any]:
         HxW, HxWx3 (RGB) or HxWx4 (RGBA), uint8 or uint16, as the file has it.
 
     Raises:
-        InvalidValueError: the bytes are no image.
+        InvalidValueError: the bytes are not those of an image.
     """
     import cv2
 

@@ -1,7 +1,7 @@
-"""Frames on the training side: check what the user gave, and copy its pixels into shared memory.
+"""Check frames in the training process, and copy their pixels into shared memory.
 
 A frame is an array of shape ``(height, width)`` or ``(height, width, channels)`` with 1 (gray), 3 (RGB) or 4 (RGBA)
-channels. Nothing here converts values; the writer process does that later from the copy (``convert``).
+channels. Values are converted later, by the writer process (``convert``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT_OF_SUFFIX = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 # The hard limits of the two formats: libjpeg's JPEG_MAX_DIMENSION, and PNG's 31-bit sizes.
 LARGEST_SIDE = {"jpeg": 65_500, "png": 2**31 - 1}
 
-# One entry per camera and size; a run has a handful. The bound only keeps frames of random sizes from piling up.
+# One entry per camera and size, of which a run has a few. The limit matters for frames of random sizes only.
 SPEC_CACHE_SIZE = 256
 
 # Type codes and not kinds: types that other packages register, such as bfloat16, cannot be found by name again.
@@ -88,7 +88,7 @@ def copy_into(array: np.ndarray[Any, Any], buffer: Buffer, offset: int) -> None:
 
 
 def room_for(array: np.ndarray[Any, Any], buffer: Buffer, offset: int) -> np.ndarray[Any, Any]:
-    """A place in a buffer as an array that takes the pixels of frames like this one: C order, native byte order.
+    """Return an array over a buffer for the pixels of frames like this one: C order, native byte order.
 
     Args:
         array: A frame that `check_frame` accepted.
@@ -103,17 +103,17 @@ def room_for(array: np.ndarray[Any, Any], buffer: Buffer, offset: int) -> np.nda
 
 
 def copy_to(array: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> None:
-    """Copy a frame's pixels to where `room_for` made room for them."""
+    """Copy a frame's pixels to an array that `room_for` returned."""
     if _has_whole_rows(array):
         np.copyto(target, array)
         return
-    # numpy would loop over each pixel's 3 or 4 values (mirrored, BGR, transposed from CHW): 4-5 times slower.
+    # Pixel by pixel, as for mirrored, BGR or transposed CHW frames, numpy would be 4 to 5 times slower.
     for channel in range(array.shape[2]):
         np.copyto(target[..., channel], array[..., channel])
 
 
 def view(buffer: Buffer, offset: int, spec: FrameSpec) -> np.ndarray[Any, Any]:
-    """Look at a frame that `copy_into` left in a buffer, without copying it.
+    """Return a frame that `copy_into` copied to a buffer, without another copy.
 
     Args:
         buffer: The memory that holds the frame. It stays referenced while the result lives.
@@ -172,7 +172,7 @@ def image_format_of(name: str) -> str:
 
 
 def _has_whole_rows(array: np.ndarray[Any, Any]) -> bool:
-    """Whether numpy can copy a frame a row at a time: it has no channels, or the pixels of a row lie side by side."""
+    """Whether numpy can copy a frame row by row: it has no channels, or the pixels of a row are contiguous."""
     if array.flags.c_contiguous or array.ndim == 2:
         return True
     _, pixel_stride, channel_stride = array.strides
@@ -181,7 +181,7 @@ def _has_whole_rows(array: np.ndarray[Any, Any]) -> bool:
 
 
 def _as_array(source: Any) -> np.ndarray[Any, Any]:
-    """Turn what is not a plain ndarray into one, or refuse it."""
+    """Convert an object that is not a plain ndarray, or raise."""
     if isinstance(source, np.ndarray):
         return np.asarray(source)
     _check_pillow_mode(source)

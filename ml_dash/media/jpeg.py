@@ -1,4 +1,4 @@
-"""Frames as JPEG."""
+"""Encode frames as JPEG."""
 
 from __future__ import annotations
 
@@ -34,36 +34,26 @@ def encode_jpeg(pixels: np.ndarray[Any, Any], quality: int = DEFAULT_QUALITY) ->
     """
     dimensions(pixels, "jpeg")
     cv2 = _opencv()
-    samples = _as_opencv(np.ascontiguousarray(to_eight_bit(pixels)))
+    samples = np.ascontiguousarray(to_eight_bit(pixels))
+    if samples.ndim == 3:
+        samples = _flattened_on_white(samples) if samples.shape[2] == 4 else cv2.cvtColor(samples, cv2.COLOR_RGB2BGR)
     encoded, data = cv2.imencode(".jpg", samples, [cv2.IMWRITE_JPEG_QUALITY, check_quality(quality)])
     if not encoded:
         raise MemoryError(f"OpenCV could not encode an image of shape {samples.shape} as JPEG")
-    # A copy, but of microseconds, and bytes are what every caller can keep.
-    return bytes(data.data)
+    return bytes(data.data)  # a copy that takes microseconds
 
 
 @cache
 def _opencv() -> ModuleType:
-    """Import OpenCV on first use: it takes long to load, and its own threads would fight the writer's."""
+    """Import OpenCV on first use, since it loads slowly. Its own threads would compete with the encoder threads."""
     import cv2
 
     cv2.setNumThreads(1)
     return cv2
 
 
-def _as_opencv(pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Gray as it is, RGB and RGBA as OpenCV's BGR."""
-    if pixels.ndim == 2:
-        return pixels
-    cv2 = _opencv()
-    if pixels.shape[2] == 4:
-        return _flattened_on_white(pixels)
-    bgr: np.ndarray[Any, Any] = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    return bgr
-
-
 def _flattened_on_white(rgba: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Blend with white: ``255 - (255 - colour) * alpha / 255``, rounded to the nearest, as BGR."""
+    """Blend with white: ``255 - (255 - colour) * alpha / 255``, rounded to the nearest. The result is BGR."""
     cv2 = _opencv()
     darkness = cv2.bitwise_not(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR))
     alpha = cv2.cvtColor(cv2.extractChannel(rgba, 3), cv2.COLOR_GRAY2BGR)

@@ -1,8 +1,8 @@
-"""Frames as PNG, with an encoder of our own: numpy filters the rows, ISA-L compresses them.
+"""Encode frames as PNG: numpy filters the rows, and ISA-L compresses them.
 
-It is several times faster than OpenCV's, whose deflate is the slow part. The format is
-https://www.w3.org/TR/png-3/: a signature, then chunks of length, type, data and CRC. The image data is one zlib stream of
-rows, each led by a byte that names the filter it went through.
+This is several times faster than OpenCV, whose deflate is slow. The format is https://www.w3.org/TR/png-3/: a signature,
+then chunks of length, type, data and CRC. The image data is one zlib stream of rows, each after a byte with the number of
+its filter.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from ml_dash.media.convert import dimensions, to_png_pixels
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {1: 0, 3: 2, 4: 6}  # channels -> gray, truecolour, truecolour with alpha
 
-# The filters worth trying. PAETH takes numpy some fifteen passes over wider integers, which costs more than it saves.
+# PAETH is not tried: numpy needs some fifteen passes over wider integers for it, which costs more than it saves.
 FILTER_NONE, FILTER_SUB, FILTER_UP, FILTER_AVERAGE = 0, 1, 2, 3
 _FILTERS_TRIED = (FILTER_UP, FILTER_SUB, FILTER_AVERAGE, FILTER_NONE)
 
-# Base-two logarithms of how far back the compressor looks for repeats. In noise a long window finds short repeats far
-# away, which take more room than the bytes themselves: the smallest one makes such an image 3 % smaller, and is faster.
+# Base-two logarithms of the compressor's window. In noise a long window finds short repeats far away, which take more
+# bytes than they replace: the smallest window makes such an image 3 % smaller, and is faster.
 _WINDOWS_TRIED = (15, 9)
 
 MEMORY_LEVEL = 8
-"""Of the compressor, which then works on 64 KiB at once."""
+"""Memory level of the compressor, with which it works on 64 KiB at once."""
 
 # ISA-L's fastest level with a history; the next better one (3) takes 4-20 times as long for a few percent.
 COMPRESSION_LEVEL = 1
 
-# Filtered bytes held at a time: bounds the memory for a huge image, and a 1080p RGBA frame still goes in one piece.
+# Filtered bytes held at a time: bounds the memory for a huge image; a 1080p RGBA frame is one block.
 BLOCK_BYTES = 8 << 20
 
-# Pairs of rows compressed with each filter to see which is best. Many thin samples, since one horizontal edge in a few
-# would decide for all; an even number, so that none lies in the middle, where horizons are.
+# Pairs of rows that are compressed with each filter to find the best one. Many small samples, since one horizontal edge
+# among a few would decide; an even number, so that none is in the middle, where horizons are.
 SAMPLED_PAIRS = 8
 
 MEAN_COST = 1.045
-"""What AVERAGE has to save: it takes a tenth longer than the others. Of an image with little noise it saves more."""
+"""Factor on the size with AVERAGE, which takes a tenth longer than the others. It saves more on images with little noise."""
 
 TRIED_EVERY = 32
-"""Images of one shape that use the method found for the first of them; finding it takes half the time of an image."""
+"""Images of one shape that share a method; to find one takes half as long as to encode an image."""
 
 REMEMBERED_SHAPES = 256
-"""Shapes whose method is remembered; a run has a handful."""
+"""Shapes whose method is remembered; a run has a few."""
 
 MUCH_LARGER = 1.1
-"""Growth from one image to the next from which the method is looked for again."""
+"""Size relative to the first image of a method from which the method is searched again."""
 
 Bytes2D = npt.NDArray[np.uint8]
 
@@ -92,20 +92,20 @@ def encode_png(pixels: np.ndarray[Any, Any]) -> bytes:
 
 
 def _chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
-    """The pieces of one chunk, not joined, so that the image data is copied once only."""
+    """Return the pieces of a chunk. They are not joined, so that the image data is copied only once."""
     checksum = isal_zlib.crc32(data, isal_zlib.crc32(kind))
     return struct.pack(">I", len(data)) + kind, data, struct.pack(">I", checksum)
 
 
 class _Method(NamedTuple):
-    """How rows are compressed: the filter's number, and the logarithm of the window."""
+    """The number of the filter, and the base-two logarithm of the compressor's window."""
 
     row_filter: int
     window: int
 
 
 def _compressed(rows: Bytes2D, pixel_bytes: int, method: _Method) -> Iterator[bytes]:
-    """The zlib stream of the filtered rows, in pieces of any size."""
+    """Yield the zlib stream of the filtered rows in pieces of any size."""
     compressor = _compressor(method)
     for row_filter, block, above in _blocks(rows, method.row_filter):
         data = compressor.compress(_filtered(block, above, row_filter, pixel_bytes))
@@ -119,9 +119,9 @@ def _compressor(method: _Method) -> Any:
 
 
 def _blocks(rows: Bytes2D, row_filter: int) -> Iterator[tuple[int, Bytes2D, Bytes2D]]:
-    """All rows in blocks, each with its filter and the rows above its own.
+    """Yield all rows in blocks: the filter, the rows, and for each of them the row above it.
 
-    The first row is a block, with zeros above, where UP and AVERAGE would leave it as it is, or nearly.
+    The first row is a block of its own, filtered by SUB: above it are zeros, so that UP and AVERAGE would change little.
     """
     yield row_filter and FILTER_SUB, rows[:1], np.zeros_like(rows[:1])
     block_rows = max(1, BLOCK_BYTES // rows.shape[1])
@@ -132,14 +132,14 @@ def _blocks(rows: Bytes2D, row_filter: int) -> Iterator[tuple[int, Bytes2D, Byte
 
 @dataclass(slots=True)
 class _Choice:
-    """The method that suited an image of some shape, for those that follow: frames resemble each other."""
+    """The method for images of one shape, found for one of them: the frames of a stream resemble each other."""
 
     method: _Method
     uses_left: int = TRIED_EVERY
     size: int = 0
 
     def note(self, size: int) -> None:
-        """An image came out at that many bytes. One that is much larger than the first shows something else."""
+        """Count an image of that many bytes. After one that is much larger than the first, a new method is searched."""
         self.size = self.size or size
         self.uses_left = self.uses_left - 1 if size <= self.size * MUCH_LARGER else 0
 
@@ -158,13 +158,13 @@ def _choice_for(rows: Bytes2D, pixel_bytes: int) -> _Choice:
 
 
 def _best_method(rows: Bytes2D, pixel_bytes: int) -> _Method:
-    """The filter and the window under which a sample of the rows compresses best.
+    """Return the filter and the window with which a sample of the rows compresses best.
 
-    No single filter is best: UP suits renders, SUB gradients along a row, AVERAGE noise, NONE drawings of few colours,
-    where a difference would break up the repeats.
+    UP is best for renders, SUB for gradients along a row, AVERAGE for noise, and NONE for drawings with few colours, where
+    differences would break up the repeats.
     """
     sampled = _sampled_rows(rows.shape[0])
-    # Above the first row this finds the last, which is wrong and does no harm: it is only a sample.
+    # The row above the first one is here the last one, which is wrong but harmless in a sample.
     block, above = rows[sampled], rows[sampled - 1]
 
     def sampled_size(method: _Method) -> int:
@@ -179,13 +179,13 @@ def _best_method(rows: Bytes2D, pixel_bytes: int) -> _Method:
 
 
 def _sampled_rows(height: int) -> npt.NDArray[np.intp]:
-    """Pairs of neighbouring rows at even distances; fewer or all rows if the image is small."""
+    """Return the indices of pairs of neighbouring rows at even distances; of all rows if the image is small."""
     pairs = height * (2 * np.arange(SAMPLED_PAIRS) + 1) // (2 * SAMPLED_PAIRS)
     return np.unique(np.minimum(np.concatenate([pairs, pairs + 1]), height - 1))
 
 
 def _filtered(block: Bytes2D, above: Bytes2D, row_filter: int, pixel_bytes: int) -> Bytes2D:
-    """Rows as PNG compresses them: the filter's number, then the bytes or their differences modulo 256."""
+    """Return rows with their filter's number in front, and the bytes or their differences modulo 256."""
     filtered = np.empty((block.shape[0], block.shape[1] + 1), np.uint8)
     filtered[:, 0] = row_filter
     body = filtered[:, 1:]
@@ -207,6 +207,6 @@ def _subtract_average(block: Bytes2D, above: Bytes2D, pixel_bytes: int, *, out: 
 
     out[:, :pixel_bytes] = block[:, :pixel_bytes] - (above[:, :pixel_bytes] >> 1)
     if block.shape[1] > pixel_bytes:
-        # OpenCV rounds to the nearest: a quarter less than the mean is the mean, or a half less.
+        # OpenCV rounds to the nearest: the mean minus a quarter is rounded to the mean rounded down.
         mean = cv2.addWeighted(block[:, :-pixel_bytes], 0.5, above[:, pixel_bytes:], 0.5, -0.25)
         np.subtract(block[:, pixel_bytes:], mean, out=out[:, pixel_bytes:])

@@ -1,8 +1,8 @@
-"""Frames in, a video file out: H.264 in MP4, VP9 in WebM, or GIF.
+"""Encode frames to a video file: H.264 in MP4, VP9 in WebM, or GIF.
 
-MP4 and WebM hold 8-bit YUV 4:2:0 with the colours of BT.709, which every browser plays. That needs even sides: an odd
-one gets its last row or column once more. MP4 has its index in front, so that playing begins before all is loaded.
-A GIF has a palette of 256 colours for each frame, is repeated for ever, and keeps odd sides.
+MP4 and WebM hold 8-bit YUV 4:2:0 with the colours of BT.709, which every browser plays. That needs even sides: the last
+row or column is repeated if there is an odd number. MP4 has its index in front, so that playback begins before the whole
+file is loaded. A GIF has a palette of 256 colours for each frame, repeats for ever, and keeps odd sides.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ KIND_OF_SUFFIX = {".mp4": "mp4", ".webm": "webm", ".gif": "gif"}
 _CODECS = {"mp4": "libx264", "webm": "libvpx-vp9", "gif": "gif"}
 
 DEFAULT_QUALITY = 75
-"""Where x264 has a constant rate factor of 20: hard to tell from the original, at a tenth of the size of JPEGs."""
+"""A constant rate factor of 20 for x264: hard to tell from the original, at a tenth of the size of JPEGs."""
 
 FASTEST = {"mp4": 1000, "webm": 1000, "gif": 50}
-"""Frames per second: WebM counts milliseconds. A GIF counts hundredths of a second, and browsers slow down one that
-shows frames for a single hundredth."""
+"""Frames per second at most: WebM counts milliseconds. A GIF counts hundredths of a second, and browsers slow down a GIF
+that shows frames for a single hundredth."""
 
 LONGEST_FRAME_S = 600
-"""How long one frame may be shown: a GIF's counter of hundredths ends at 655 s."""
+"""Seconds that one frame may be shown: a GIF's counter of hundredths ends at 655 s."""
 
 FPS_DENOMINATOR = 1001
-"""A rate given as a float becomes the nearest fraction up to this, which holds 29.97 as it is in television."""
+"""Largest denominator of a rate: a float becomes the nearest fraction, and 29.97 that of television."""
 
 LARGEST_SIDE = {"mp4": 16_384, "webm": 16_384, "gif": 65_535}
-"""Pixels: what libx264 and browsers take, and the 16 bits of a GIF's header."""
+"""Pixels: the limits of libx264 and browsers, and of the 16 bits in a GIF's header."""
 
 MAX_THREADS = 8
-"""Threads of an encoder: more gain little at the sizes of a camera, and each one holds frames of its own."""
+"""Threads of an encoder: more gain little at the sizes of a camera, and each holds frames of its own."""
 
 KEYFRAME_S, MOST_FRAMES_TO_KEYFRAME = 2, 240
-"""A frame that stands for itself comes at least that often, so that moving the slider of a player is quick."""
+"""Seconds and frames between two key frames at most, so that a player can seek quickly."""
 
 _BT709, _LIMITED_RANGE = 1, 1  # the numbers of ISO/IEC 23091-2, and libav's for the range 16..235
 
-# The caller waits: x264 at "veryfast" takes half the time of its default for files of about the same size, and VP9 for
-# a live picture a third to a tenth of the time that it takes for a film.
+# The caller waits: x264 at "veryfast" takes half as long as its default for files of about the same size, and VP9 in
+# "realtime" a third to a tenth as long as in its default.
 _OPTIONS = {
     "mp4": {"preset": "veryfast"},
     "webm": {"deadline": "realtime", "cpu-used": "7", "row-mt": "1", "tile-columns": "2", "b:v": "0"},
@@ -59,7 +59,7 @@ _CONTAINER_OPTIONS = {"mp4": {"movflags": "+faststart"}, "webm": {}, "gif": {"lo
 
 
 def check_video_name(name: object) -> str:
-    """Tell from a file's name which kind of video it is to be.
+    """Return the kind of video that a file's name asks for.
 
     Args:
         name: A file name or path that ends in ``.mp4``, ``.webm`` or ``.gif``, in any case.
@@ -101,12 +101,12 @@ def check_fps(fps: object, kind: str) -> Fraction:
 
 
 def check_video_quality(quality: object) -> int:
-    """Check a quality: None is the default, else as `check_quality`."""
+    """Check a quality as `check_quality` does; None is the default."""
     return DEFAULT_QUALITY if quality is None else check_quality(quality)
 
 
 class VideoFile:
-    """A video that is being written. As a context manager it removes the file unless `finish` was reached.
+    """A video that is being written. As a context manager it removes the file unless `finish` was called.
 
     For one thread at a time. The encoder runs in the calling thread and in threads of its own, without the GIL.
 
@@ -114,7 +114,7 @@ class VideoFile:
         path: Absolute path of the file; one that exists is replaced.
         kind: As from `check_video_name`.
         fps: As from `check_fps`.
-        quality: As from `check_video_quality`; without meaning for a GIF.
+        quality: As from `check_video_quality`; no effect on a GIF.
 
     Raises:
         MissingExtraError: PyAV is not installed, or has no encoder for that kind.
@@ -129,7 +129,7 @@ class VideoFile:
         self._container: Any = None
         self._stream: Any = None
         self._graph: Any = None
-        # Our own: the one that frame.reformat shares between videos has threads, which a forked child waits for in vain.
+        # Not frame.reformat, which shares one between videos: a forked child would wait for its threads for ever.
         self._reformatter: Any = self._av.video.reformatter.VideoReformatter()
         self._taken = 0
         self._encoded = 0
@@ -139,7 +139,7 @@ class VideoFile:
         """Encode one more frame.
 
         Args:
-            pixels: uint8 RGB of shape ``(H, W, 3)``, of the size of the first one. It is not kept.
+            pixels: uint8 RGB of shape ``(H, W, 3)``, of the size of the first frame. It is not kept.
 
         Raises:
             InvalidValueError: A side is longer than the format can hold.
@@ -150,7 +150,7 @@ class VideoFile:
                 f"{self._kind} has sides of at most {LARGEST_SIDE[self._kind]} pixels, "
                 f"not {pixels.shape[1]}x{pixels.shape[0]}; make the frames smaller"
             )
-        with self._told_as_storage_error():
+        with self._as_storage_error():
             pixels = np.ascontiguousarray(_coarse(pixels) if self._kind == "gif" else _padded_to_even(pixels))
             if self._container is None:
                 self._open(pixels.shape[0], pixels.shape[1])
@@ -160,7 +160,7 @@ class VideoFile:
             self._encode(frame)
 
     def finish(self) -> None:
-        """Write what the encoder still holds, and close the file.
+        """Write the frames that the encoder still holds, and close the file.
 
         Raises:
             InvalidValueError: No frame was added.
@@ -168,7 +168,7 @@ class VideoFile:
         """
         if self._container is None:
             raise InvalidValueError("no frames: a video has at least one")
-        with self._told_as_storage_error():
+        with self._as_storage_error():
             if self._graph is not None:
                 self._encode(None)
             self._container.mux(self._stream.encode(None))
@@ -183,10 +183,10 @@ class VideoFile:
     ) -> None:
         if self._finished or self._container is None:
             return
-        # In this order: closing works through an MP4 once more, unless its file is gone.
+        # In this order: closing an MP4 rewrites it, unless its file is gone.
         with contextlib.suppress(OSError):
             os.unlink(self._path)
-        with contextlib.suppress(Exception):  # whatever it says: the file is given up
+        with contextlib.suppress(Exception):  # the file is removed in any case
             self._container.close()
 
     def _open(self, height: int, width: int) -> None:
@@ -207,29 +207,28 @@ class VideoFile:
         context.color_range = _LIMITED_RANGE
 
     def _encode(self, frame: Any) -> None:
-        for converted in self._converted(frame):
+        if self._graph is not None:
+            frames = self._graph.push(frame)
+        else:
+            yuv = {"format": "yuv420p", "dst_colorspace": "ITU709", "dst_color_range": "MPEG"}
+            frames = (self._reformatter.reformat(frame, **yuv),)
+        for converted in frames:
             converted.pts, converted.time_base = self._encoded, 1 / self._fps
             self._encoded += 1
             self._container.mux(self._stream.encode(converted))
 
-    def _converted(self, frame: Any) -> list[Any]:
-        if self._graph is not None:
-            return list(self._graph.push(frame))
-        made = self._reformatter.reformat(frame, format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        return [made]
-
     @contextlib.contextmanager
-    def _told_as_storage_error(self) -> Iterator[None]:
+    def _as_storage_error(self) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # whatever the library raises, of which there is much
+        except Exception as error:  # the library raises many kinds
             raise StorageError(f"the video {self._path!r} could not be written: {error}") from error
 
 
 class _PaletteGraph:
-    """libav's filters that find 256 colours for each frame and dither it to them.
+    """libav's filters that choose 256 colours for each frame and dither it to them.
 
-    The dither is an ordered one: it stands still, where the usual one crawls from frame to frame and doubles the size.
+    The dither is ordered, which does not move from frame to frame. The usual error diffusion does, and doubles the size.
     """
 
     def __init__(self, av: Any, height: int, width: int, fps: Fraction) -> None:
@@ -250,7 +249,7 @@ class _PaletteGraph:
         self._graph = graph  # the filters do not keep it alive
 
     def push(self, frame: Any) -> Iterator[Any]:
-        """Give it a frame, or None at the end, and take what has come out."""
+        """Push a frame, or None at the end, and yield the frames that are ready."""
         self._source.push(frame)
         while True:
             try:
@@ -276,18 +275,18 @@ def _load_av(kind: str) -> Any:
 
 
 def _as_fraction(fps: object) -> Fraction | None:
-    """None for what is no finite number."""
+    """Return a rate as a fraction; None if it is not a finite number."""
     if isinstance(fps, (bool, np.bool_, str)):
         return None
     try:
-        rate = fps if isinstance(fps, Fraction) else Fraction(float(fps))  # type: ignore[arg-type]  # it may be anything
+        rate = fps if isinstance(fps, Fraction) else Fraction(float(fps))  # type: ignore[arg-type]  # float() raises for what is not a number
     except (TypeError, ValueError, OverflowError):
         return None
     return rate.limit_denominator(FPS_DENOMINATOR)
 
 
 def _rate_factor(kind: str, quality: int) -> dict[str, str]:
-    """The encoders' constant rate factor, 0 (best) to 51 for H.264 and 63 for VP9, from 1 to 100 (best)."""
+    """Map a quality of 1 to 100 (best) to the encoder's constant rate factor, 0 (best) to 51 for H.264 and 63 for VP9."""
     steepness = {"mp4": 0.4, "webm": 0.53}.get(kind)
     return {} if steepness is None else {"crf": str(round(10 + (100 - quality) * steepness))}
 
@@ -300,12 +299,12 @@ def _padded_to_even(pixels: RgbFrame) -> RgbFrame:
 
 
 def _coarse(pixels: RgbFrame) -> RgbFrame:
-    """Six bits of each sample, spread over 0..255: no more is seen in 256 colours, and finding them is 3 times faster."""
+    """Round each sample to six bits: no difference is seen in 256 colours, and they are found 3 times faster."""
     return (pixels & np.uint8(0xFC)) | (pixels >> np.uint8(6))
 
 
 def _processors() -> int:
-    """Processors that this process may use."""
+    """The number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
