@@ -5,4 +5,4 @@ from __future__ import annotations
 import socket
 
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
-"""Flag for sending to a process that may be gone: without it, a program whose SIGPIPE handler is the default would end."""
+"""Flag for ``send`` to a process that may have ended: without it, SIGPIPE ends a program that has the default handler."""

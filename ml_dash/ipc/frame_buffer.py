@@ -227,7 +227,7 @@ class FrameBuffer:
                 if slot is not None:
                     slot.free_at = IN_USE
                     self._used.append(slot)
-        except BaseException:  # as in take; also when the lock is let go
+        except BaseException:  # as in take; also while the lock is released
             self._recover(None, slot)
             raise
         return slot
@@ -268,7 +268,7 @@ class FrameBuffer:
             if end > self.size:
                 return None
             if end > self._ready and not self._grow(end):
-                continue  # the buffer has just shrunk to what the machine can give
+                continue  # the buffer has just become smaller
             if self._frontier == start:
                 self._frontier = end
                 return start

@@ -60,9 +60,9 @@ def check_image(image: object, image_format: str, quality: object) -> tuple[np.n
     """Check the first frame of its format.
 
     Args:
-        image: what the user passed as a frame.
+        image: the user's argument.
         image_format: ``jpeg`` or ``png``.
-        quality: what the user passed as the JPEG quality.
+        quality: the user's argument; of JPEG, 1 to 100.
 
     Returns:
         The frame as an array, and its format.

@@ -1,4 +1,4 @@
-"""Files in the run's folder that carry what is too large for the ring to the writer."""
+"""Files in the run's folder that carry records and frames which are too large for the ring to the writer."""
 
 from __future__ import annotations
 

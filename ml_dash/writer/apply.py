@@ -221,7 +221,7 @@ class Applier:
                 raise job.error
             if record.kind != Kind.NOTE:
                 self.records.write(record, job, batch)
-        except Exception as error:  # the record is wrong or shows a bug of ours: the run goes on without it
+        except Exception as error:  # the record is wrong, or there is a bug: the run goes on without it
             if _may_pass(error):
                 raise
             self._give_up(pending, error)

@@ -45,7 +45,7 @@ class RecordWriter:
         disk: the file operations.
         status: the run's experiment.json.
         on_stored: called with the absolute path of each file that was put in place.
-        on_opened: called when the run begins, with what the training process recorded of its environment, and the time.
+        on_opened: called when the run begins, with the environment that the training process recorded, and the time.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class RecordWriter:
         state = self._metric_state(record.key)
         for name, value in parse(record.data).items():
             state.document[name] = state.document.get(name) or value
-        # At once, since no journal holds it: a writer that is killed leaves only what is on disk.
+        # At once, since no journal holds it: it would be lost with a writer that is killed.
         if self._writer_id:
             journal_state.save_about(self._disk, self._run, state, self._writer_id)
         else:
@@ -257,7 +257,7 @@ class RecordWriter:
         """Add a stored file to the index.
 
         Args:
-            entry: what the training process sent of it, with ``sizeBytes`` and ``checksum``.
+            entry: the facts that the training process sent, with ``sizeBytes`` and ``checksum``.
             when: seconds since 1970 of the call.
             batch: the batch of its record.
         """
