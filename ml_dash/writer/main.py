@@ -77,9 +77,6 @@ class Writer:
         self._replaces_another = bool(self._words[Word.WRITER_PID])
         self._own_process = connection is not None
         self._parent = ParentWatch(assignment.parent, connection)
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
         self._status = RunStatus(run, writer_id, disk, assignment.parent)
         self._journals = Journals(run, disk)
         self._syncer = Syncer(disk, self._journals, assignment.sync_interval)
@@ -93,7 +90,7 @@ class Writer:
             disk,
             count=assignment.encoders,
             burst=assignment.burst_encoders,
-            on_done=self._wake,
+            on_done=self._parent.wake,
             training_waits=lambda: bool(self._words[Word.WAITING]),
         )
         self._records = RecordWriter(
@@ -192,19 +189,14 @@ class Writer:
             self._control.set_error(f"{skipped} bytes of the record ring were damaged and skipped")
 
     def _sleep(self, seconds: float, fault: bool = False) -> None:
-        # The doorbell does not end the pause after a fault: there would be an attempt for each ring.
+        # 0 in the pause after a fault, so that the doorbell is not rung: there would be an attempt for each ring.
         self._words[Word.SLEEPING] = 0 if fault else NAPPING if seconds < 2 * POLL_S else ASLEEP
         if fault or self._consumer.position >= self._words[Word.HEAD] or self._applier.encoding:
-            self._parent.wait(seconds, None if fault else self._wake_read)
+            self._parent.wait(seconds, is_wakeable=not fault)
         else:
             time.sleep(min(seconds, POLL_S))
+            self._parent.forget_wakes()
         self._words[Word.SLEEPING] = 0
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
-
-    def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"!")
 
     def _end(self) -> None:
         """Complete the run's documents. A disk that refuses is tried again for ``ORPHAN_LIMIT_S``."""
@@ -276,8 +268,6 @@ class Writer:
         self._consumer.close()
         self._memory.release()
         self._control.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
 
 
 def resident_bytes() -> int:

@@ -1,4 +1,4 @@
-"""Notice the end of the training process, and sleep until the doorbell rings."""
+"""Let the writer sleep until there is work, or the training process has ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import socket
 
 
 class ParentWatch:
-    """Watches the training process by its socket, and by a pidfd, since a forked sibling may keep the socket open.
+    """Waits for the doorbell, for other threads of the writer, and for the end of the training process.
+
+    It notices the end by the socket, and by a pidfd, since a forked sibling may keep the socket open.
 
     Attributes:
         gone: whether the training process has ended.
@@ -24,6 +26,9 @@ class ParentWatch:
         self._pid = pid
         self._connection = connection
         self._pidfd = -1
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
         if connection is None:
             return
         connection.setblocking(False)
@@ -32,15 +37,25 @@ class ParentWatch:
         # After pidfd_open: the process with this id is still the parent, or the writer is an orphan already.
         self._check_parent()
 
-    def wait(self, seconds: float, wake_fd: int | None) -> None:
-        """Sleep until the doorbell rings, the training process ends, ``wake_fd`` is readable, or the time is over."""
+    def wake(self) -> None:
+        """End a ``wait``. Any thread may call it."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"!")
+
+    def wait(self, seconds: float, *, is_wakeable: bool = True) -> None:
+        """Sleep until the time is over, the doorbell rings, the training process ends, or ``wake`` is called.
+
+        Args:
+            seconds: the time.
+            is_wakeable: whether ``wake`` ends the sleep.
+        """
         poller = select.poll()
         if self._connection is not None and not self.gone:
             poller.register(self._connection, select.POLLIN)
         if self._pidfd >= 0 and not self.gone:
             poller.register(self._pidfd, select.POLLIN)
-        if wake_fd is not None:
-            poller.register(wake_fd, select.POLLIN)
+        if is_wakeable:
+            poller.register(self._wake_read, select.POLLIN)
         ready = [fd for fd, _ in poller.poll(seconds * 1000)]
         if self._pidfd >= 0 and self._pidfd in ready:
             self.gone = True
@@ -48,9 +63,17 @@ class ParentWatch:
             self._read_bells()
         if not ready:
             self._check_parent()
+        self.forget_wakes()
+
+    def forget_wakes(self) -> None:
+        """Have the calls of ``wake`` until now not end the next ``wait``."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
 
     def close(self) -> None:
-        """Close both descriptors, which tells the training process that the writer has ended."""
+        """Close all descriptors, which tells the training process that the writer has ended."""
+        os.close(self._wake_read)
+        os.close(self._wake_write)
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
