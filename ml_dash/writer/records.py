@@ -1,4 +1,4 @@
-"""Turn records into lines of a batch and files in place, one method per kind. Nothing here appends to a journal.
+"""Write records into batches of lines, and put files in place; one method per kind. No journal is appended to here.
 
 A record may be written twice with the same result as once: names and ids were chosen by the training process, files are
 put in place by rename, and lines only count once their batch is committed.

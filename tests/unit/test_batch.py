@@ -8,6 +8,7 @@ import pytest
 
 from ml_dash.ipc.control import FRAMES_OFFSET, UNDO_SIZE, Control
 from ml_dash.writer.batch import Batch, decode_undo, encode_undo
+from ml_dash.writer.journal_state import LogState, MetricState
 
 
 @pytest.mark.parametrize("letter", ["a", '"', "é", "🤖"])
@@ -32,3 +33,16 @@ def test_an_undo_log_that_is_too_long_overwrites_nothing():
 
     assert b"[]" == control.read_undo()
     control.close()
+
+
+def test_indices_that_no_committed_batch_used_are_used_again():
+    log, metric = LogState("logs/logs.jsonl", 7), MetricState("metrics/m/data.jsonl", "metrics/m", "m", 2, 5)
+    for _ in range(2):  # the first batch is undone
+        batch = Batch()
+        indices = [batch.take_index(state) for state in (log, metric, metric)]
+    for state, next_index in batch.next_indices.items():
+        state.advance(next_index)
+
+    assert [7, 5, 6] == indices
+    assert (8, 7) == (log.next_index, metric.next_index)
+    assert 4 == metric.total
