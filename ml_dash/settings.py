@@ -18,7 +18,8 @@ MOST_ENCODERS = 8
 """Frames encoded at the same time by default: with more, the disk or the training loop is the limit."""
 
 
-def _processors() -> int:
+def usable_processors() -> int:
+    """Return the number of processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
@@ -92,12 +93,12 @@ class BufferConfig:
     @property
     def encoder_count(self) -> int:
         """Frames encoded at the same time, with ``encoders=0`` resolved."""
-        return self.encoders or max(1, min(MOST_ENCODERS // 2, _processors() // 2))
+        return self.encoders or max(1, min(MOST_ENCODERS // 2, usable_processors() // 2))
 
     @property
     def burst_encoder_count(self) -> int:
         """Frames encoded at the same time while training waits for memory, which leaves its processors free."""
-        return self.encoders or max(1, min(MOST_ENCODERS, _processors()))
+        return self.encoders or max(1, min(MOST_ENCODERS, usable_processors()))
 
     def replaced(self, **given: Any) -> BufferConfig:
         """Return a copy with other values; a value of None changes nothing.

@@ -20,6 +20,7 @@ import numpy as np
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingExtraError, StorageError
 from ml_dash.media.frames import check_quality
 from ml_dash.media.video_frames import RgbFrame
+from ml_dash.settings import usable_processors
 
 KIND_OF_SUFFIX = {".mp4": "mp4", ".webm": "webm", ".gif": "gif"}
 _CODECS = {"mp4": "libx264", "webm": "libvpx-vp9", "gif": "gif"}
@@ -201,7 +202,7 @@ class VideoFile:
         if self._kind == "gif":
             self._graph = _PaletteGraph(self._av, height, width, self._fps)
             return
-        context.thread_type, context.thread_count = "FRAME", min(MAX_THREADS, _processors())
+        context.thread_type, context.thread_count = "FRAME", min(MAX_THREADS, usable_processors())
         context.gop_size = min(MOST_FRAMES_TO_KEYFRAME, math.ceil(KEYFRAME_S * self._fps))
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = _LIMITED_RANGE
@@ -301,10 +302,3 @@ def _padded_to_even(pixels: RgbFrame) -> RgbFrame:
 def _coarse(pixels: RgbFrame) -> RgbFrame:
     """Round each sample to six bits: no difference is seen in 256 colours, and they are found 3 times faster."""
     return (pixels & np.uint8(0xFC)) | (pixels >> np.uint8(6))
-
-
-def _processors() -> int:
-    """The number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -8,6 +8,8 @@ import socket
 import sys
 from typing import Any
 
+from ml_dash.settings import usable_processors
+
 MOST_GPUS = 64
 """GPUs that are listed; a machine has at most 16."""
 
@@ -41,7 +43,7 @@ def system_facts() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": cpu[1].strip() if cpu else None,
         "cpu_count": os.cpu_count(),
-        "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus_usable": usable_processors(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "memory_limit_bytes": _memory_limit(),
     }
