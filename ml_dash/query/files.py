@@ -118,7 +118,7 @@ class FolderReader:
         """Whether there is such a file; see ``record`` for how to name it.
 
         Raises:
-            InvalidNameError: the path cannot be a path on disk.
+            InvalidNameError: the path cannot exist on a disk.
             StorageError: the run's directory cannot be read.
         """
         return bool(self._find(path))
