@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -239,10 +238,7 @@ def shards(folder: Path, name: str = "train") -> list[str]:
 
 def wait_for_exit(pids: Sequence[int], timeout: float = 30.0) -> None:
     """Return once none of the processes exists, or only as a zombie."""
-    deadline = time.monotonic() + timeout
-    while any(_exists(pid) for pid in pids):
-        assert time.monotonic() < deadline, f"still there: {[pid for pid in pids if _exists(pid)]}"
-        time.sleep(0.01)
+    wait_until(lambda: not any(_exists(pid) for pid in pids), timeout, f"the end of the processes {pids}")
 
 
 def _exists(pid: int) -> bool:
