@@ -7,6 +7,7 @@ within a commit, the next one truncates the journals to those lengths and does t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -132,7 +133,7 @@ class Applier:
         return any_read
 
     def _accept(self, record: Record) -> None:
-        pending = self._read_spilled(record) if record.flags & SPILLED else _Pending(record)
+        pending = self._read(record)
         if pending.record.kind in (Kind.IMAGE, Kind.FRAME):
             try:
                 pending.job = self._job(pending.record)
@@ -142,8 +143,10 @@ class Applier:
                 self.pool.submit(pending.job)
         self._pending.append(pending)
 
-    def _read_spilled(self, record: Record) -> _Pending:
-        """Read the record that is in a file, since it was too large for the ring."""
+    def _read(self, record: Record) -> _Pending:
+        """Read the content of a record, which is in a file if it was too large for the ring."""
+        if not record.flags & SPILLED:
+            return _Pending(record)
         key_size, name = int.from_bytes(record.data[:8], "little"), os.fsdecode(record.data[8:])
         path = os.path.join(self.run, name)
         content = self.disk.read_file(path)
@@ -295,11 +298,14 @@ class Applier:
         mark = record.position + 1
         guilty = self.suspicion >= GUILTY and self._words[Word.CURRENT] == mark
         if guilty and record.kind != Kind.CLOSE:
-            self._set_aside(record, RuntimeError("the writer died of this record more than once"))
+            pending = self._read(record)
+            key = pending.record.key
+            self._give_up(pending, RuntimeError("the writer died of this record more than once"))
             if record.kind == Kind.IMAGE:  # the file may be written, and no index line will ever name it
-                self.disk.remove_folder(os.path.dirname(self._image_path(parse(record.key))))
+                with contextlib.suppress(ValueError, LookupError, TypeError):  # the key itself may be wrong
+                    self.disk.remove_folder(os.path.dirname(self._image_path(parse(key))))
             self.suspicion = 0
-            self._pending.append(_Pending(record._replace(kind=Kind.NOTE)))
+            self._pending.append(pending)
             return True
         self._words[Word.CURRENT] = mark
         return False

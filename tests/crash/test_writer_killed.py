@@ -15,6 +15,7 @@ import pytest
 
 from ml_dash import Experiment
 from ml_dash.ipc import launch
+from ml_dash.ipc.ring import MAX_PAYLOAD
 from ml_dash.ipc.supervisor import MAX_RESTARTS
 from tests.crash import dying_writer, poisoned_writer
 from tests.crash.harness import (
@@ -258,3 +259,20 @@ def test_records_that_crash_every_writer_never_crash_the_training_process(tmp_pa
     assert_tidy(run, quarantined=True)
     assert 3 == status_of(run)["records_refused"] == len(list((run / "quarantine").glob("*.data")))
     assert exp.health()["writer_on_thread"]
+
+
+def test_a_large_record_that_crashes_the_writer_is_set_aside_with_its_content(tmp_path, monkeypatch):
+    """It came in a file beside the run, which is removed with the others at the end."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr(launch, "WRITER_ENTRY", "poisoned_writer")
+    run = tmp_path / "dash/alice/walker/run"
+    with Experiment("alice/walker/run", dash_root=tmp_path / "dash", echo=False).run as exp:
+        exp.metrics("good").log(value=1)
+        exp.metrics(poisoned_writer.POISON.decode()).log(text="x" * MAX_PAYLOAD)
+        exp.metrics("good").log(value=2)
+
+    assert ("COMPLETED", 1) == (status_of(run)["status"], status_of(run)["records_refused"])
+    assert 2 == len(lines(run / "metrics/good/data.jsonl"))
+    [data] = (run / "quarantine").glob("*.data")
+    assert b"x" * MAX_PAYLOAD in data.read_bytes()
+    assert_tidy(run, quarantined=True)
