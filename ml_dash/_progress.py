@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from ml_dash._printable import clean_text
+
 PATIENCE_S = 0.5
 """Seconds after which an operation begins to show its progress."""
 
@@ -47,5 +49,5 @@ class ProgressLine:
 
 
 def _write(text: str) -> None:
-    sys.stderr.write(f"\r{text}\x1b[K")
+    sys.stderr.write(f"\r{clean_text(text)}\x1b[K")
     sys.stderr.flush()

@@ -22,7 +22,8 @@ PACKAGE = Path(ml_dash.__path__[0])
 # From the bottom up. A unit is a module or a folder directly under ml_dash; it may import its own layer and those
 # below it. `__init__` is not a unit: it names everything and resolves it lazily.
 LAYERS = (
-    {"_file_systems", "_fork", "_json", "_paths", "_progress", "_version", "errors", "settings", "snowflake"},
+    {"_file_systems", "_fork", "_json", "_paths", "_printable", "_progress", "_version"}
+    | {"errors", "settings", "snowflake"},
     {"records", "media", "provenance"},
     {"storage", "ipc"},
     {"remote", "managed", "capture", "run", "query", "doctor"},

@@ -42,4 +42,4 @@ def completion(ctx: click.Context, shell: str | None, as_json: bool) -> None:
     if as_json:
         write_json({"shell": name, "script": script})
     else:
-        write([script])
+        write(script.splitlines())

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ml_dash._printable import clean_text
 from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import find_run, json_option, root_option, run_argument
 from ml_dash.cli.output import paint
@@ -118,7 +119,7 @@ def _code(code: dict[str, Any], width: int | None) -> list[str]:
         lines.append(INDENT + paint(headings[code["diff_of"]], "dim"))
     for line in code["diff"]:
         style = "bold" if line.startswith(("+++", "---")) else {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-        lines.append(INDENT + paint(formatting.clip(formatting.clean(line), width and width - len(INDENT)), style))
+        lines.append(INDENT + paint(formatting.clip(clean_text(line), width and width - len(INDENT)), style))
     return lines
 
 

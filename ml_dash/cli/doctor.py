@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ml_dash._printable import clean
 from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import DEFAULT_ROOT, json_option
 from ml_dash.cli.exits import NOT_FOUND, WrongCallError
@@ -72,7 +73,7 @@ def doctor(root: str, fps: float, size: str, as_json: bool) -> None:
             }
         )
     elif not failed:
-        output.write([paint(f"ready to record to {formatting.clean(os.path.abspath(root))}", "bold")])
+        output.write([paint(f"ready to record to {clean(os.path.abspath(root))}", "bold")])
     else:
         output.write([paint(f"not ready: {', '.join(failed)}", "bold red")])
     if failed:

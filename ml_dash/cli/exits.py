@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 
 from ml_dash import errors
+from ml_dash._printable import clean_text
 
 OK = 0
 NOT_FOUND = 1
@@ -53,10 +54,8 @@ class WrongCallError(CommandError):
 
 
 def print_message(message: str) -> None:
-    """Print one line for a person on stderr, where it does not mix with the output that a program reads."""
-    from ml_dash.cli.formatting import clean
-
-    click.echo(f"ml-dash: {clean(message)}", err=True)
+    """Clean a message and print it as one line on stderr, where it does not mix with the output that a program reads."""
+    click.echo(f"ml-dash: {clean_text(message)}", err=True)
 
 
 @contextlib.contextmanager
@@ -70,7 +69,11 @@ def errors_as_exit_status() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()  # notices a closed pipe here, and not while Python shuts down
-    except (click.exceptions.Exit, click.ClickException):
+    except click.exceptions.Exit:
+        raise
+    except click.ClickException as error:
+        # Of click itself, with what was typed.
+        error.message = clean_text(error.message)  # type: ignore[misc]  # it is read when it is shown
         raise
     except (KeyboardInterrupt, click.Abort):
         raise click.exceptions.Exit(INTERRUPTED) from None
@@ -93,7 +96,8 @@ def errors_as_exit_status() -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - everything that was not expected is a defect, and shown as one
         import traceback
 
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            click.echo(clean_text(line), err=True)
         print_message(f"this is an error of ml-dash itself ({type(error).__name__}); the lines above say where")
         raise click.exceptions.Exit(INTERNAL) from None
 

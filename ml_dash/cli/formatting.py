@@ -10,37 +10,21 @@ from functools import lru_cache
 from typing import Any
 
 from ml_dash._json import json
+from ml_dash._printable import Printable, clean, clean_text
 
 ELLIPSIS = "…"
 NO_CLOCK = "--:--:--"
 LEVEL_WIDTH = 5
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Characters that move the cursor, end the line or reverse the text. Logged text may hold any of them."""
-
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-# --- safe text
+# --- printable text
 
 
-def clean(text: str) -> str:
-    """Make text safe for one line of a terminal: control characters become escapes, a tab four spaces."""
-    if text.isascii() and text.isprintable():
-        return text
-    return _CONTROL.sub(lambda match: _escape(match[0]), text).replace("\t", "    ")
-
-
-def _escape(letter: str) -> str:
-    code = ord(letter)
-    if letter in "\n\r":
-        return "\\n" if letter == "\n" else "\\r"
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-
-
-def clean_lines(text: str) -> list[str]:
-    """Split a text into lines and clean each one."""
-    return [clean(line) for line in re.split(r"\r\n|\r|\n", text)]
+def clean_lines(text: str) -> list[Printable]:
+    """Split prose into lines and clean each one."""
+    return [clean_text(line) for line in re.split(r"\r\n|\r|\n", text)]
 
 
 # --- width
@@ -59,18 +43,18 @@ def _unicode_width(text: str) -> int:
     return total if total >= 0 else sum(max(0, wcwidth(letter)) for letter in text)  # with control characters
 
 
-def clip(text: str, width: int | None, *, keep_end: bool = False) -> str:
+def clip(text: Printable, width: int | None, *, keep_end: bool = False) -> Printable:
     """Cut a text to a number of terminal columns; an ellipsis marks the cut.
 
     Args:
-        text: a text without control characters.
+        text: the text.
         width: terminal columns; None for no limit.
         keep_end: whether to cut away the beginning instead of the end.
     """
     if width is None or display_width(text) <= width:
         return text
     if width < 1:
-        return ""
+        return Printable()
     # Search for the longest part that leaves a column for the ellipsis. The sum of the letters' widths would be
     # wrong: an emoji may be one with the letters around it.
     kept, too_long = 0, len(text)
@@ -81,20 +65,20 @@ def clip(text: str, width: int | None, *, keep_end: bool = False) -> str:
             kept = count
         else:
             too_long = count
-    return ELLIPSIS + text[len(text) - kept :] if keep_end else text[:kept].rstrip() + ELLIPSIS
+    return Printable(ELLIPSIS + text[len(text) - kept :] if keep_end else text[:kept].rstrip() + ELLIPSIS)
 
 
 def wrap(text: str, width: int | None, *, head: str = "", head_width: int = 0) -> list[str]:
     """Break a text between words into lines that fit a width; the lines after the first are indented below the text.
 
     Args:
-        text: what follows the head; it is cleaned here.
+        text: the prose that follows the head; it is cleaned here.
         width: terminal columns; None for no limit. A longer word keeps a line of its own.
         head: the beginning of the first line, painted or not.
         head_width: the columns that the head takes.
     """
     lines = [""]
-    for word in clean(text).split(" "):
+    for word in clean_text(text).split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word
         if width is not None and lines[-1] and head_width + display_width(longer) > width:
             lines.append(word)
@@ -187,19 +171,20 @@ def number(value: float | None) -> str:
 # --- values
 
 
-def value_text(value: Any) -> str:
+def value_text(value: Any) -> Printable:
     """Return a parameter's value in full. Text is quoted only if it would look like another type, such as ``"4"``."""
     if isinstance(value, str):
-        return clean(json.dumps(value, ensure_ascii=False) if _looks_like_another_type(value) else value)
+        return clean_text(json.dumps(value, ensure_ascii=False) if _looks_like_another_type(value) else value)
     if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else number(value)
+        return Printable(repr(value) if math.isfinite(value) else number(value))
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(value_text(item) for item in value) + "]"
+        return Printable("[" + ", ".join(value_text(item) for item in value) + "]")
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{clean(str(key))}: {value_text(item)}" for key, item in value.items()) + "}"
+        items = (f"{clean(str(key))}: {value_text(item)}" for key, item in value.items())
+        return Printable("{" + ", ".join(items) + "}")
     if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return clean(str(value))
+        return Printable({None: "null", True: "true", False: "false"}[value])
+    return clean_text(str(value))
 
 
 def _looks_like_another_type(text: str) -> bool:
@@ -214,20 +199,21 @@ def _looks_like_another_type(text: str) -> bool:
     return True
 
 
-def short_value(value: Any) -> str:
+def short_value(value: Any) -> Printable:
     """Return a value as ``value_text`` does, but a float with at most six digits."""
-    return number(value) if isinstance(value, float) else value_text(value)
+    return Printable(number(value)) if isinstance(value, float) else value_text(value)
 
 
-def pairs(values: Mapping[str, Any]) -> str:
+def pairs(values: Mapping[str, Any]) -> Printable:
     """Return named values on one line: ``loss=0.07 step=20``."""
-    return " ".join(f"{clean(str(name))}={short_value(value)}" for name, value in values.items())
+    return Printable(" ".join(f"{clean(str(name))}={short_value(value)}" for name, value in values.items()))
 
 
-def log_parts(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+def log_parts(entry: Mapping[str, Any]) -> tuple[str, Printable, Printable]:
     """Return the time of day, the level, and the message with its metadata, of an entry of the log."""
-    text = clean(str(entry.get("message", "")))
+    text = clean_text(str(entry.get("message", "")))
     metadata = entry.get("metadata")
     if isinstance(metadata, Mapping) and metadata:
-        text = f"{text}  {pairs(metadata)}"
-    return clock(entry.get("timestamp")), clean(str(entry.get("level") or ""))[:LEVEL_WIDTH], text
+        text = Printable(f"{text}  {pairs(metadata)}")
+    level = clean_text(str(entry.get("level") or ""))[:LEVEL_WIDTH]
+    return clock(entry.get("timestamp")), Printable(level), text

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ml_dash._printable import Printable, clean, clean_text
 from ml_dash.catalog.rows import Row
 from ml_dash.cli import formatting, output
-from ml_dash.cli.formatting import display_width
+from ml_dash.cli.formatting import clip, display_width
 from ml_dash.cli.table import GAP, Cell, Column, cell_text, table
 from ml_dash.storage.documents import to_datetime
 
@@ -19,10 +20,16 @@ COMPARED_ROWS = 500
 PARAM_WIDTH = 16
 """Most terminal columns of a parameter that was not asked for by name."""
 
+LONGEST_STATUS = 20
+"""Most terminal columns of a status in the line that counts runs."""
+
 TAGS_FROM = 60
 """Width of a terminal from which on tags are shown."""
 
 BASE = ("run", "status", "created", "duration", "tags")
+
+_NAMES = frozenset({"run", "name", "project", "host", "folder"})
+"""Columns in which different values look different, also where one of them holds a backslash or ends in a space."""
 
 _STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "yellow", "live": "bold cyan"}
 
@@ -55,7 +62,7 @@ def count_line(rows: list[Row], total: int) -> str:
     """Return the number of runs of each status: ``8 runs: 7 completed, 1 failed``."""
     states = Counter("live" if row.is_live else row.status or "without a status" for row in rows)
     text = f"{formatting.plural(len(rows), 'run')}: " + ", ".join(
-        f"{count:,} {state}" for state, count in states.most_common()
+        f"{count:,} {clip(clean_text(state), LONGEST_STATUS)}" for state, count in states.most_common()
     )
     return text if len(rows) == total else f"{text}; {total:,} in all"
 
@@ -99,7 +106,7 @@ def _column(name: str, *, piped: bool) -> Column:
         return Column("DURATION_S", right=True)
     if name in {"created", "duration", "ended"}:
         return Column(name.upper(), right=True)
-    return Column(name.upper() if name in _VALUES else formatting.clean(name), least=0 if name in _VALUES else 6)
+    return Column(name.upper() if name in _VALUES else clean(name), least=0 if name in _VALUES else 6)
 
 
 def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
@@ -114,18 +121,20 @@ def _cell(row: Row, name: str, now: datetime.datetime | None) -> Cell:
     if name == "duration":
         return formatting.duration(row.duration) if now else "-" if row.duration is None else f"{row.duration:.3f}"
     if name == "tags":
-        return ",".join(map(formatting.clean, row.tags)) or "-"
+        return Printable(",".join(map(clean, row.tags)) or "-")
     value = raw_value(row, name)
     if name in {"created", "ended"} and now is not None:
         time = to_datetime(value)
         return "-" if time is None else formatting.age(time, now)
+    if name in _NAMES and isinstance(value, str):
+        return clean(value)
     return formatting.number(value) if now is not None and isinstance(value, float) else _plain(value)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: Any) -> Printable:
     if value is None:
-        return "-"
-    return formatting.clean(value) if isinstance(value, str) else formatting.value_text(value)
+        return Printable("-")
+    return clean_text(value) if isinstance(value, str) else formatting.value_text(value)
 
 
 def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]], width: int) -> None:
@@ -138,7 +147,7 @@ def _add_params(rows: list[Row], columns: list[Column], lines: list[list[Cell]],
             continue
         values = (row.params.get(name) for row in rows)
         texts = [formatting.number(value) if isinstance(value, float) else _plain(value) for value in values]
-        title = formatting.clean(name)
+        title = clean(name)
         needed = min(PARAM_WIDTH, max(map(display_width, [title, *texts])))
         if needed <= room:
             room -= needed + len(GAP)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import click
 
+from ml_dash._printable import clean, clean_json, clean_text
 from ml_dash._progress import ProgressLine
 from ml_dash.cli.exits import print_message
 
@@ -18,6 +20,9 @@ DEFAULT_SIZE = (80, 24)
 
 NARROWEST = 40
 """Columns to which output is fitted at least; on a narrower terminal its lines wrap."""
+
+_STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
+"""What ``paint`` puts around a text."""
 
 LEVEL_STYLES = {"debug": "dim", "info": "green", "warn": "yellow", "error": "red", "fatal": "bold red"}
 
@@ -91,7 +96,8 @@ def has_unicode() -> bool:
 
 
 def paint(text: str, style: str) -> str:
-    """Return a text in a style such as ``"green"``, ``"bold"``, ``"dim"`` or ``"bold red"``, if styles are used."""
+    """Clean a text, and return it in a style such as ``"green"``, ``"bold"``, ``"dim"`` or ``"bold red"`` if styles are used."""
+    text = clean_text(text)
     if not style or not text or not has_colour():
         return text
     words = style.split()
@@ -101,11 +107,17 @@ def paint(text: str, style: str) -> str:
     )
 
 
-def write(lines: Iterable[str]) -> None:
-    """Write lines that are clean and painted already."""
-    text = "\n".join(lines)
+def write(lines: Iterable[str], *, to_stderr: bool = False) -> None:
+    """Write lines, in which only the styles of ``paint`` are no ordinary text; everything else is cleaned."""
+    text = "\n".join(map(_clean_line, lines))
     if text:
-        click.echo(text, color=True)  # `paint` has decided about colours; click is not to strip them
+        click.echo(text, err=to_stderr, color=True)  # `paint` has decided about colours; click is not to strip them
+
+
+def _clean_line(line: str) -> str:
+    if not has_colour() or "\x1b" not in line:
+        return clean_text(line)
+    return "".join(part if _STYLE.fullmatch(part) else clean_text(part) for part in _STYLE.split(line))
 
 
 def write_json(document: Mapping[str, Any]) -> None:
@@ -117,9 +129,9 @@ def write_json_lines(documents: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON documents, one on each line."""
     from ml_dash.records.values import encode
 
-    data = b"\n".join(encode(document, "the output") for document in documents)
-    if data:
-        click.echo(data)
+    text = "\n".join(encode(document, "the output").decode() for document in documents)
+    if text:
+        click.echo(clean_json(text).encode())
 
 
 class Progress:
@@ -160,5 +172,5 @@ class Progress:
     def _describe(self) -> str:
         from ml_dash.cli import formatting
 
-        text = f"{self._verb} {formatting.clean(self._item)}, {formatting.size(self._bytes)}"
+        text = clean_text(f"{self._verb} {clean(self._item)}, {formatting.size(self._bytes)}")
         return formatting.clip(text, _terminal_size().columns - 1)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ml_dash.cli import formatting, output
+from ml_dash._printable import clean
+from ml_dash.cli import output
 from ml_dash.cli.arguments import find_run, json_option, metric_argument, root_option, run_argument
 from ml_dash.cli.exits import CommandError, WrongCallError
 from ml_dash.storage.atomic import replacing
@@ -84,7 +85,7 @@ def plot(
         points = {"x": x.tolist(), "y": series.values.tolist()}
         output.write_json(names | points | ({"png": os.path.abspath(png)} if png else {}))
     elif png is not None:
-        output.write([formatting.clean(os.path.abspath(png))])
+        output.write([clean(os.path.abspath(png))])
     else:
         output.write(_lines(reader.prefix, series, x, x_label, width, height))
 
@@ -98,7 +99,7 @@ def _lines(run: str, series: Series, x: Floats, x_label: str, width: int | None,
     names: list[Cell] = [(series.label, "bold"), (run, "dim")]
     title = table([Column(least=10), Column(least=10, keep_end=True)], [names], columns)
     drawn = terminal_plot.plot(
-        x, series.values, columns, lines - 1, x_label=formatting.clean(x_label), unicode=output.has_unicode()
+        x, series.values, columns, lines - 1, x_label=clean(x_label), unicode=output.has_unicode()
     )
     return [*title, *drawn]
 

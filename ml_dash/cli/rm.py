@@ -68,8 +68,7 @@ def _count(removals: list[Removal]) -> str:
 def _confirm(removals: list[Removal]) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise WrongCallError(f"nobody can be asked whether to remove {_count(removals)}; give --yes")
-    for line in _lines(removals):
-        click.echo(line, err=True)
+    output.write(_lines(removals), to_stderr=True)
     if not click.confirm(f"Remove {_count(removals)}, {_total(removals)}?", err=True):
         click.echo("nothing was removed", err=True)
         raise click.exceptions.Exit(NOT_FOUND)
@@ -81,7 +80,7 @@ def _lines(removals: list[Removal]) -> list[str]:
     rows: list[list[Cell]] = [
         [
             removal.prefix,
-            ("live" if removal.live else (removal.status or "-").lower(), "bold red" if removal.live else ""),
+            ("live" if removal.live else str(removal.status or "-").lower(), "bold red" if removal.live else ""),
             f"{removal.files:,}",
             formatting.size(removal.size),
             _below(removal),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ml_dash._printable import Printable, clean, clean_text
 from ml_dash.cli import formatting, output
 from ml_dash.cli.formatting import clip, display_width
 from ml_dash.cli.output import paint
@@ -145,7 +146,7 @@ def _head(about: dict[str, Any], width: int | None) -> list[Section]:
     environment = about["environment"]
     facts = [
         ("readme", _first_line(about["readme"])),
-        ("tags", ", ".join(about["tags"])),
+        ("tags", ", ".join(map(clean, about["tags"]))),
         ("times", first_time),
         *(("", line) for line in more_times),
         ("process", _process(about)),
@@ -153,7 +154,7 @@ def _head(about: dict[str, Any], width: int | None) -> list[Section]:
         ("code", _code(environment.get("code"))),
         ("system", _system(environment)),
     ]
-    rows: list[list[Cell]] = [[(name, "dim"), text] for name, text in facts if text]
+    rows: list[list[Cell]] = [[(name, "dim"), clean_text(text)] for name, text in facts if text]
     sections = [Section("", lines)]
     for row, line in zip(rows, table([Column(), Column(least=20)], rows, width, INDENT), strict=True):
         is_detail = cell_text(row[0]) in {"readme", "system"}
@@ -238,9 +239,7 @@ def _system(environment: dict[str, Any]) -> str:
 
 def _params(values: dict[str, Any], width: int | None) -> Section:
     """Return the parameters, one on each line; on a terminal, many short ones stand side by side."""
-    rows: list[list[Cell]] = [
-        [(formatting.clean(name), "cyan"), formatting.value_text(value)] for name, value in values.items()
-    ]
+    rows: list[list[Cell]] = [[(clean(name), "cyan"), formatting.value_text(value)] for name, value in values.items()]
     columns = [Column(least=16), Column(least=16)]
     blocks = 1
     if width is not None:
@@ -296,7 +295,7 @@ def _curve(series: Series, newest: Any, width: int | None) -> list[Cell]:
     return [
         (series.label, "cyan"),
         formatting.number(newest),
-        sparkline(series.values, letters, unicode=output.has_unicode()),
+        Printable(sparkline(series.values, letters, unicode=output.has_unicode())),
         " .. ".join(limits),
         formatting.plural(len(series.values), "point"),
     ]
@@ -338,7 +337,7 @@ def _files(files: dict[str, Any], width: int | None) -> Section:
     return Section(
         "Files",
         table([Column(least=20, keep_end=True), Column(right=True), Column(right=True)], rows, width, INDENT),
-        note=paint(clip(note, width and width - len("Files" + INDENT)), "dim"),
+        note=paint(clip(Printable(note), width and width - len("Files" + INDENT)), "dim"),
         note_alone=paint(f"{total}; see --all", "dim"),
         cut_order=FILES,
         least=0,
@@ -357,7 +356,7 @@ def _tracker(health: dict[str, Any], width: int | None) -> str:
         )
         if health[name]
     ]
-    text = ", ".join([*parts, *(losses or ["nothing dropped, nothing refused, no error"])])
+    text = Printable(", ".join([*parts, *(losses or ["nothing dropped, nothing refused, no error"])]))
     return paint(clip(text, width and width - len("Tracker" + INDENT)), "yellow" if losses else "dim")
 
 

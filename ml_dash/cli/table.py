@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ml_dash.cli.formatting import clean, clip, display_width
+from ml_dash._printable import Printable, clean
+from ml_dash.cli.formatting import clip, display_width
 from ml_dash.cli.output import paint
 
 GAP = "  "
@@ -13,8 +14,11 @@ GAP = "  "
 NARROWEST_COLUMN = 4
 """Width that every column keeps on a narrow terminal: three letters and the ellipsis."""
 
+WIDEST_CELL = 4096
+"""Most columns of a cell, in a pipe as well: every line is as long as its longest one. ``--json`` has values in full."""
+
 Cell = str | tuple[str, str]
-"""Text, or text and a style."""
+"""Text, or text and a style. Text that is not ``Printable`` is a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
     Args:
         columns: how they are shown. If even columns of four letters do not fit beside each other, the last ones are
             left out.
-        rows: as many cells as columns in each; their text is cleaned here.
+        rows: as many cells as columns in each; their text is cleaned here, and cut to ``WIDEST_CELL``.
         width: terminal columns; None for no limit.
         indent: the beginning of each line.
     """
@@ -53,8 +57,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
         shown = [index for index, column in enumerate(columns) if column.shown_from <= width][:count]
         columns = [columns[index] for index in shown]
         rows = [[row[index] for index in shown] for row in rows]
-    texts = [[clean(cell_text(cell)) for cell in row] for row in rows]
-    titles = [column.title for column in columns]
+    texts = [[_cut_text(cell, column) for cell, column in zip(row, columns, strict=True)] for row in rows]
+    titles = [_cut_text(column.title, column) for column in columns]
     has_titles = any(titles)
     measured = [titles, *texts] if has_titles else texts
     needed = [max(map(display_width, column), default=0) for column in zip(*measured, strict=True)]
@@ -69,6 +73,14 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int 
 def cell_text(cell: Cell) -> str:
     """Return the text of a cell without its style."""
     return cell if isinstance(cell, str) else cell[0]
+
+
+def _cut_text(cell: Cell, column: Column) -> Printable:
+    text = cell_text(cell)
+    if len(text) > WIDEST_CELL:  # cleaning the rest would take long; a letter more than fits makes the ellipsis
+        part = text[-WIDEST_CELL - 1 :] if column.keep_end else text[: WIDEST_CELL + 1]
+        text = Printable(part) if isinstance(text, Printable) else part
+    return clip(clean(text), WIDEST_CELL, keep_end=column.keep_end)
 
 
 def _fit(columns: Sequence[Column], needed: Sequence[int], room: int) -> list[int]:
@@ -91,7 +103,7 @@ def _cut(widths: list[int], room: int, least: dict[int, int]) -> None:
 
 
 def _line(
-    columns: Sequence[Column], texts: Sequence[str], styles: Sequence[str], widths: Sequence[int], indent: str
+    columns: Sequence[Column], texts: Sequence[Printable], styles: Sequence[str], widths: Sequence[int], indent: str
 ) -> str:
     parts = []
     last = len(columns) - 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ml_dash._printable import clean
 from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import find_run, json_option, root_option, run_argument
 from ml_dash.cli.exits import CommandError, print_message
@@ -125,6 +126,6 @@ def line_of(entry: Entry) -> str:
     if isinstance(data, dict):
         text = formatting.pairs({name: value for name, value in data.items() if name != "_ts"})
     else:
-        text = formatting.clean(str(data))
-    name = formatting.clean(entry.metric or "None")
+        text = formatting.value_text(data)
+    name = clean(entry.metric or "None")
     return f"{output.paint(formatting.clock(entry.time), 'dim')} {output.paint(name, 'cyan')} {text}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ml_dash._printable import clean
 from ml_dash.cli import arguments, formatting, output
 from ml_dash.cli.arguments import find_run, json_option, nothing_in, require_folder, root_option
 from ml_dash.cli.exits import NOT_FOUND, CommandError
@@ -111,9 +112,9 @@ def _print(folder: str, prefix: str, report: Report, *, repair: bool, as_json: b
             }
         )
     elif report.findings or report.repaired:
-        heading = paint(formatting.clean(prefix), "bold")
+        heading = paint(clean(prefix), "bold")
         if report.live:
-            heading += paint(formatting.clean(f"  live: {report.live}"), "dim")
+            heading += paint(f"  live: {report.live}", "dim")
         output.write([heading])
         for text in report.repaired:
             _print_wrapped("repaired", "green", text)

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from ml_dash._printable import clean
 from ml_dash.cli import formatting, output
 from ml_dash.cli.arguments import find_run, json_option, root_option, run_argument, topic_argument
 from ml_dash.cli.exits import CommandError
@@ -62,4 +63,4 @@ def video(
     if as_json:
         output.write_json({"run": reader.prefix, "topic": topic, "path": path, "bytes": size})
     else:
-        output.write([formatting.clean(f"{path}  {formatting.size(size)}")])
+        output.write([f"{clean(path)}  {formatting.size(size)}"])

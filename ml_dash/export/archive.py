@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 import zipfile
 from collections.abc import Callable
 
+from ml_dash.export.names import safe_name
 from ml_dash.query.run import RunReader
 from ml_dash.storage import layout, reading
 from ml_dash.storage.journal import whole_length
@@ -20,22 +22,32 @@ _ARCHIVES = ".tar .parquet .zip .gz .bz2 .xz .zst .7z .npz .whl .pt .pth .safete
 PACKED = frozenset(f"{_PICTURES} {_ARCHIVES}".split())
 """Endings of files that are stored as they are: they are compressed already, or hold trained weights, which are noise."""
 
-_FIRST_YEAR = (1980, 1, 1, 0, 0, 0)
+_FIRST_TIME, _LAST_TIME = 315_532_800, 4_354_819_198
+"""The years 1980 to 2107, which an archive has, in seconds since 1970."""
+
+_RIGHTS = stat.S_IFREG | 0o755
+"""A file's type and those of its permissions that an archive keeps: nobody else may write what is unpacked."""
 
 
 def write_zip(run: RunReader, target: str, advance: Callable[[int], None]) -> int:
     """Write the archive, and return the number of files in it.
 
     Its names begin with the run's prefix, so that it can be unpacked into a folder of runs. Locks, half-written files,
-    files that are not in the run's index yet, runs below this one, and links are left out.
+    files that are not in the run's index yet, runs below this one, and links are left out. A backslash, a control
+    character and a byte that is no UTF-8 are written as ``%5C``: to a program of Windows, a backslash is a separator.
     """
     parts = [part for part in run.prefix.split("/") if part not in ("", ".", "..")]
     top = "/".join(parts) or os.path.basename(run.folder)
     count = 0
+    taken: set[str] = set()
     with zipfile.ZipFile(target, "w", allowZip64=True) as archive:
         # The lengths of journals come first: every file that they name exists when it is copied.
         for path, length in _select_files(run.folder):
-            _add(archive, os.path.join(run.folder, path), f"{top}/{path}", length, advance)
+            name = safe_name(f"{top}/{path}")
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            _add(archive, os.path.join(run.folder, path), name, length, advance)
             count += 1
     return count
 
@@ -75,8 +87,9 @@ def _add(archive: zipfile.ZipFile, source: str, name: str, length: int | None, a
         return
     with file:
         status = os.fstat(file.fileno())
-        info = zipfile.ZipInfo(name, max(_FIRST_YEAR, time.gmtime(status.st_mtime)[:6]))
-        info.external_attr = (status.st_mode & 0xFFFF) << 16
+        changed_at = min(max(status.st_mtime, _FIRST_TIME), _LAST_TIME)
+        info = zipfile.ZipInfo(name, time.gmtime(changed_at)[:6])
+        info.external_attr = (status.st_mode & _RIGHTS) << 16
         is_packed = os.path.splitext(name)[1].lower() in PACKED
         info.compress_type = zipfile.ZIP_STORED if is_packed else zipfile.ZIP_DEFLATED
         info.file_size = left = status.st_size if length is None else length  # zip64 is used where it is needed

@@ -36,7 +36,13 @@ class Exported:
 
 
 def export_run(
-    run: RunReader, kind: str, to: str | None = None, *, force: bool = False, advance: Advance = lambda _: None
+    run: RunReader,
+    kind: str,
+    to: str | None = None,
+    *,
+    force: bool = False,
+    raw: bool = False,
+    advance: Advance = lambda _: None,
 ) -> Exported:
     """Export a run. The export appears when it is complete, or not at all.
 
@@ -49,6 +55,8 @@ def export_run(
         to: path of the folder or archive, or for ``zip`` the folder to put it in; default: a name made from the run's
             in the current folder.
         force: replace a file, or a folder that an export made.
+        raw: leave text in CSV as it is. By default an apostrophe stands before text that a spreadsheet would run as a
+            formula: text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line, and is no number.
         advance: called with the number of bytes that were written since the last call.
 
     Raises:
@@ -68,18 +76,18 @@ def export_run(
             files = write_zip(run, temporary, advance)
             size = os.path.getsize(temporary)
         else:
-            files = _write_folder(run, kind, temporary, advance)
+            files = _write_folder(run, kind, temporary, advance, raw)
             paths = (os.path.join(folder, name) for folder, _, names in os.walk(temporary) for name in names)
             size = sum(map(os.path.getsize, paths))
     return Exported(target, files, size)
 
 
-def _write_folder(run: RunReader, kind: str, folder: str, advance: Advance) -> int:
+def _write_folder(run: RunReader, kind: str, folder: str, advance: Advance, raw: bool) -> int:
     """Write the tables and the manifest into a new folder, and return the number of files."""
     from ml_dash.export.tables import write_tables
 
     os.mkdir(folder)
-    names = write_tables(run, kind, folder, advance)
+    names = write_tables(run, kind, folder, advance, raw=raw)
     manifest = {
         "run": run.prefix,
         "folder": run.folder,

@@ -5,15 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ml_dash.export.names import safe_name
 from ml_dash.query.run import RunReader
 from ml_dash.storage import layout, reading
-from ml_dash.storage.columns import rows_to_table, to_json_text
+from ml_dash.storage.columns import rows_to_table, text_of, to_json_text
 
 CHUNK = 32_768
 """Rows of log lines and files that are in memory at once."""
+
+FORMULA = "^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+"""Beginning of a cell that a spreadsheet may run as a formula; the last four are the wide forms of the first ones."""
+
+PLAIN_NUMBER = r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf|nan)"
+"""Number as text, which no spreadsheet runs."""
 
 _NAME_BYTES = 240
 """Longest file name without its ending that every file system takes."""
@@ -31,7 +39,9 @@ _FILES = {
 }
 
 
-def write_tables(run: RunReader, kind: str, folder: str, advance: Callable[[int], None]) -> list[str]:
+def write_tables(
+    run: RunReader, kind: str, folder: str, advance: Callable[[int], None], *, raw: bool = False
+) -> list[str]:
     """Write every stream of a run into a folder, and return the names of the files.
 
     Args:
@@ -39,8 +49,9 @@ def write_tables(run: RunReader, kind: str, folder: str, advance: Callable[[int]
         kind: ``csv`` or ``parquet``.
         folder: an empty folder.
         advance: called with the number of bytes that were written.
+        raw: whether text in CSV stays as it is where a spreadsheet would run it as a formula.
     """
-    write = _write_csv if kind == "csv" else _write_parquet
+    write = _write_parquet if kind == "parquet" else _write_raw_csv if raw else _write_csv
     names: list[str] = []
     taken: set[str] = set()
     for stem, pieces in _tables(run):
@@ -72,8 +83,8 @@ def _param_rows(run: RunReader) -> Rows:
         if isinstance(value, float) and not math.isfinite(value):
             text = str(value)  # inf and nan, as in the other tables; JSON has no such numbers
         else:
-            text = value if isinstance(value, str) else to_json_text(value)
-        yield {"name": name, "type": "null" if value is None else types[type(value)], "value": text}
+            text = text_of(value) if isinstance(value, str) else to_json_text(value)
+        yield {"name": text_of(name), "type": "null" if value is None else types[type(value)], "value": text}
 
 
 def _pieces(rows: Rows, columns: dict[str, str]) -> Iterator[Any]:
@@ -99,10 +110,14 @@ def _cell(value: Any, kind: str) -> Any:
         return None
     if kind == "integer":
         return value if type(value) is int and abs(value) < 2**63 else None
-    return value if kind == "text" and isinstance(value, str) else to_json_text(value)
+    return text_of(value) if kind == "text" and isinstance(value, str) else to_json_text(value)
 
 
 def _write_csv(path: str, pieces: Iterator[Any]) -> None:
+    _write_raw_csv(path, map(_without_formulas, map(_without_lists, pieces)))
+
+
+def _write_raw_csv(path: str, pieces: Iterator[Any]) -> None:
     from pyarrow import csv
 
     first = _without_lists(next(pieces))
@@ -111,13 +126,30 @@ def _write_csv(path: str, pieces: Iterator[Any]) -> None:
             writer.write_table(table)
 
 
+def _without_formulas(table: Any) -> Any:
+    """Return the table with an apostrophe before text and names of columns that a spreadsheet would run."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for index, field in enumerate(table.schema):
+        column = table.column(index)
+        if pa.types.is_string(field.type):
+            is_number = pc.match_substring_regex(column, f"^{PLAIN_NUMBER}$")
+            is_formula = pc.and_not(pc.match_substring_regex(column, FORMULA), is_number)
+            column = pc.if_else(is_formula, pc.binary_join_element_wise("'", column, ""), column)
+        is_formula = re.match(FORMULA, field.name) and not re.fullmatch(PLAIN_NUMBER, field.name)
+        table = table.set_column(index, f"'{field.name}" if is_formula else field.name, column)
+    return table
+
+
 def _without_lists(table: Any) -> Any:
     """Return the table with lists as JSON text, since a cell of CSV holds no list."""
     import pyarrow as pa
 
     for index, field in enumerate(table.schema):
         if pa.types.is_list(field.type):
-            texts = [None if value is None else to_json_text(value) for value in table[field.name].to_pylist()]
+            values = table.column(index).to_pylist()
+            texts = [None if value is None else to_json_text(value) for value in values]
             table = table.set_column(index, pa.field(field.name, pa.string()), pa.array(texts, pa.string()))
         elif pa.types.is_null(field.type):
             nulls = pa.nulls(len(table), pa.string())
@@ -136,10 +168,10 @@ def _write_parquet(path: str, pieces: Iterator[Any]) -> None:
 
 def _free_name(stem: str, ending: str, taken: set[str]) -> str:
     """Return a file name that no other stream has, and whose folders are no files of other streams."""
-    *folders, last = stem.split("/")
+    *folders, last = safe_name(stem).split("/")
     # A stream "a.csv/b" beside a stream "a" would want a folder where there is a file.
     folders = [f"{name}_" if name.endswith(ending) else name for name in folders]
-    last = os.fsencode(last)[:_NAME_BYTES].decode("utf-8", "ignore")
+    last = last.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
     name = "/".join([*folders, last]) + ending
     while name in taken:
         last += "_"

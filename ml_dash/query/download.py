@@ -74,7 +74,7 @@ def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
     try:
         _make_folder(os.path.dirname(target))
         with replacing_path(target) as temporary:
-            size = copy_file(source, temporary)
+            size = copy_file(source, temporary, within_umask=True)
             _compare(entry, source, size, lambda: _checksum(temporary))
     except StorageError:
         raise

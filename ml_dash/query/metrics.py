@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.errors import InvalidValueError
+from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.query.reader import Source, check_columns, check_time
 from ml_dash.storage import metric_reading
 from ml_dash.storage.layout import UNNAMED_METRIC
@@ -173,9 +173,14 @@ class MetricsReader:
         """Return the metric of that name; None, or "None" as its folder is called, is the unnamed metric.
 
         Raises:
-            InvalidNameError: the name cannot be a path on disk.
+            InvalidNameError: no metric can have the name, and none that ``list`` gives has it.
         """
-        return MetricReader(self._source, canonical_name(name))
+        try:
+            return MetricReader(self._source, canonical_name(name))
+        except InvalidNameError:  # of a folder that another program made
+            if name not in metric_reading.metric_names(self._source.folder):
+                raise
+            return MetricReader(self._source, name)
 
     def list(self) -> Names:
         """Return the names of all metrics; None is the unnamed metric."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
+from ml_dash._printable import clean
 from ml_dash.errors import ExperimentError, InvalidTypeError, MissingFileError
 from ml_dash.query.files import FilesReader
 from ml_dash.query.frames import FramesReader
@@ -181,7 +182,8 @@ def open_run(path_or_prefix: str | os.PathLike[str], dash_root: str | os.PathLik
     prefixes = [scan.prefix_of(run, root) for run in itertools.islice(scan.find_runs(root), SEARCHED_RUNS)]
     matches = ending_in(text, prefixes)
     if len(matches) > 1:
-        raise ExperimentError(f"{len(matches)} runs end in {text!r}: {_listed(matches)}; name one in full")
+        names = _listed([*map(clean, matches)])
+        raise ExperimentError(f"{len(matches)} runs end in {text!r}: {names}; name one in full")
     if not matches:
         raise MissingFileError(_not_found_text(text, root, prefixes))
     return RunReader(os.path.join(root, *matches[0].split("/")), matches[0])

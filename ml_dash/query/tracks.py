@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.errors import InvalidValueError
+from ml_dash.errors import InvalidNameError, InvalidValueError
 from ml_dash.query.reader import Source, check_columns, check_known, check_time
 from ml_dash.query.track_slice import TrackSlice
 from ml_dash.storage import track_reading
@@ -165,9 +165,13 @@ class TracksReader:
         """Return the track of that topic, a path such as ``robot/pose``; one that does not exist has no rows.
 
         Raises:
-            InvalidNameError: the topic cannot be a path on disk.
+            InvalidNameError: no track can have the topic, and none that ``topics`` gives has it.
         """
-        check_topic(topic)
+        try:
+            check_topic(topic)
+        except InvalidNameError:  # of a folder that another program made
+            if topic not in track_reading.list_tracks(self._source.folder):
+                raise
         return TrackReader(self._source, topic)
 
     def topics(self, topic_filter: str | None = None) -> list[str]:

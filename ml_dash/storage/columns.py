@@ -91,7 +91,7 @@ def field_of(name: str, kind: Any) -> Any:
 
 
 def text_of(name: str) -> str:
-    """Return the name of a column's field: the column's name, with escapes for lone surrogates."""
+    """Return a name or value as text of UTF-8, with escapes for lone surrogates."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 

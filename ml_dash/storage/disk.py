@@ -176,11 +176,17 @@ class ChangedError(OSError):
     """A file changed each time it was copied."""
 
 
-def copy_file(source: str, target: str) -> int:
+def copy_file(source: str, target: str, *, within_umask: bool = False) -> int:
     """Copy one consistent state of a file, with its time and permissions, without reading it into memory.
 
     Shares blocks where the file system can. A change during the copy is noticed by the file's size or time of the last
     change, but not if it follows another one within a step of the file system's clock, which is a few milliseconds.
+
+    Args:
+        source: an existing file.
+        target: the copy; it is created.
+        within_umask: whether the copy gets only those permissions of the source that a new file of this process may
+            have, for a source that somebody else has made.
 
     Returns:
         The size in bytes.
@@ -191,13 +197,15 @@ def copy_file(source: str, target: str) -> int:
     """
     with open(source, "rb") as reader, open(target, "wb") as writer:
         try:
+            new = os.fstat(writer.fileno()).st_mode & 0o666
+            rights = new | (new & 0o444) >> 2 if within_umask else 0o777
             for _ in range(COPY_ATTEMPTS):
                 before = os.fstat(reader.fileno())
                 size = _copy(reader.fileno(), writer.fileno())
                 after = os.fstat(reader.fileno())
                 if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
                     with contextlib.suppress(OSError):  # not every file system has times and permissions to set
-                        os.fchmod(writer.fileno(), before.st_mode & 0o777)
+                        os.fchmod(writer.fileno(), before.st_mode & rights)
                         os.utime(writer.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
                     return size
                 os.lseek(reader.fileno(), 0, os.SEEK_SET)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
+from ml_dash._printable import clean
 from ml_dash.storage import layout, legacy
 
 OWN_FOLDERS = frozenset(
@@ -88,7 +89,7 @@ def prefix_of(folder: str, root: str) -> str:
 def left_out(unreadable: Sequence[Unreadable], root: str) -> str:
     """Return a message on folders that were left out: ``2 folders cannot be read, ...: a/b (Permission denied), ...``."""
     count = len(unreadable)
-    named = [f"{prefix_of(folder, root)} ({reason})" for folder, reason in unreadable[:NAMED_FOLDERS]]
+    named = [f"{clean(prefix_of(folder, root))} ({reason})" for folder, reason in unreadable[:NAMED_FOLDERS]]
     more = f" and {count - NAMED_FOLDERS:,} more" if count > NAMED_FOLDERS else ""
     what = (
         "1 folder cannot be read, and what is in it"

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ml_dash._printable import clean
 from ml_dash.catalog.matching import matcher
 from ml_dash.catalog.rows import Row, last_values, read_rows
 from ml_dash.cli import formatting
@@ -93,7 +94,7 @@ def test_text_cannot_be_taken_for_another_value_nor_control_the_terminal(value: 
 
 @given(st.text(), st.integers(0, 40))
 def test_what_is_clipped_fits(text: str, width: int) -> None:
-    cleaned = formatting.clean(text)
+    cleaned = clean(text)
 
     assert display_width(clip(cleaned, width)) <= max(width, 0) or display_width(cleaned) <= width
     assert display_width(clip(cleaned, width, keep_end=True)) <= max(width, 0) or display_width(cleaned) <= width

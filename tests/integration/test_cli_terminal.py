@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +15,7 @@ from ml_dash import Experiment
 from ml_dash.cli import exits
 from ml_dash.cli.formatting import display_width
 from tests.support import SUBPROCESS_SECONDS, python_environment, wait_until
+from tests.terminal import ML_DASH, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,65 +41,8 @@ WIDE = (
 )
 
 
-class Terminal:
-    """A program on a terminal of its own.
-
-    Args:
-        arguments: of ml-dash.
-        cwd: where it runs.
-        columns: width of the terminal.
-        lines: its height.
-        environment: variables on top of the present ones.
-    """
-
-    def __init__(self, *arguments: str, cwd: Path, columns: int = 80, lines: int = 24, **environment: str) -> None:
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self._ours = ours
-        self._read = bytearray()
-        # The size is that of this terminal, not of the one in which the tests run.
-        variables = python_environment({"TERM": "xterm", "COLUMNS": "", "LINES": "", **environment})
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ml_dash", *arguments],
-            cwd=cwd,
-            env={key: value for key, value in variables.items() if value},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        self._reader = threading.Thread(target=self._read_all)
-        self._reader.start()
-
-    def _read_all(self) -> None:
-        while True:
-            try:
-                data = os.read(self._ours, 65_536)
-            except OSError:  # the other side is closed
-                return
-            if not data:
-                return
-            self._read += data
-
-    @property
-    def text(self) -> str:
-        """What was printed so far."""
-        return bytes(self._read).decode("utf-8", "replace").replace("\r\n", "\n")
-
-    def end(self) -> tuple[str, int]:
-        """Wait for the end; return what was printed, and the exit status."""
-        try:
-            status = self.process.wait(SUBPROCESS_SECONDS)
-        finally:
-            self.process.kill()  # does nothing to a process that has ended
-            self.process.wait()
-            self._reader.join(SUBPROCESS_SECONDS)
-            os.close(self._ours)
-        return self.text, status
-
-
 def on_terminal(*arguments: str, cwd: Path, columns: int = 80, lines: int = 24, **environment: str) -> str:
-    printed, status = Terminal(*arguments, cwd=cwd, columns=columns, lines=lines, **environment).end()
+    printed, status = Terminal(*ML_DASH, *arguments, cwd=cwd, columns=columns, lines=lines, **environment).end()
     assert 0 == status, printed
     return printed
 
@@ -212,7 +150,7 @@ def live(tmp_path: Path) -> Iterator[Experiment]:
 
 
 def test_tail_follows_a_run_until_it_ends(live: Experiment, tmp_path: Path) -> None:
-    terminal = Terminal("tail", "one", "-r", ".", cwd=tmp_path, NO_COLOR="1")
+    terminal = Terminal(*ML_DASH, "tail", "one", "-r", ".", cwd=tmp_path, NO_COLOR="1")
     wait_until(lambda: "train loss=1 step=0" in terminal.text, SUBPROCESS_SECONDS)
     live.log("second", level="error", code=7)
     wait_until(lambda: "second  code=7" in terminal.text, SUBPROCESS_SECONDS)
@@ -228,7 +166,7 @@ def test_tail_follows_a_run_until_it_ends(live: Experiment, tmp_path: Path) -> N
 
 
 def test_ctrl_c_ends_tail_quietly(live: Experiment, tmp_path: Path) -> None:
-    terminal = Terminal("tail", "one", "-r", ".", cwd=tmp_path)
+    terminal = Terminal(*ML_DASH, "tail", "one", "-r", ".", cwd=tmp_path)
     wait_until(lambda: "loss" in terminal.text, SUBPROCESS_SECONDS)
 
     terminal.process.send_signal(signal.SIGINT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,19 @@ def test_a_disk_that_is_full_leaves_no_copy(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         disk.copy_file(str(source), str(tmp_path / "target"))
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(("of_source", "expected"), [(0o777, 0o750), (0o4777, 0o750), (0o600, 0o600), (0o644, 0o640)])
+def test_a_copy_of_a_strange_file_has_no_right_that_the_umask_takes(
+    of_source: int, expected: int, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"x")
+    source.chmod(of_source)
+    before = os.umask(0o027)
+    try:
+        disk.copy_file(str(source), str(target), within_umask=True)
+    finally:
+        os.umask(before)
+
+    assert expected == stat.S_IMODE(target.stat().st_mode)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import zipfile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pyarrow.parquet as pq
 import pytest
@@ -181,6 +182,74 @@ def test_values_of_another_type_than_their_column_do_not_end_an_export(tmp_path:
     assert {"a": ["seven"]} == json.loads(table["message"].to_pylist()[1])
 
 
+FORMULAS = [
+    "=1+1",
+    "+1+1",
+    "-1+1",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "-",
+    "- item",
+    "\uff1d1",
+    "+a",
+    "-1-",
+    "--1",
+    "-1\n",
+]
+NO_FORMULAS = ["-1", "+1", "-1.5e-3", "-.5", "+2.", "-inf", "a=1", " =1", "'=1", "1-1", ""]
+
+
+def test_csv_marks_text_that_a_spreadsheet_would_run(run: RunReader, folder: RunFolder, tmp_path: Path) -> None:
+    texts = [*FORMULAS, *NO_FORMULAS]
+    folder.params(**{f"p{number}": text for number, text in enumerate(texts)} | {"=name": "x", "list": ["=1"]})
+    folder.metric("words", *({"=word": text, "-1": -1.5} for text in texts))
+
+    export_run(run, "csv", "marked")
+    export_run(run, "csv", "exact", raw=True)
+    export_run(run, "parquet", "typed")
+
+    marked = [f"'{text}" for text in FORMULAS] + NO_FORMULAS
+    for made, name, expected in (("marked", "'=word", marked), ("exact", "=word", texts)):
+        params = [row["value"] for row in rows(tmp_path / made / "params.csv")]
+        assert expected == params[: len(texts)]
+        assert [name.replace("word", "name"), '["=1"]'] == [
+            rows(tmp_path / made / "params.csv")[-2]["name"],
+            params[-1],
+        ]
+        assert expected == [row[name] for row in rows(tmp_path / made / "metrics/words.csv")]
+        assert {"-1.5"} == {row["-1"] for row in rows(tmp_path / made / "metrics/words.csv")}
+    assert texts == pq.read_table(tmp_path / "typed/metrics/words.parquet")["=word"].to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "zip"])
+def test_text_with_a_lone_surrogate_is_exported_with_its_code(
+    kind: str, run: RunReader, folder: RunFolder, tmp_path: Path
+) -> None:
+    cut = "cut \ud83d"
+    folder.logs(cut)
+    folder.params(**{cut: cut})
+    folder.metric(f"{cut[:3]}\udcff", {cut: 1.0, "text": cut})
+    folder.track(f"{cut[:3]}\udcff", {"timestamp": 1.0, cut: cut})
+    folder.file("plain.txt", b"x", 5, description=cut, metadata={cut: cut})
+
+    made = Path(export_run(run, kind, str(tmp_path / "made")).path)
+
+    if kind == "zip":
+        with zipfile.ZipFile(made) as archive:
+            assert f"{PREFIX}/metrics/cut%FF/data.jsonl" in archive.namelist()
+    else:
+        read = rows if kind == "csv" else lambda path: pq.read_table(path).to_pylist()
+        assert ["cut \\ud83d"] == [row["message"] for row in read(made / f"logs.{kind}")]
+        assert [("cut \\ud83d", "cut \\ud83d")] == [
+            (row["name"], row["value"]) for row in read(made / f"params.{kind}")
+        ]
+        [point] = read(made / f"metrics/cut%FF.{kind}")
+        assert 1.0 == float(point["cut \\ud83d"])
+        assert '"cut \\ud83d"' == point["text"]
+
+
 # ----------------------------------------------------------------------------------------------------------- parquet
 
 
@@ -319,3 +388,44 @@ def test_an_export_that_fails_leaves_nothing_behind(kind: str, run: RunReader, t
         export_run(run, kind, "made/out", advance=fail)
 
     assert [] == list((tmp_path / "made").iterdir())
+
+
+@pytest.mark.parametrize("prefix", ["C:\\evil/..\\..\\x", "../../x", "/x", "..\\x", "c:/x"])
+def test_a_name_in_an_archive_stays_in_its_folder_on_every_system(prefix: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "other", "a/b/c")
+    run.change("experiment.json", prefix=prefix)
+    run.file("a.txt", b"x", 1)
+    run.write("notes/..\\..\\x.txt", b"x")
+    run.write("notes/..%5C..%5Cx.txt", b"y")
+    run.write("notes/line\n.txt", b"z")
+
+    made = export_run(open_run(run.folder), "zip", "made.zip").path
+
+    with zipfile.ZipFile(made) as archive:
+        assert len(set(archive.namelist())) == len(archive.namelist())
+        assert {b"x", b"y"} == {archive.read(name) for name in archive.namelist() if "%5Cx.txt" in name}
+    for name in archive.namelist():
+        path = PureWindowsPath(name)
+        assert ("", False) == (path.drive, path.is_absolute())
+        assert ".." not in path.parts
+        assert name.isprintable()
+
+
+def test_an_archive_keeps_no_right_that_others_could_use(run: RunReader, folder: RunFolder, tmp_path: Path) -> None:
+    folder.write("open.sh", b"x").chmod(0o6777)
+
+    export_run(run, "zip", "made.zip")
+
+    with zipfile.ZipFile(tmp_path / "made.zip") as archive:
+        assert 0o100755 == archive.getinfo(f"{PREFIX}/open.sh").external_attr >> 16
+
+
+@pytest.mark.parametrize("time", [-(2**40), 0, 2**33])
+def test_a_file_of_any_time_is_archived(time: int, run: RunReader, folder: RunFolder, tmp_path: Path) -> None:
+    path = folder.write("old.txt", b"x")
+    os.utime(path, (time, time))
+
+    export_run(run, "zip", "made.zip")
+
+    with zipfile.ZipFile(tmp_path / "made.zip") as archive:
+        assert b"x" == archive.read(f"{PREFIX}/old.txt")
