@@ -13,7 +13,7 @@ NAME_BYTES = 254
 
 @contextlib.contextmanager
 def replacing_path(
-    path: str, ending: str = "", rename: Callable[[str, str], None] | None = None, *, may_be_folder: bool = False
+    path: str, rename: Callable[[str, str], None] | None = None, *, may_be_folder: bool = False
 ) -> Iterator[str]:
     """Yield a temporary path beside ``path``; what the block makes there replaces ``path`` when the block ends.
 
@@ -21,7 +21,6 @@ def replacing_path(
 
     Args:
         path: a file, or with ``may_be_folder`` also a folder with files in it.
-        ending: the end of the temporary name, after a dot; default one that no other process or thread uses.
         rename: what moves the temporary file over ``path``; default ``os.replace``.
         may_be_folder: whether the block may make a folder. One that is there is replaced with all its files.
 
@@ -29,11 +28,7 @@ def replacing_path(
         OSError: it cannot be written or put in place, or its folder is gone.
     """
     folder, name = os.path.split(path)
-    # `os.urandom` and not the process id alone: processes in two containers may share a folder and a process id.
-    mark = f".{ending or f'{os.getpid()}-{os.urandom(4).hex()}.tmp'}"
-    # Cut in bytes, because that is what the file system counts.
-    short = os.fsdecode(os.fsencode(name)[: NAME_BYTES - len(os.fsencode(mark))])
-    temporary = os.path.join(folder, f".{short}{mark}")
+    temporary = os.path.join(folder, temporary_name(name))
     try:
         yield temporary
         if may_be_folder and os.path.isdir(temporary) and os.path.isdir(path):
@@ -57,12 +52,25 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
     """
     with replacing_path(path) as temporary:
         fd = _open_unnamed(os.path.dirname(path))
-        with open(temporary, "wb") if fd is None else os.fdopen(fd, "wb") as file:
+        with open(temporary, "xb") if fd is None else os.fdopen(fd, "wb") as file:
             yield file
             file.flush()
             if fd is not None:
                 # Python calls linkat, which alone follows the link in /proc, only if it is given a descriptor.
                 os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd, follow_symlinks=True)
+
+
+def temporary_name(name: str, ending: str = "") -> str:
+    """Return the name that a file has until it is complete: hidden, and short enough for every file system.
+
+    Args:
+        name: of the file.
+        ending: the end of the temporary name, after a dot; default one that no other process or thread can guess.
+    """
+    # `os.urandom` and not the process id alone: processes in two containers may share a folder and a process id.
+    mark = f".{ending or f'{os.getpid()}-{os.urandom(8).hex()}.tmp'}"
+    # Cut in bytes, because that is what the file system counts.
+    return f".{os.fsdecode(os.fsencode(name)[: NAME_BYTES - len(os.fsencode(mark))])}{mark}"
 
 
 def _open_unnamed(folder: str) -> int | None:

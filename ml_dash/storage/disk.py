@@ -1,48 +1,84 @@
-"""Every file operation of the writer, in one class: tests replace it to make the disk fail."""
+"""Every file operation of the writer, in one place: the seam where tests make the disk fail.
+
+Files that readers look at appear at once or not at all: a temporary name in the same folder, then a rename. Nothing is
+reached through a link, since other users may have put one into the run's folder: see ``beneath``. What is in the way of
+a writer is set aside, and said.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import secrets
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
-from ml_dash.storage.atomic import replacing_path
+from ml_dash.storage.atomic import temporary_name
+from ml_dash.storage.beneath import DOCUMENT_BYTES, HeldFolder, UnsafeFileError, open_descriptor, open_file, read_whole
 
 COPY_CHUNK = 64 * 1024 * 1024
 """Bytes copied per system call, so that a copy of many GB can be interrupted."""
 
 COPY_ATTEMPTS = 3
-"""Attempts to copy a file that changes meanwhile: a save that is about to end is over by the last one."""
+"""How often a file that changes while it is copied is copied anew: a save that is just ending is over by then."""
 
 READ_BLOCK = 1 << 20
-"""Bytes of a file in memory at once, whatever its size."""
+"""Bytes of a file of any size that are in memory at once."""
 
 _MISSING = (FileNotFoundError, NotADirectoryError)
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Disk:
-    """The real disk. Every method raises ``OSError``, and leaves nothing half done that a reader would take as whole.
+    """The real disk. Every method raises ``OSError`` and leaves nothing half done that a reader would take as whole.
+
+    Args:
+        folder: absolute path of the folder that every path lies in, usually a run's: it is held, and nothing below it
+            is reached through a link. Empty: the folder of each path is trusted, and only its last name is not followed.
 
     Attributes:
-        owner: part of temporary names; empty for the process id. A writer has the owner of the one before it, so that
-            it replaces the temporary files of a killed one when it does the same work again.
+        owner: part of temporary names. A writer has the owner of the one before it: by doing its work again it also
+            replaces what that one left behind when it was killed. Empty: the process id.
+        report: called with a text when something was in the way and was set aside.
     """
 
     owner = ""
 
+    def __init__(self, folder: str = "") -> None:
+        self._held = HeldFolder(folder) if folder else None
+        self.report: Callable[[str], None] = lambda _: None
+
+    def hold(self, folder: str) -> None:
+        """Hold a folder, as if it had been given to the constructor."""
+        self._held = HeldFolder(folder)
+
+    def release(self) -> None:
+        """Close the held folder's descriptor. Idempotent."""
+        if self._held is not None:
+            self._held.close()
+
     def open_append(self, path: str) -> int:
-        """Open a file for appending and return the descriptor; makes the file and its folders if they are missing."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, 0o644)
-        except FileNotFoundError:
-            self.make_folder(os.path.dirname(path))
-            return os.open(path, flags, 0o644)
+        """Return a descriptor that appends; the file is made if it is missing, with its folders."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        with self._parent(path, make=True) as (folder, name):
+            try:
+                fd = open_descriptor(name, flags, dir_fd=folder, shown=path)
+            except (UnsafeFileError, IsADirectoryError):
+                self._set_aside(folder, name, path)
+                fd = open_descriptor(name, flags, dir_fd=folder, shown=path)
+        if os.fstat(fd).st_nlink <= 1:
+            return fd
+        # The same file has another name, maybe somewhere else: only a copy of it is ours to append to.
+        os.close(fd)
+        self.write_file(path, self.read_blocks(path))
+        with self._parent(path) as (folder, name):
+            return open_descriptor(name, flags, dir_fd=folder, shown=path)
 
     def append(self, fd: int, data: bytes) -> None:
-        """Append all of ``data``, normally in one call."""
+        """Append all of ``data`` with as few calls as the system needs, normally one."""
         rest = memoryview(data)
         while rest:
             written = os.write(fd, rest)
@@ -51,125 +87,231 @@ class Disk:
             rest = rest[written:]
 
     def length(self, fd: int) -> tuple[int, bool]:
-        """Return the size of a file in bytes, and whether it still has a name: its folder may have been deleted."""
+        """Return the bytes in the file, and whether it still has a name (its folder may be removed meanwhile)."""
         status = os.fstat(fd)
         return status.st_size, status.st_nlink > 0
 
     def truncate(self, path: str, length: int) -> None:
-        """Cut a file to ``length`` bytes; a missing or shorter one is left alone."""
-        with contextlib.suppress(FileNotFoundError):
-            if os.stat(path).st_size > length:
-                os.truncate(path, length)
+        """Cut a file to ``length`` bytes; a file that is missing counts as cut, a shorter one is left alone."""
+        try:
+            with self._parent(path) as (folder, name):
+                fd = open_descriptor(name, os.O_RDWR, dir_fd=folder, shown=path)
+        except (*_MISSING, UnsafeFileError):
+            return  # what is no regular file of the run was never written by a writer
+        try:
+            status = os.fstat(fd)
+            if status.st_size > length and status.st_nlink <= 1:
+                os.ftruncate(fd, length)
+            elif status.st_size > length:
+                self.write_file(path, _blocks_up_to(fd, length))
+        finally:
+            os.close(fd)
 
     def sync(self, fd: int) -> None:
-        """Wait until a file's data is on the disk."""
+        """Bring a file's data to the disk."""
         (os.fdatasync if sys.platform != "darwin" else os.fsync)(fd)
 
     def sync_path(self, path: str) -> None:
-        """Wait until a file or a folder is on the disk; a missing one is fine."""
-        with contextlib.suppress(FileNotFoundError):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Bring a file to the disk; one that is gone needs none."""
+        with contextlib.suppress(FileNotFoundError, UnsafeFileError), self._parent(path) as (folder, name):
+            fd = open_descriptor(name, os.O_RDONLY, dir_fd=folder, shown=path)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
 
     def sync_file_system(self, path: str) -> bool:
-        """Wait until the whole file system that holds ``path`` is on the disk; False where there is no such call."""
+        """Bring everything of the file system that holds ``path`` to the disk; False where that cannot be done."""
         try:
             import ctypes
 
             libc = ctypes.CDLL(None, use_errno=True)
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            with self._parent(path) as (folder, _):
+                return hasattr(libc, "syncfs") and libc.syncfs(folder) == 0
         except OSError:
             return False
-        try:
-            return hasattr(libc, "syncfs") and libc.syncfs(fd) == 0
-        finally:
-            os.close(fd)
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
         os.close(fd)
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its parents; an existing one is fine."""
-        os.makedirs(path, exist_ok=True)
+        """Make a folder and those above it; one that exists is fine."""
+        if self._held is None:
+            os.makedirs(path, exist_ok=True)
+            return
+        with self._parent(os.path.join(path, os.curdir, "name"), make=True):
+            pass
 
     def write_file(self, path: str, parts: Iterable[bytes | memoryview], sync: bool = False) -> None:
-        """Write a whole file, or replace one: readers see the old or the new one."""
-        with replacing_path(path, f"tmp-{self.owner or os.getpid()}", self.rename) as temporary:
-            fd = self._create(temporary, os.path.dirname(path))
+        """Put a whole file in place, replacing one that is there; readers see the old or the new one."""
+        with self._parent(path, make=True) as (folder, name):
+            temporary = temporary_name(name, f"tmp-{self.owner or os.getpid()}")
+            fd, temporary = self._create(folder, temporary)
             try:
-                for part in parts:
-                    self.append(fd, part)  # type: ignore[arg-type]  # any bytes-like works, and bytes is the usual one
-                if sync:
-                    self.sync(fd)
-            finally:
-                self.close(fd)
+                try:
+                    for part in parts:
+                        self.append(fd, part)  # type: ignore[arg-type]  # any bytes-like works, and bytes is the usual one
+                    if sync:
+                        self.sync(fd)
+                finally:
+                    self.close(fd)
+                self.put_in_place(folder, temporary, name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+
+    def put_in_place(self, folder: int, temporary: str, name: str) -> None:
+        """Rename a complete file within a folder, over a file or link that has the name."""
+        try:
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except IsADirectoryError:
+            self._set_aside(folder, name, name)
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def rename(self, source: str, target: str) -> None:
-        """Move a file over another one in the same file system."""
-        os.replace(source, target)
+        """Move a file over another within one file system."""
+        with (
+            self._parent(source) as (source_folder, source_name),
+            self._parent(target, make=True) as (target_folder, target_name),
+        ):
+            os.replace(source_name, target_name, src_dir_fd=source_folder, dst_dir_fd=target_folder)
 
     def remove(self, path: str) -> None:
-        """Remove a file; a missing one is fine."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        """Remove a file; one that is missing is fine."""
+        with contextlib.suppress(FileNotFoundError, UnsafeFileError), self._parent(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
 
     def remove_folder(self, path: str) -> None:
-        """Remove a folder with its files; a missing one is fine."""
+        """Remove a folder and all in it; one that is missing is fine. Links in it are removed and not followed."""
         import shutil
 
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError, UnsafeFileError), self._parent(path) as (folder, name):
+            shutil.rmtree(name, dir_fd=folder)
 
     def remove_empty_folder(self, path: str) -> None:
-        """Remove a folder if it is empty; a missing one is fine."""
+        """Remove a folder if nothing is in it; one that is missing is fine."""
         try:
-            os.rmdir(path)
+            with self._parent(path) as (folder, name):
+                os.rmdir(name, dir_fd=folder)
+        except UnsafeFileError:
+            return
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
                 raise
 
-    def read_file(self, path: str) -> bytes | None:
-        """Read a whole small file; None if it is missing."""
+    def open_read(self, path: str) -> BinaryIO:
+        """Open a regular file for reading.
+
+        Raises:
+            UnsafeFileError: it is a link, or no regular file.
+        """
+        if self._held is None:
+            return open_file(path)
+        with self._parent(path) as (folder, name):
+            return os.fdopen(open_descriptor(name, os.O_RDONLY, dir_fd=folder, shown=path), "rb")
+
+    def read_file(self, path: str, limit: int | None = DOCUMENT_BYTES) -> bytes | None:
+        """Return a whole file, or None if it is missing.
+
+        Args:
+            path: the file. What cannot be read safely, or is larger, is set aside and counts as missing.
+            limit: bytes that it may have at most; None for a file that this run's own process has made.
+        """
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            with self.open_read(path) as file:
+                return file.read() if limit is None else read_whole(file, limit, path)
         except _MISSING:
+            return None
+        except (UnsafeFileError, IsADirectoryError):
+            self._set_aside_path(path)
             return None
 
     def read_blocks(self, path: str) -> Iterator[bytes]:
-        """Read a file of any size in blocks; no block if it is missing."""
+        """Yield a file of any size in blocks; none if it is missing or cannot be read safely."""
         try:
-            file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
-        except _MISSING:
+            file = self.open_read(path)
+        except (*_MISSING, UnsafeFileError):
             return
         with file:
             yield from iter(lambda: file.read(READ_BLOCK), b"")
 
     def size(self, path: str) -> int | None:
-        """Return the size of a file in bytes; None if it is missing. An error of the disk is raised, not taken for that."""
+        """Return the bytes of a file, or None if it is missing or no regular file.
+
+        A disk that refuses to say is an error, not a missing file.
+        """
         try:
-            return os.stat(path).st_size
-        except _MISSING:
+            with self._parent(path) as (folder, name):
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except (*_MISSING, UnsafeFileError):
             return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def list_folder(self, path: str) -> list[str] | None:
-        """Return the names in a folder; None if it is missing."""
+        """Return the names in a folder, or None if it is missing. A link in its place is set aside."""
         try:
-            return os.listdir(path)
+            with self._parent(os.path.join(path, os.curdir, "name")) as (folder, _):
+                return os.listdir(folder)
         except _MISSING:
             return None
+        except UnsafeFileError:
+            self._set_aside_path(path)
+            return None
 
-    def _create(self, path: str, folder: str) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, 0o644)
-        except FileNotFoundError:
-            self.make_folder(folder)
-            return os.open(path, flags, 0o644)
+    def _parent(self, path: str, *, make: bool = False) -> contextlib.AbstractContextManager[tuple[int, str]]:
+        """Yield the descriptor of the folder that holds ``path``, and its last name."""
+        if self._held is not None:
+            return self._held.parent_of(path, make=make)
+        return _trusted_parent(path, make=make)
+
+    def _create(self, folder: int, name: str) -> tuple[int, str]:
+        """Make a file that nobody else can have prepared; return its descriptor and its name."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with contextlib.suppress(FileExistsError):
+            return open_descriptor(name, flags, dir_fd=folder), name
+        with contextlib.suppress(OSError):  # left by a writer that was killed, or put there; a link is not followed
+            os.unlink(name, dir_fd=folder)
+            return open_descriptor(name, flags, dir_fd=folder), name
+        name = f"{name[:200]}-{secrets.token_hex(8)}"
+        return open_descriptor(name, flags, dir_fd=folder), name
+
+    def _set_aside_path(self, path: str) -> None:
+        """Set aside what is in the way at a path, or in the place of one of its folders."""
+        assert self._held is not None or not os.path.isabs(path) or path
+        with self._parent(path, make=True) as (folder, name):
+            self._set_aside(folder, name, path)
+
+    def _set_aside(self, folder: int, name: str, path: str) -> None:
+        if self._held is None:
+            raise UnsafeFileError(errno.EPERM, "it is no regular file", path)
+        with contextlib.suppress(FileNotFoundError):
+            self.report(f"{path} was in the way, no regular file: it was moved to {self._held.set_aside(folder, name)}")
+
+
+@contextlib.contextmanager
+def _trusted_parent(path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+    folder, name = os.path.split(path)
+    try:
+        fd = os.open(folder or os.curdir, _FOLDER)
+    except FileNotFoundError:
+        if not make:
+            raise
+        os.makedirs(folder, exist_ok=True)
+        fd = os.open(folder, _FOLDER)
+    try:
+        yield fd, name
+    finally:
+        os.close(fd)
+
+
+def _blocks_up_to(fd: int, length: int) -> Iterator[bytes]:
+    """Yield the first ``length`` bytes of an open file in blocks."""
+    offset = 0
+    while offset < length and (block := os.pread(fd, min(READ_BLOCK, length - offset), offset)):
+        offset += len(block)
+        yield block
 
 
 class ChangedError(OSError):

@@ -10,10 +10,11 @@ import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from ml_dash.records.values import decode, is_published, parse, parse_values
 from ml_dash.storage import layout
+from ml_dash.storage.beneath import open_file
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.follow import Position
 
@@ -88,7 +89,8 @@ def cut_unfinished_line(disk: Disk, path: str) -> None:
     size = disk.size(path)
     if not size:
         return
-    whole = whole_length(path, size)
+    with disk.open_read(path) as file:
+        whole = whole_length_in(file, size)
     if whole < size:
         disk.truncate(path, whole)
 
@@ -105,15 +107,20 @@ def append_lines(disk: Disk, path: str, data: bytes) -> None:
 
 def whole_length(path: str, size: int) -> int:
     """Return the length of a file up to and including the last newline within its first ``size`` bytes."""
-    with open(path, "rb") as file:
-        end = size
-        while end > 0:
-            start = max(0, end - TAIL_BLOCK)
-            file.seek(start)
-            position = file.read(end - start).rfind(b"\n")
-            if position >= 0:
-                return start + position + 1
-            end = start
+    with open_file(path) as file:
+        return whole_length_in(file, size)
+
+
+def whole_length_in(file: BinaryIO, size: int) -> int:
+    """Return the same of an open file."""
+    end = size
+    while end > 0:
+        start = max(0, end - TAIL_BLOCK)
+        file.seek(start)
+        position = file.read(end - start).rfind(b"\n")
+        if position >= 0:
+            return start + position + 1
+        end = start
     return 0
 
 
@@ -123,8 +130,8 @@ def last_lines(path: str, count: int) -> tuple[list[bytes], int]:
     Only as much of the file is read as they need; a missing one is empty.
     """
     try:
-        with open(path, "rb") as file:
-            end = start = whole_length(path, os.fstat(file.fileno()).st_size)
+        with open_file(path) as file:
+            end = start = whole_length_in(file, os.fstat(file.fileno()).st_size)
             data = b""
             while start > 0 and data.count(b"\n") <= count:
                 size = min(TAIL_BLOCK, start)
@@ -151,7 +158,7 @@ def read_lines(path: str | os.PathLike[str], start: int = 0) -> Iterator[bytes]:
         start: the offset at which the first line begins.
     """
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
+        file = open_file(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     with file:

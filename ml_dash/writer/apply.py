@@ -149,7 +149,7 @@ class Applier:
             return _Pending(record)
         key_size, name = int.from_bytes(record.data[:8], "little"), os.fsdecode(record.data[8:])
         path = os.path.join(self.run, name)
-        content = self.disk.read_file(path)
+        content = self.disk.read_file(path, limit=None)
         if content is None:  # the run's folder was deleted by the user
             return _Pending(record._replace(kind=Kind.NOTE, data=b"{}"))
         return _Pending(record._replace(key=content[:key_size], data=content[key_size:]), spill=path)

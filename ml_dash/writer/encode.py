@@ -154,7 +154,7 @@ class EncoderPool:
     def _pixels(self, job: EncodeJob) -> Any:
         if job.offset >= 0:
             return view(self._memory, job.offset, job.spec)
-        content = self._disk.read_file(job.raw)
+        content = self._disk.read_file(job.raw, limit=None)
         if content is None:
             raise LookupError(f"{job.raw} is gone: another program changed the run's folder")
         return view(memoryview(content), 0, job.spec)

@@ -69,8 +69,10 @@ class Writer:
         run, writer_id = assignment.run, assignment.writer_id
         self._assignment = assignment
         self._disk = disk
+        disk.hold(run)
         disk.owner = writer_id or "main"
         self._control = Control(slab.memory)
+        disk.report = self._control.set_error
         self._words = self._control.words
         self._memory = memoryview(slab.memory)
         self._consumer = Consumer(self._memory, self._control)
@@ -264,6 +266,7 @@ class Writer:
         self._pool.close()
         self._syncer.close()
         self._journals.close()
+        self._disk.release()
         self._parent.close()
         self._consumer.close()
         self._memory.release()

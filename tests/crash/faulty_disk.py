@@ -118,7 +118,16 @@ class FaultyDisk(Disk):
     """The real disk with faults."""
 
     def __init__(self, faults: Faults) -> None:
+        super().__init__()
         self._faults = faults
+
+    def hold(self, folder: str) -> None:
+        """No operation: it opens nothing yet."""
+        super().hold(folder)
+
+    def release(self) -> None:
+        """No operation: it only closes."""
+        super().release()
 
     def append(self, fd: int, data: bytes) -> None:
         """Write half of the bytes before an early error, and all of them before a late one."""

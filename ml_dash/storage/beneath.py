@@ -1,0 +1,222 @@
+"""Reach files that other users may have put in the way: by descriptors, one name at a time, never through a link.
+
+A run's folder is input. Any name in it may be a link to somewhere else, a FIFO that blocks whoever opens it, or a device
+without an end. So a folder is held by its descriptor, every name below it is looked up from there without following
+links, files are opened without waiting, and what was opened is checked on its descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import threading
+from collections.abc import Iterator
+from typing import IO, BinaryIO
+
+SET_ASIDE = "quarantine"
+"""Folder of a run that takes what was in the way of a writer."""
+
+DOCUMENT_BYTES = 256 * 1024 * 1024
+"""The largest JSON or TOML document that is read: far above any real one, and small enough for memory."""
+
+_LINK_ERRORS = frozenset({errno.ELOOP, errno.EMLINK, errno.EFTYPE} if hasattr(errno, "EFTYPE") else {errno.ELOOP})
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class UnsafeFileError(OSError):
+    """A name that is not followed, or a file that is not read: a link, no regular file, or larger than its limit."""
+
+
+def open_descriptor(path: str, flags: int, *, dir_fd: int | None = None, shown: str = "") -> int:
+    """Open a regular file without following a link as its last name and without waiting; return the descriptor.
+
+    Args:
+        path: the file, relative to ``dir_fd`` if that is given.
+        flags: as for ``os.open``; a file that is made gets the mode that the umask leaves of 0666.
+        dir_fd: an open folder.
+        shown: the path that an error names; default ``path``.
+
+    Raises:
+        UnsafeFileError: it is a link, a folder, a FIFO, a socket or a device.
+        OSError: as the system says.
+    """
+    shown = shown or path
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in _LINK_ERRORS:
+            raise UnsafeFileError(errno.ELOOP, "it is a link, which is not followed", shown) from None
+        if error.errno == errno.ENXIO:  # a socket, or a FIFO that nobody reads
+            raise UnsafeFileError(errno.EPERM, "it is no regular file", shown) from None
+        error.filename = shown
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UnsafeFileError(errno.EPERM, "it is no regular file", shown)
+    return fd
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading, as ``open_descriptor`` does. Its folder is trusted."""
+    return os.fdopen(open_descriptor(os.fspath(path), os.O_RDONLY), "rb")
+
+
+def read_file(path: str | os.PathLike[str], limit: int = DOCUMENT_BYTES) -> bytes:
+    """Read a regular file whole.
+
+    Args:
+        path: the file; its folder is trusted.
+        limit: bytes that it may have at most.
+
+    Raises:
+        UnsafeFileError: it is a link, no regular file, or larger than ``limit``.
+        OSError: as the system says.
+    """
+    with open_file(path) as file:
+        return read_whole(file, limit, os.fspath(path))
+
+
+def read_whole(file: IO[bytes], limit: int, shown: str) -> bytes:
+    """Read an open file to its end.
+
+    Raises:
+        UnsafeFileError: it is larger than ``limit`` bytes.
+    """
+    data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UnsafeFileError(errno.EFBIG, f"it is larger than {limit:,} bytes", shown)
+    return data
+
+
+class HeldFolder:
+    """A folder held by its descriptor. It stays the same folder when it is renamed, or when its path becomes a link.
+
+    Paths are relative to it or begin with its own path. May be used from any thread.
+
+    Args:
+        path: absolute path. Made when something is written and it is missing; a link to a folder is followed, once.
+
+    Attributes:
+        path: as it was given.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+        self._lock = threading.Lock()
+
+    def descriptor(self, *, make: bool = False) -> int:
+        """Return the descriptor of the folder.
+
+        A folder that was removed is opened anew by its path.
+
+        Args:
+            make: whether to make the folder if it is missing.
+
+        Raises:
+            OSError: it cannot be opened, or is missing.
+        """
+        with self._lock:
+            if self._fd >= 0 and os.fstat(self._fd).st_nlink:
+                return self._fd
+            if make:
+                os.makedirs(self.path, exist_ok=True)
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = fd
+            return fd
+
+    def close(self) -> None:
+        """Close the descriptor. Idempotent; the next use opens the folder by its path again."""
+        with self._lock:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def names_of(self, path: str) -> list[str]:
+        """Split a path into the names below the folder.
+
+        Raises:
+            UnsafeFileError: it lies outside of the folder.
+        """
+        if os.path.isabs(path):
+            base = self.path.rstrip(os.sep) + os.sep
+            if path != self.path and not path.startswith(base):
+                raise UnsafeFileError(errno.EPERM, f"it lies outside of {self.path}", path)
+            path = path[len(base) :]
+        names = [name for name in path.split(os.sep) if name not in ("", os.curdir)]
+        if os.pardir in names:
+            raise UnsafeFileError(errno.EPERM, f"it may lie outside of {self.path}", path)
+        return names
+
+    @contextlib.contextmanager
+    def parent_of(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """Yield the descriptor of the folder that holds ``path``, and the last name of ``path``.
+
+        Args:
+            path: something below the folder.
+            make: whether to make missing folders. A link or a file in the place of a folder is then set aside.
+
+        Raises:
+            UnsafeFileError: a folder on the way is a link, or the path leads outside.
+            OSError: as the system says; FileNotFoundError where a folder is missing.
+        """
+        *folders, name = self.names_of(path)
+        with contextlib.ExitStack() as opened:
+            fd = self.descriptor(make=make)
+            for index, folder in enumerate(folders):
+                fd = self._enter(fd, folder, os.path.join(self.path, *folders[: index + 1]), make=make)
+                opened.callback(os.close, fd)
+            yield fd, name
+
+    def _enter(self, fd: int, name: str, shown: str, *, make: bool) -> int:
+        """Open a folder within a folder."""
+        for _ in range(3):  # a name may be set aside, then made, and in between be taken again
+            try:
+                return os.open(name, _FOLDER, dir_fd=fd)
+            except FileNotFoundError:
+                if not make:
+                    raise
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=fd)
+            except OSError as error:
+                if error.errno not in _LINK_ERRORS and error.errno != errno.ENOTDIR:
+                    raise
+                is_link = stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+                if make:
+                    self.set_aside(fd, name)
+                elif is_link:
+                    raise UnsafeFileError(errno.ELOOP, "it is a link, which is not followed", shown) from None
+                else:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown) from None
+        raise UnsafeFileError(errno.ELOOP, "it became a link again and again", shown)
+
+    def set_aside(self, fd: int, name: str) -> str:
+        """Move what has a name that is needed into the folder ``quarantine``; a link is moved and never followed.
+
+        Args:
+            fd: descriptor of the folder that holds it.
+            name: its name there.
+
+        Returns:
+            Its new path, relative to the held folder.
+        """
+        root = self.descriptor()
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(SET_ASIDE, dir_fd=root)
+        try:
+            quarantine = os.open(SET_ASIDE, _FOLDER, dir_fd=root)
+        except OSError:  # the quarantine itself is in the way
+            os.rename(SET_ASIDE, f"{SET_ASIDE}-{secrets.token_hex(4)}", src_dir_fd=root, dst_dir_fd=root)
+            os.mkdir(SET_ASIDE, dir_fd=root)
+            quarantine = os.open(SET_ASIDE, _FOLDER, dir_fd=root)
+        try:
+            aside = f"in-the-way-{secrets.token_hex(4)}-{name}"[:200]
+            os.rename(name, aside, src_dir_fd=fd, dst_dir_fd=quarantine)
+        finally:
+            os.close(quarantine)
+        return f"{SET_ASIDE}/{aside}"
