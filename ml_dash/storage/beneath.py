@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import IO, BinaryIO
 
@@ -62,6 +63,12 @@ def open_descriptor(path: str, flags: int, *, dir_fd: int | None = None, shown: 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     """Open a regular file for reading, as ``open_descriptor`` does. Its folder is trusted."""
     return os.fdopen(open_descriptor(os.fspath(path), os.O_RDONLY), "rb")
+
+
+def warn_refused(error: UnsafeFileError) -> None:
+    """Warn that a file is left out of what is read."""
+    with contextlib.suppress(Warning):  # a program that turns warnings into errors must not end by a neighbour's file
+        warnings.warn(f"{error.filename!r} is left out: {error.strerror}", stacklevel=3)
 
 
 def read_file(path: str | os.PathLike[str], limit: int = DOCUMENT_BYTES) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from ml_dash.records.values import decode, is_published, parse, parse_values
 from ml_dash.storage import layout
-from ml_dash.storage.beneath import open_file
+from ml_dash.storage.beneath import UnsafeFileError, open_file, warn_refused
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.follow import Position
 
@@ -140,6 +140,9 @@ def last_lines(path: str, count: int) -> tuple[list[bytes], int]:
                 data = file.read(size) + data
     except (FileNotFoundError, NotADirectoryError):
         return [], 0
+    except UnsafeFileError as error:
+        warn_refused(error)
+        return [], 0
     lines = data.split(b"\n")[:-1]
     return lines[-count:] if count else [], end
 
@@ -151,7 +154,7 @@ def last_line(path: str) -> bytes | None:
 
 
 def read_lines(path: str | os.PathLike[str], start: int = 0) -> Iterator[bytes]:
-    """Yield the whole lines of a journal without their newlines; none if the file is missing.
+    """Yield the whole lines of a journal without their newlines; none if the file is missing or cannot be read safely.
 
     Args:
         path: the journal.
@@ -160,6 +163,9 @@ def read_lines(path: str | os.PathLike[str], start: int = 0) -> Iterator[bytes]:
     try:
         file = open_file(path)
     except (FileNotFoundError, NotADirectoryError):
+        return
+    except UnsafeFileError as error:
+        warn_refused(error)
         return
     with file:
         for _, block in Position(start).read(file):
