@@ -41,8 +41,8 @@ def open_descriptor(path: str, flags: int, *, dir_fd: int | None = None, shown: 
         shown: the path that an error names; default ``path``.
 
     Raises:
-        UnsafeFileError: it is a link, a folder, a FIFO, a socket or a device.
-        OSError: as the system says.
+        UnsafeFileError: it is a link, a FIFO, a socket or a device.
+        OSError: as the system says; IsADirectoryError for a folder.
     """
     shown = shown or path
     try:
@@ -54,10 +54,13 @@ def open_descriptor(path: str, flags: int, *, dir_fd: int | None = None, shown: 
             raise UnsafeFileError(errno.EPERM, "it is no regular file", shown) from None
         error.filename = shown
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise UnsafeFileError(errno.EPERM, "it is no regular file", shown)
-    return fd
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return fd
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), shown)
+    raise UnsafeFileError(errno.EPERM, "it is no regular file", shown)
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from ml_dash.storage.atomic import temporary_name
-from ml_dash.storage.beneath import DOCUMENT_BYTES, HeldFolder, UnsafeFileError, open_descriptor, open_file, read_whole
+from ml_dash.storage.beneath import DOCUMENT_BYTES, HeldFolder, UnsafeFileError, open_descriptor, read_whole
 
 COPY_CHUNK = 64 * 1024 * 1024
 """Bytes copied per system call, so that a copy of many GB can be interrupted."""
@@ -202,21 +202,25 @@ class Disk:
                 raise
 
     def open_read(self, path: str) -> BinaryIO:
-        """Open a regular file for reading.
+        """Open a regular file for reading. In a held folder, anything else is set aside and counts as missing.
 
         Raises:
-            UnsafeFileError: it is a link, or no regular file.
+            UnsafeFileError: it is a link or no regular file, and no folder is held.
         """
-        if self._held is None:
-            return open_file(path)
-        with self._parent(path) as (folder, name):
-            return os.fdopen(open_descriptor(name, os.O_RDONLY, dir_fd=folder, shown=path), "rb")
+        try:
+            with self._parent(path) as (folder, name):
+                return os.fdopen(open_descriptor(name, os.O_RDONLY, dir_fd=folder, shown=path), "rb")
+        except (UnsafeFileError, IsADirectoryError):
+            if self._held is None:
+                raise
+            self._set_aside_path(path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
 
     def read_file(self, path: str, limit: int | None = DOCUMENT_BYTES) -> bytes | None:
         """Return a whole file, or None if it is missing.
 
         Args:
-            path: the file. What cannot be read safely, or is larger, is set aside and counts as missing.
+            path: the file. In a held folder, one that is larger is set aside and counts as missing.
             limit: bytes that it may have at most; None for a file that this run's own process has made.
         """
         try:
@@ -224,15 +228,17 @@ class Disk:
                 return file.read() if limit is None else read_whole(file, limit, path)
         except _MISSING:
             return None
-        except (UnsafeFileError, IsADirectoryError):
+        except UnsafeFileError:
+            if self._held is None:
+                raise
             self._set_aside_path(path)
             return None
 
     def read_blocks(self, path: str) -> Iterator[bytes]:
-        """Yield a file of any size in blocks; none if it is missing or cannot be read safely."""
+        """Yield a file of any size in blocks; none if it is missing."""
         try:
             file = self.open_read(path)
-        except (*_MISSING, UnsafeFileError):
+        except _MISSING:
             return
         with file:
             yield from iter(lambda: file.read(READ_BLOCK), b"")
@@ -279,7 +285,6 @@ class Disk:
 
     def _set_aside_path(self, path: str) -> None:
         """Set aside what is in the way at a path, or in the place of one of its folders."""
-        assert self._held is not None or not os.path.isabs(path) or path
         with self._parent(path, make=True) as (folder, name):
             self._set_aside(folder, name, path)
 

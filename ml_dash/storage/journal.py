@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from ml_dash.records.values import decode, is_published, parse, parse_values
@@ -26,6 +26,9 @@ BATCH_BYTES = 128 * 1024
 
 TAIL_BLOCK = 1 << 16
 """How much of a journal's end is read at a time, until it holds as many lines as were asked for."""
+
+
+Opener = Callable[[str], BinaryIO]
 
 
 class Journals:
@@ -124,13 +127,13 @@ def whole_length_in(file: BinaryIO, size: int) -> int:
     return 0
 
 
-def last_lines(path: str, count: int) -> tuple[list[bytes], int]:
+def last_lines(path: str, count: int, opener: Opener = open_file) -> tuple[list[bytes], int]:
     """Return the last whole lines of a journal without their newlines, and the offset at which the next one begins.
 
     Only as much of the file is read as they need; a missing one is empty.
     """
     try:
-        with open_file(path) as file:
+        with opener(path) as file:
             end = start = whole_length_in(file, os.fstat(file.fileno()).st_size)
             data = b""
             while start > 0 and data.count(b"\n") <= count:
@@ -147,21 +150,22 @@ def last_lines(path: str, count: int) -> tuple[list[bytes], int]:
     return lines[-count:] if count else [], end
 
 
-def last_line(path: str) -> bytes | None:
+def last_line(path: str, opener: Opener = open_file) -> bytes | None:
     """Return the last whole line of a journal without its newline, or None if there is none."""
-    lines, _ = last_lines(path, 1)
+    lines, _ = last_lines(path, 1, opener)
     return lines[0] if lines else None
 
 
-def read_lines(path: str | os.PathLike[str], start: int = 0) -> Iterator[bytes]:
+def read_lines(path: str, start: int = 0, opener: Opener = open_file) -> Iterator[bytes]:
     """Yield the whole lines of a journal without their newlines; none if the file is missing or cannot be read safely.
 
     Args:
         path: the journal.
         start: the offset at which the first line begins.
+        opener: opens the file; a writer passes ``Disk.open_read``.
     """
     try:
-        file = open_file(path)
+        file = opener(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     except UnsafeFileError as error:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 UNNAMED_METRIC = "None"
 EXPERIMENT = "experiment.json"
@@ -81,6 +82,17 @@ def file_index(writer_id: str = "") -> str:
 def blob(path: str, file_id: str, filename: str) -> str:
     """Return the path of a stored file. ``path`` is as in its record: ``/`` or ``/folder/...``."""
     return os.path.normpath(f"files/{path}/{file_id}/{filename}")
+
+
+def stored_file(entry: Mapping[str, Any]) -> str | None:
+    """Return the path of the stored file of a record; None if the record names a place that no client stores to.
+
+    A record is input: one with ``..`` in it, or whose id is no number, could name any file or folder.
+    """
+    file_id, filename = entry["id"], entry["filename"]
+    path = blob(entry["path"], file_id, filename)
+    is_in_its_place = path.startswith("files/") and path.split("/")[-2:] == [file_id, filename]
+    return path if is_in_its_place and file_id.isdecimal() else None
 
 
 def is_metric_description(name: str) -> bool:

@@ -20,13 +20,15 @@ from ml_dash.writer.records import file_checksum
 def hash_late(run: str, index_path: str, disk: Disk) -> None:
     """Add the checksums of the files that were too large to hash with their record."""
     path = os.path.join(run, index_path)
-    missing = [entry for entry in _entries(path) if entry.get("checksum", "") is None]
-    known = {entry["id"] for entry in _entries(path) if "filename" not in entry and entry.get("checksum")}
+    missing = [entry for entry in _entries(path, disk) if entry.get("checksum", "") is None]
+    known = {entry["id"] for entry in _entries(path, disk) if "filename" not in entry and entry.get("checksum")}
     lines = []
     for entry in missing:
-        stored = os.path.join(run, layout.blob(entry["path"], entry["id"], entry["filename"]))
-        size = disk.size(stored)
-        if entry["id"] not in known and size is not None:  # else a later save replaced it meanwhile
+        stored = layout.stored_file(entry)
+        size = None if stored is None else disk.size(stored := os.path.join(run, stored))
+        if (
+            entry["id"] not in known and stored is not None and size is not None
+        ):  # else a later save replaced it meanwhile
             change = {"id": entry["id"], "checksum": file_checksum(disk, stored), "sizeBytes": size}
             lines.append(to_json(change) + b"\n")
     if lines:
@@ -36,11 +38,12 @@ def hash_late(run: str, index_path: str, disk: Disk) -> None:
 def remove_old_versions(run: str, index_path: str, disk: Disk) -> None:
     """Remove the stored files that a later save of the same name replaced, and that were not removed then."""
     path = os.path.join(run, index_path)
-    newest = {_key(entry): entry["id"] for entry in _entries(path) if "filename" in entry}
-    for entry in _entries(path):
+    newest = {_key(entry): entry["id"] for entry in _entries(path, disk) if "filename" in entry}
+    for entry in _entries(path, disk):
         if "filename" in entry and newest[_key(entry)] != entry["id"]:
-            old = layout.blob(entry["path"], entry["id"], entry["filename"])
-            disk.remove_folder(os.path.dirname(os.path.join(run, old)))
+            old = layout.stored_file(entry)
+            if old is not None:
+                disk.remove_folder(os.path.dirname(os.path.join(run, old)))
 
 
 def write_files_metadata(run: str, disk: Disk) -> None:
@@ -53,13 +56,13 @@ def write_files_metadata(run: str, disk: Disk) -> None:
         shards = sorted(name for name in disk.list_folder(folder) or () if layout.is_shard(name, "index"))
         newest: dict[bytes, int] = {}
         for shard in shards:
-            entries = (entry for entry in _entries(os.path.join(folder, shard)) if _is_whole(entry))
+            entries = (entry for entry in _entries(os.path.join(folder, shard), disk) if _is_whole(entry))
             file_index.keep_newest(newest, {_key(entry): file_index.age(entry["id"]) for entry in entries})
-        journals = (_entries(os.path.join(folder, shard)) for shard in shards)
+        journals = (_entries(os.path.join(folder, shard), disk) for shard in shards)
         changes: dict[str, dict[str, Any]] = {}
         for entry in file_index.in_order([entry for entry in journal if not _is_whole(entry)] for journal in journals):
             changes.setdefault(entry["id"], {}).update(entry)
-        disk.write_file(os.path.join(run, layout.FILES_METADATA), _document(folder, shards, newest, changes))
+        disk.write_file(os.path.join(run, layout.FILES_METADATA), _document(folder, shards, newest, changes, disk))
 
 
 def remove_leftovers(run: str, writer_id: str, disk: Disk) -> None:
@@ -72,8 +75,8 @@ def remove_leftovers(run: str, writer_id: str, disk: Disk) -> None:
         disk.remove_empty_folder(path)
 
 
-def _entries(path: str) -> Iterator[dict[str, Any]]:
-    for line in read_lines(path):
+def _entries(path: str, disk: Disk) -> Iterator[dict[str, Any]]:
+    for line in read_lines(path, opener=disk.open_read):
         try:
             entry = parse(line)
         except ValueError:
@@ -93,7 +96,7 @@ def _is_whole(entry: dict[str, Any]) -> bool:
 
 
 def _document(
-    folder: str, shards: list[str], newest: dict[bytes, int], changes: dict[str, dict[str, Any]]
+    folder: str, shards: list[str], newest: dict[bytes, int], changes: dict[str, dict[str, Any]], disk: Disk
 ) -> Iterator[bytes]:
     """Yield the pieces of ``.files_metadata.json``.
 
@@ -102,10 +105,11 @@ def _document(
         shards: names of the indices in it.
         newest: age of the newest version by the key of its name.
         changes: later changes by file id.
+        disk: reads the indices.
     """
     separator = b'{"files":['
     for shard in shards:
-        for entry in _entries(os.path.join(folder, shard)):
+        for entry in _entries(os.path.join(folder, shard), disk):
             # Files that other writers saved since ``newest`` was read are added at the end of those writers.
             if _is_whole(entry) and newest.get(_key(entry)) == file_index.age(entry["id"]):
                 yield separator + to_json(entry | changes.get(entry["id"], {}))

@@ -155,7 +155,7 @@ def load_track(disk: Disk, run: str, writer_id: str, topic: str, *, recount: boo
         state.total, state.columns = lines, set(columns)
         state.first, state.last = stored.get("firstTimestamp"), stored.get("lastTimestamp")
     else:
-        count_rows(state, path)
+        count_rows(state, path, disk)
     return state
 
 
@@ -198,9 +198,9 @@ def count_lines(disk: Disk, path: str) -> int:
     return sum(block.count(b"\n") for block in disk.read_blocks(path))
 
 
-def count_rows(state: TrackState, path: str) -> None:
+def count_rows(state: TrackState, path: str, disk: Disk) -> None:
     """Count the rows of a journal into the state of its track; lines that cannot be read are passed over."""
-    for line in read_lines(path):
+    for line in read_lines(path, opener=disk.open_read):
         try:
             row = decode(line)
             state.count(float(row.pop("timestamp")), row)
@@ -211,7 +211,7 @@ def count_rows(state: TrackState, path: str) -> None:
 def _count_and_next(disk: Disk, path: str, key: str) -> tuple[int, int]:
     """The number of lines in a journal, and the number of the next one; ``key`` is the name of a line's number."""
     total = count_lines(disk, path)
-    line = last_line(path) if total else None
+    line = last_line(path, disk.open_read) if total else None
     if line is None:
         return total, 0
     try:

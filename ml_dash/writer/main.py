@@ -345,5 +345,5 @@ def _raise_descriptor_limit() -> None:
 def _leave_traceback(run: str) -> None:
     """Write the present exception to the run's folder, since the writer has no terminal."""
     text = traceback.format_exc()
-    with contextlib.suppress(OSError), open(os.path.join(run, ".writer-error.log"), "w", encoding="utf-8") as file:
-        file.write(f"{sys.version}\n{text}")
+    with contextlib.suppress(OSError):
+        Disk(run).write_file(".writer-error.log", [f"{sys.version}\n{text}".encode("utf-8", "backslashreplace")])

@@ -90,7 +90,7 @@ class FrameShards:
 
     def _indexed_end(self, folder: str, shard: str) -> int:
         """The offset after the last frame in the index; -1 if that is in another shard."""
-        line = last_line(os.path.join(self._run, layout.data(folder, self._writer_id)))
+        line = last_line(os.path.join(self._run, layout.data(folder, self._writer_id)), self._disk.open_read)
         try:
             frame = parse(line) if line else {}
             return frame["offset"] + frame["size"] + -frame["size"] % _BLOCK if frame["shard"] == shard else -1
