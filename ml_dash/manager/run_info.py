@@ -13,6 +13,7 @@ from typing import Any
 from ml_dash._paths import current_folder
 from ml_dash._version import __version__
 from ml_dash.provenance.head import current_commit
+from ml_dash.provenance.secrets import mask_text
 
 WANDB_TABLE = "_wandb"
 META_TABLE = "_meta"
@@ -49,8 +50,8 @@ class RunInfo:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def with_status(self, status: str, reason: str | None) -> RunInfo:
-        """A copy with another status."""
-        return replace(self, status=status, reason=reason)
+        """A copy with another status; secrets in the reason are masked."""
+        return replace(self, status=status, reason=None if reason is None else mask_text(reason))
 
     def tables(self) -> dict[str, Any]:
         """The tables ``_wandb`` and ``_meta``; unknown values have no key."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.provenance.git import OUTPUT_LIMIT, Git
-from ml_dash.provenance.secrets import clean_address
+from ml_dash.provenance.secrets import clean_address, mask_diff
 
 if TYPE_CHECKING:
     import re
@@ -17,14 +18,57 @@ if TYPE_CHECKING:
 DIFF_LIMIT = 256 * 1024
 """Bytes of the difference that are kept: enough for written code, not for a notebook full of pictures."""
 
+_BEYOND = 16 * 1024
+"""Bytes behind the limit that are read to know a secret that is cut there."""
+
+_MASKED = (
+    b"# ml-dash masked secrets in %d lines of this difference: they have *** in their place. Applied with git, it writes "
+    b"***, or is refused.\n"
+)
+
 MOST_NAMES = 100
-"""Names listed of untracked files and of files for secrets, and renamed files excluded one by one."""
+"""Names listed of untracked files and of files for secrets."""
+
+MOST_EXCLUDED = 1_000
+"""Names that are excluded from the difference: each takes space on git's command line."""
 
 MOST_SUBMODULES = 20
 """Submodules that are checked, with those of submodules: each takes two commands."""
 
+_TEXT_ENDINGS = (
+    "",
+    ".txt",
+    ".json",
+    ".y*ml",
+    ".toml",
+    ".ini",
+    ".cfg",
+    ".conf",
+    ".csv",
+    ".dat",
+    ".xml",
+    ".pickle",
+    ".pkl",
+)
+_NAMES_OF_SECRETS = (
+    *("password", "passwords", "passwd", "token", "tokens", "api_key", "api_keys", "api-key", "apikey", "apikeys"),
+    *(
+        "*_token",
+        "*-token",
+        "*_api_key",
+        "*_password",
+        "*_passwords",
+        "auth",
+        "pwd",
+        "pass",
+        "access_key",
+        "private_key",
+    ),
+)
+
 SECRET_FILES = (
     *("*.env", "*.env.*", ".envrc", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "*.kdbx"),
+    *("*.kdb", "*.asc", "*.gpg", "*.age", "*.p8", "*.ovpn", "*.agekey"),
     *(
         "id_rsa*",
         "id_dsa*",
@@ -32,14 +76,21 @@ SECRET_FILES = (
         "id_ed25519*",
         ".netrc",
         "_netrc",
+        ".authinfo",
         ".pypirc",
         ".npmrc",
-        ".pgpass",
-        ".htpasswd",
+        ".yarnrc*",
     ),
-    *(".git-credentials", "credentials", "credentials.*", "secrets", "secrets.*", "token.json", "kubeconfig*"),
+    *(".pgpass", "pgpass.conf", ".htpasswd", ".my.cnf", ".mylogin.cnf", "pip.conf", "pip.ini", ".s3cfg", ".boto"),
+    *(".condarc", ".vault_pass*", ".vault-token", "vault_pass*", "*.vault", ".terraformrc", "terraform.rc"),
+    *(".git-credentials", "credentials", "credentials.*", "secret", "secret.*", "secrets", "secrets.*", "kubeconfig*"),
+    *("*[_-]secret", "*[_-]secret.*", "*[_-]secrets", "*[_-]secrets.*"),
     *("*secret*.json", "*secret*.y*ml", "*secret*.toml", "*credential*.json", "*credential*.y*ml", "*credential*.toml"),
-    *("*service*account*.json", "*.tfvars"),
+    *("*service*account*.json", "*adminsdk*.json", "gcp*key*.json", "*gcloud*key*.json", "client_secret*"),
+    *("*.tfvars", "*.tfvars.json", "*.tfstate", "*.tfstate.*", ".dockercfg", ".dockerconfigjson"),
+    *(".docker/config.json", ".kube/config", ".ssh", ".gnupg", ".aws", ".azure", ".kaggle", "kaggle.json"),
+    *(".bash_history", ".zsh_history", ".python_history", ".psql_history", ".mysql_history", ".sh_history", ".history"),
+    *(f"{name}{ending}" for name in _NAMES_OF_SECRETS for ending in _TEXT_ENDINGS),
 )
 """Patterns, in lower case, of files for secrets, whose changes are left out of the difference."""
 
@@ -160,29 +211,30 @@ class _Repository:
         names = self._names_left_out(options)
         if names is None:
             return
-        secret, renamed = names
-        excluded = [f":(exclude,top,glob,icase)**/{pattern}" for pattern in SECRET_FILES]
-        excluded += [f":(exclude,top,literal){name}" for name in renamed]
+        secret, excluded_names = names
+        excluded = [f":(exclude,top,literal){name}" for name in excluded_names]
         arguments = (against, "--no-renames", "--patch", *_DIFF, "--", ":/", *excluded)
-        answer = self._git.expect(self._root, "diff", *arguments, options=options, limit=DIFF_LIMIT)
+        answer = self._git.expect(self._root, "diff", *arguments, options=options, limit=DIFF_LIMIT + _BEYOND)
         if answer is None:
             return
         if secret:
             self._facts["diff_left_out"] = secret[:MOST_NAMES]
         if answer.output or secret:
             self._facts["dirty"] = True  # also where the status got no answer
-        self._facts["diff_truncated"] = answer.truncated
-        cut = b"\n\\ cut here: the difference is larger than %d bytes\n" % DIFF_LIMIT
-        self._code.diff = answer.output + (cut if answer.truncated else b"")
+        self._facts["diff_truncated"] = len(answer.output) > DIFF_LIMIT
+        self._code.diff, places = masked_diff(answer.output)
+        if places:
+            self._facts["diff_masked"] = places
 
     def _names_left_out(self, options: tuple[str, ...]) -> tuple[list[str], list[str]] | None:
-        """Return the changed files for secrets, and those of them that only their earlier name tells; None if unknown.
+        """Return the changed files for secrets, and all their present and earlier names; None if unknown.
 
         A renamed file counts by both names. A small one that was changed afterwards is no longer similar. So the index is
         compared as well, which has it as it was when it was renamed.
         """
         sides = [("--cached", "HEAD"), ("HEAD",)] if self._facts["commit"] else [("--cached",)]
-        secret, renamed = set(), set()
+        secret: set[str] = set()
+        every: set[str] = set()
         for side in sides:
             arguments = (*side, "--name-status", "-z", "--find-renames=1%", *_DIFF, "--", ":/")
             answer = self._git.expect(self._root, "diff", *arguments, options=options)
@@ -194,11 +246,11 @@ class _Repository:
             for before, name in read_names(os.fsdecode(answer.output)):
                 if is_for_secrets(name) or is_for_secrets(before):
                     secret.add(name)
-                    renamed |= set() if is_for_secrets(name) else {name}
-        if len(renamed) > MOST_NAMES:
-            self._code.problems.append("code: too many files for secrets were renamed for a difference")
+                    every |= {before, name}
+        if len(every) > MOST_EXCLUDED:
+            self._code.problems.append("code: too many files for secrets were changed for a difference")
             return None
-        return sorted(secret), sorted(renamed)
+        return sorted(secret), sorted(every)
 
 
 def _changed_submodules(git: Git, root: str) -> Iterator[str]:
@@ -239,7 +291,8 @@ def _submodules(git: Git, folder: str) -> list[str]:
 
 def is_for_secrets(path: str) -> bool:
     """Whether a file or one of its folders has a name of ``SECRET_FILES``."""
-    return any(map(_secret_name().match, path.lower().split("/")))
+    parts = path.lower().split("/")
+    return any(map(_secret_name().match, (*parts, *map("/".join, itertools.pairwise(parts)))))
 
 
 @functools.cache
@@ -248,6 +301,18 @@ def _secret_name() -> re.Pattern[str]:
     import re
 
     return re.compile("|".join(map(fnmatch.translate, SECRET_FILES)))
+
+
+def masked_diff(output: bytes) -> tuple[bytes, int]:
+    """Return a difference without secrets and cut to ``DIFF_LIMIT``, and how many of its lines were masked.
+
+    A difference with masked lines says so in its first line, which git passes over.
+    """
+    text, places = mask_diff(output.decode("utf-8", "surrogateescape"))
+    diff = text.encode("utf-8", "surrogateescape")
+    if len(output) > DIFF_LIMIT:
+        diff = diff[:DIFF_LIMIT] + b"\n\\ cut here: the difference is larger than %d bytes\n" % DIFF_LIMIT
+    return (_MASKED % places if places else b"") + diff, places
 
 
 def read_names(text: str) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from ml_dash.provenance.programs import Answer, GaveNoAnswerError, ask
+from ml_dash.provenance.secrets import mask_text
 
 COMMAND_SECONDS = 5.0
 """Time that one command may take: a file system that does not answer is given up."""
@@ -87,7 +88,7 @@ class Git:
     def note(self, question: str, answer: Answer) -> None:
         """Add the error text of git to the problems."""
         reason = answer.error.decode("utf-8", "replace").partition("\n")[0]
-        self.problems.append(f"code: git {question}: status {answer.status}: {reason}"[:500])
+        self.problems.append(f"code: git {question}: status {answer.status}: {mask_text(reason)}"[:500])
 
     def options_without_filters(self, folder: str) -> tuple[str, ...] | None:
         """Return options that keep git from running configured filters; None if that cannot be done.

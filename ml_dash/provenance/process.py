@@ -80,7 +80,7 @@ def observe(entry: object) -> dict[str, Any]:
         try:
             process[name] = part()
         except Exception as error:  # noqa: BLE001 - a removed folder, a replaced sys.argv
-            problems.append(f"process.{name}: {type(error).__name__}: {error}"[:LONGEST_ARGUMENT])
+            problems.append(mask_text(f"process.{name}: {type(error).__name__}: {error}")[:LONGEST_ARGUMENT])
     return {"process": process, **pick(os.environ), "problems": problems}
 
 

@@ -1,242 +1,495 @@
-"""Mask passwords and tokens in command lines, variables and URLs before they are recorded.
+"""The one mask for all text that is recorded without the user storing it: command lines, logs, reasons, differences.
 
-A secret is found by a word before it (``--api-key=...``, ``password: ...``) or by its shape (``ghp_...``). One with
-neither is not found, such as a password that is an argument by itself. Where the end of a secret is not clear, the rest
-of the argument is masked with it.
+A word tells what is secret (``--api-key=...``, ``password: ...``), or the shape of the value does (``ghp_...``). What
+neither shows cannot be known, such as a password that is an argument of its own. Where a secret ends is not always
+clear; then the rest of its line is masked with it. Each pattern takes time in proportion to the text, and no text gets
+more or fewer lines.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ml_dash.provenance.secret_names import HINTS as NAME_HINTS
+from ml_dash.provenance.secret_names import MOST_CODE, hides, is_code, is_secret_name, kind_of_name
+from ml_dash.provenance.secret_shapes import HINTS as SHAPE_HINTS
+from ml_dash.provenance.secret_shapes import (
+    has_long_run,
+    is_key_begin,
+    looks_random,
+    mask_key_line,
+    mask_private_keys,
+    mask_shapes,
+)
+from ml_dash.provenance.secret_urls import clean_host_and_path, mask_users
 
 if TYPE_CHECKING:
     import re
 
+__all__ = ["MASK", "clean_address", "is_secret_name", "mask_arguments", "mask_diff", "mask_text", "mask_values"]
+
 MASK = "***"
-"""Replaces a secret."""
+"""What stands in the place of a secret."""
 
-_SECRET_ENDINGS = ("password", "passwd", "passphrase", "passcode", "secret", "token", "apikey", "credential")
-_SECRET_WORDS = frozenset({"pass", "pwd", "auth", "authorization", "jwt", "cookie", "bearer", "cred", "creds"})
-_KEY_OWNERS = frozenset(
-    (
-        *("api", "access", "private", "secret", "auth", "encryption", "signing", "account", "master", "admin", "user"),
-        *("license", "deploy", "service", "storage", "session", "webhook", "hmac", "ssh", "sas", "rsa", "gpg", "tls"),
-        *("wandb", "openai", "anthropic", "hf", "huggingface", "aws", "azure", "gcp", "google", "gemini", "github"),
-        *("gitlab", "cohere", "mistral", "groq", "openrouter", "together", "replicate", "deepseek", "xai", "comet"),
-        *("neptune", "mlflow", "clearml", "dash", "slack", "stripe", "datadog", "sendgrid", "twilio"),
-    )
-)
-"""Words before ``key`` that make it a secret; a key alone may be one of a dict or of a random generator."""
+AGAIN = 4_096
+"""Lines that may come again after a fault: as many as the writer commits at once, and more."""
 
-_TEXT_TOKENS = frozenset({"special", "stop", "added", "extra", "mask", "pad", "eos", "bos", "image", "text"})
-"""Words before ``tokens`` that mean those of a language model."""
+LONGEST_VALUE = 1_000
+"""Characters of a value that are looked at to know what it is."""
+
+MOST_CHANGES = 64
+"""Begins and ends of keys that are remembered for each stream."""
 
 _QUERY_NAMES = frozenset({"sig", "signature", "key", "code"})
-"""Names of secrets in the query of a URL; elsewhere they mean something else."""
+"""Names that tell of a secret in an address, and of something else elsewhere."""
 
-_USER_IN_ADDRESS = ("ssh", "git+ssh", "ssh+git")
-"""Schemes in which the user is part of the address."""
+_ASSIGNED_HINTS = (*NAME_HINTS, "sig=", "signature=", "code=", "identified")
+_HINTS = (*_ASSIGNED_HINTS, *SHAPE_HINTS, "://", "-p", "-u")
 
-_HINTS = (
-    *("pass", "pwd", "secret", "token", "key", "auth", "cred", "jwt", "cookie", "bearer", "@", "eyj", "aiza"),
-    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "hf_", "sk-", "xox", "akia", "asia"),
-    *("?sig", "&sig", "-signature", "?code", "&code"),
+_PATH_WORDS = frozenset(("token", "tokens", "key", "keys", "apikey", "secret", "auth", "priv", "private", "basic"))
+"""Parts of an address after which a token may stand."""
+
+_USUAL = frozenset(
+    (
+        *(
+            "gpu",
+            "cpu",
+            "cuda",
+            "tpu",
+            "train",
+            "test",
+            "eval",
+            "dev",
+            "prod",
+            "debug",
+            "main",
+            "default",
+            "all",
+            "none",
+        ),
+        *("auto", "true", "false", "fp16", "fp32", "bf16", "int8", "int4", "local", "fast", "slow", "small", "large"),
+    )
 )
-"""Text in lower case without any of these has nothing to mask. Most texts need no pattern for that reason."""
+"""Values of ``-p`` that are no password."""
+
+_FILLERS = frozenset(("to", "or", "and", "is", "for", "with", "as", "in", "if", "the", "a", "an", "must", "was", "can"))
+_FILLERS = _FILLERS | frozenset(
+    ("has", "needs", "not", "requires", "option", "flag", "argument", "instead", "when", "be")
+)
+"""Words after the name of a flag in a sentence."""
+
+_SCHEMES = frozenset(("bearer", "basic"))
+_KEYWORDS = ("class", "def", "in", "if", "elif", "while", "for", "with", "import", "from", "lambda", "except", "else")
 
 
 def mask_arguments(arguments: Iterable[str]) -> list[str]:
-    """Mask the secrets of a command line: ``--token=x``, ``--token x``, ``db.password=x``, tokens by their shape.
+    """A command line with its secrets masked: ``--token=x``, ``--token x``, ``db.password=x``, tokens by their shape.
 
     Args:
         arguments: the command line, one item for each argument.
     """
     masked: list[str] = []
-    flag, several = "", False
+    flag, before, several, has_user = "", "", False, False
     for argument in arguments:
-        hidden = bool(flag) and not argument.startswith("--") and _hides(flag, argument)
-        masked.append(MASK if hidden else mask_text(argument))
-        if not (hidden and several and not argument.startswith("-")):
-            is_flag = argument[:1] == "-" or argument[-1:] in {":", "="}
-            is_flag = is_flag and "=" not in argument[:-1] and _kind(argument) != ""
-            flag = argument if is_flag and not hidden else ""
+        if argument in {"=", ":"} and kind_of_name(before):  # password = x
+            argument_flag, hidden = before, False
+        else:
+            hidden = bool(flag) and _hides_after(flag, argument, has_user)
+            argument_flag = argument if not hidden and _is_flag(argument) else ""
+        is_scheme = hidden and argument.lower() in _SCHEMES  # Authorization: Bearer x
+        masked.append(argument if is_scheme else MASK if hidden else _mask_argument(argument))
+        before = argument
+        if not is_scheme and not (hidden and several and not argument.startswith("-")):
+            has_user = has_user or flag in {"-u", "--user", "--username", "-U"}
+            flag = argument_flag
             several = flag.rstrip(":=").lower().endswith("s")  # --tokens a b
     return masked
 
 
 def mask_text(text: str) -> str:
-    """Mask the secrets in one text. If it is ``name=value`` with a secret name, the whole value is masked."""
-    lower = text.lower()
-    if not any(hint in lower for hint in _HINTS):
+    """A text with its secrets masked."""
+    if not may_have_secrets(text):
         return text
-    name, equals, value = text.partition("=")
-    if equals and value and _patterns()["name"].fullmatch(name) and _hides(name, value):
-        return f"{name}={MASK}"
-    return _patterns()["token"].sub(MASK, _mask_assigned(_mask_users(text)))
+    text = mask_private_keys(text, MASK)
+    if "://" in text:
+        text = _patterns()["path"].sub(lambda match: match[1] + _mask_path(match[2]), mask_users(text, MASK))
+    text = mask_shapes(text, MASK)
+    if _has_any(_ASSIGNED_HINTS, text.lower()):
+        text = _mask_assigned(_mask_blocks(_patterns()["netrc"].sub(_keep_first, text)))
+    return _mask_flags(text)
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a flag, a key or a variable of that name holds a secret, by its last word."""
-    return _kind(name) == "secret"
+def may_have_secrets(text: str) -> bool:
+    """Whether a text has any sign of a secret; most text is settled by that, without a pattern."""
+    return _has_any(_HINTS, text.lower()) or has_long_run(text)
 
 
-def _kind(name: str) -> str:
-    """Classify a name: ``secret``, ``tokens`` (which may be a number of them), ``key`` (which may be of a dict), or empty."""
-    if not any(hint in name.lower() for hint in _HINTS):
-        return ""
-    words = [word.lower() for word in _patterns()["word"].findall(name)]
-    if not words:
-        return ""
-    last, before = words[-1], words[-2] if len(words) > 1 else ""
-    if last in {"key", "keys"}:
-        return "secret" if before in _KEY_OWNERS else "key"
-    if last == "tokens":
-        return "" if before in _TEXT_TOKENS else "tokens"
-    return "secret" if last in _SECRET_WORDS or last.removesuffix("s").endswith(_SECRET_ENDINGS) else ""
+def _has_any(hints: tuple[str, ...], lower: str) -> bool:
+    for hint in hints:  # noqa: SIM110 - any() takes three times as long, and this is asked of each log line
+        if hint in lower:
+            return True
+    return False
 
 
-def _hides(name: str, value: str) -> bool:
-    """Whether a value under that name is a secret."""
-    kind = _kind(name)
-    if kind == "tokens":
-        return not _patterns()["number"].fullmatch(value)
-    if kind == "key":
-        return bool(_patterns()["random"].fullmatch(value))
-    return kind == "secret"
+def mask_values(value: Any, *, by_name: bool = True) -> Any:
+    """Values as JSON holds them, with the secrets in their texts masked. Numbers stay, and so do the names.
+
+    Args:
+        value: the values.
+        by_name: whether the text under a name such as ``password`` is masked as a whole.
+    """
+    if isinstance(value, str):
+        return mask_text(value)
+    if isinstance(value, list):
+        return [mask_values(item, by_name=by_name) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _mask_all(name, item) if by_name and kind_of_name(name) else mask_values(item, by_name=by_name)
+        for name, item in value.items()
+    }
+
+
+def mask_diff(diff: str) -> tuple[str, int]:
+    """A difference as git prints it with its secrets masked, and how many of its lines were changed by that."""
+    lines = diff.split("\n")
+    marks = [line[:1] if line[:1] in {"+", "-", " "} else "" for line in lines]
+    texts = [line[len(mark) :] for line, mark in zip(lines, marks, strict=True)]
+    masked = mask_text("\n".join(texts)).split("\n")
+    places = sum(one != other for one, other in zip(texts, masked, strict=True))
+    return "\n".join(mark + text for mark, text in zip(marks, masked, strict=True)), places
 
 
 def clean_address(address: str) -> str:
-    """Return the address of a repository without credentials, query and fragment.
+    """The address of a repository without credentials, query and fragment.
 
-    ``https://user:token@host/x.git`` becomes ``https://host/x.git``. Over ssh the user stays, because it is part of the
-    address: ``git@host:x.git``.
+    ``https://user:token@host/x.git`` is ``https://host/x.git``. Over ssh the user stays, who is part of the address:
+    ``git@host:x.git``.
     """
     transport, colons, rest = address.partition("::")
     if colons and "/" not in transport and "@" not in transport:
         return f"{transport}::{MASK}" if transport == "ext" else f"{transport}::{clean_address(rest)}"
     scheme, separator, rest = address.partition("://")
     if separator:
-        return _patterns()["token"].sub(MASK, f"{scheme}://{_clean_host_and_path(scheme.lower(), rest)}")
-    user, at, host = address.rpartition("@")
+        return _mask_place(f"{scheme}://{clean_host_and_path(scheme.lower(), rest, MASK)}")
+    user, at, place = address.rpartition("@")
     name, colon, _ = user.partition(":")
     if at and colon and "/" in name:  # no scheme, or a broken one
-        return f"{MASK}@{mask_text(host)}"
+        return f"{MASK}@{_mask_place(place)}"
     if not at or "/" in name:
-        return mask_text(address)
-    return _patterns()["token"].sub(MASK, f"{name}@{host}")
+        return _mask_place(address)
+    return _mask_place(f"{name}@{place}")
 
 
-def _credentials_end(rest: str) -> int:
-    """Return the offset of the host in the part of a URL after ``scheme://``: after the ``@`` of its user, or 0.
+class KeyLines:
+    """Private keys that come line for line, such as those that a program prints. Lines may come again after a fault."""
 
-    A password may have any character, also those that end a host. So a slash after the last ``@`` tells a host from a
-    version: ``host/x@v2.git`` has no user, and ``user:1/2@host/x.git`` has one.
-    """
-    last = rest.rfind("@")
-    if last < 0:
-        return 0
-    authority = _patterns()["authority"].match(rest)
-    ahead = authority[0] if authority else ""
-    inside = ahead.rfind("@")
-    if inside == last:
-        return last + 1
-    if inside < 0 and ":" not in ahead:
-        return 0
-    has_path = "/" in rest[last:]
-    if inside >= 0:
-        return (last if has_path else inside) + 1
-    return last + 1 if has_path or not _has_port(ahead) else 0
+    def __init__(self) -> None:
+        self._changes: dict[str, list[tuple[int, bool]]] = {}
+
+    def are_recent(self, position: int) -> bool:
+        """Whether a key is open, or ended so shortly before that its lines may come again."""
+        if not self._changes:
+            return False
+        if all(not changes[-1][1] and changes[-1][0] + AGAIN < position for changes in self._changes.values()):
+            self._changes.clear()
+        return bool(self._changes)
+
+    def mask(self, stream: str, line: str, position: int) -> str:
+        """Mask what a line has of a private key.
+
+        Args:
+            stream: where it was printed.
+            line: the text.
+            position: increases from line to line; one that came before has the same again.
+        """
+        changes = self._changes.get(stream, [])
+        if not changes and not is_key_begin(line):
+            return line
+        # After a fault, what is known of later lines is forgotten, and they say it again.
+        changes = [change for change in changes if change[0] < position][-MOST_CHANGES:]
+        is_open = bool(changes) and changes[-1][1]
+        masked, goes_on = mask_key_line(line, MASK, is_open=is_open)
+        if goes_on != is_open:
+            changes.append((position, goes_on))
+        if changes:
+            self._changes[stream] = changes
+        else:
+            self._changes.pop(stream, None)
+        return masked
 
 
-def _has_port(authority: str) -> bool:
-    """Whether the text after the last colon of a host is a port, or there is no colon."""
-    host, _, port = authority.rpartition(":")
-    return not host or port.isdecimal() or not port or authority.endswith("]")
+def _mask_argument(argument: str) -> str:
+    """What follows the ``=`` of a secret name goes as a whole, whatever is in it."""
+    name, equals, value = argument.partition("=")
+    if equals and value and may_have_secrets(name) and _patterns()["name"].fullmatch(name) and hides(name, value):
+        return f"{name}={MASK}"
+    return mask_text(argument)
 
 
-def _clean_host_and_path(scheme: str, rest: str) -> str:
-    """Return the part of a URL after ``scheme://`` without password, query and fragment; over ssh the user stays."""
-    end = _credentials_end(rest)
-    user = rest[:end].rstrip("@").partition(":")[0] if scheme in _USER_IN_ADDRESS else ""
-    host, slash, path = _patterns()["query start"].split(rest[end:], maxsplit=1)[0].partition("/")
-    if not _has_port(host):
-        host = f"{host.partition(':')[0]}:{MASK}"
-    return f"{user}@{host}{slash}{path}" if user else f"{host}{slash}{path}"
+def _is_flag(argument: str) -> bool:
+    if argument.lower() in _SCHEMES or argument in {"-p", "-u"}:
+        return True
+    is_flag = argument[:1] == "-" or argument[-1:] in {":", "="}
+    return is_flag and "=" not in argument[:-1] and kind_of_name(argument) != ""
 
 
-def _mask_users(text: str) -> str:
-    """Mask the users and passwords of all URLs in a text."""
-    if "://" not in text or "@" not in text:
-        return text
-    parts: list[str] = []
-    starts = [match.end() for match in _patterns()["scheme"].finditer(text)]
-    for start, following in zip(starts, [*starts[1:], len(text)], strict=True):
-        address = _patterns()["address"].match(text, start, following)
-        end = _credentials_end(address[0]) if address else 0
-        parts.append(f"{MASK}@{text[start + end : following]}" if end else text[start:following])
-    return text[: starts[0]] + "".join(parts) if starts else text
+def _hides_after(flag: str, value: str, has_user: bool) -> bool:
+    """Whether a value is the secret that the flag before it lets one expect."""
+    if flag in {"-p", "-u"}:
+        return _hides_short(flag, value, has_user)
+    if flag.lower() in _SCHEMES:
+        return mask_shapes(f"{flag} {value}", MASK) != f"{flag} {value}"
+    return not value.startswith("--") and hides(flag, value)
+
+
+def _hides_short(flag: str, value: str, has_user: bool) -> bool:
+    """The same for ``-p PASSWORD`` and ``-u USER:PASSWORD``, which mean other things in other programs."""
+    if flag == "-u":
+        user, colon, password = value.partition(":")
+        is_address = password.startswith(("//", "\\")) or (user.isdecimal() and password.isdecimal())
+        return bool(user and colon and password) and not is_address
+    if value.startswith("-") or not value:
+        return False
+    return has_user or not (value.lower() in _USUAL or _patterns()["usual"].fullmatch(value))
+
+
+def _mask_all(name: str, value: Any) -> Any:
+    """Mask each text below a secret name; a number under a name that is strong as well."""
+    if isinstance(value, str):
+        return MASK if hides(name, value) else mask_text(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, (int, float)):
+        return MASK if kind_of_name(name) in {"secret", "weak"} and hides(name, str(value)) else value
+    if isinstance(value, list):
+        return [_mask_all(name, item) for item in value]
+    return {key: _mask_all(key if kind_of_name(key) else name, item) for key, item in value.items()}
+
+
+def _mask_place(address: str) -> str:
+    """The address of a repository with the tokens in its path masked; names of repositories are seldom random."""
+    parts = address.split("/")
+    for number, part in enumerate(parts):
+        before = parts[number - 1].lower() if number else ""
+        user, at, place = part.rpartition("@") if number < 3 else ("", "", part)
+        if _is_token_of_path(place.removesuffix(".git"), before, strictly=True):
+            host, colon, _ = place.partition(":")
+            place = f"{host}:{MASK}" if colon and number == 0 else MASK
+        parts[number] = user + at + place
+    return _mask_assigned(mask_shapes("/".join(parts), MASK))
+
+
+def _mask_path(path: str) -> str:
+    parts = path.split("/")
+    for number, part in enumerate(parts):
+        if _is_token_of_path(part, parts[number - 1].lower() if number else "", strictly=False):
+            parts[number] = MASK
+    return "/".join(parts)
+
+
+def _is_token_of_path(part: str, before: str, *, strictly: bool) -> bool:
+    """Whether a part of an address is a token: it looks random, and is no hash, which is that of a commit or a file."""
+    if len(part) < 8:
+        return False
+    if before in _PATH_WORDS and _patterns()["mixed"].search(part):
+        return True
+    if strictly:
+        return len(part) >= 16 and looks_random(part) and _patterns()["long run"].search(part) is not None
+    run = _patterns()["long run"].search(part) if len(part) >= 24 else None
+    return run is not None and looks_random(run[0]) and not (run[0].islower() or run[0].isupper())
 
 
 def _mask_assigned(text: str) -> str:
-    """Mask the values after ``=`` or ``:`` of secret names, anywhere in the text."""
+    """Mask what follows the ``=`` or ``:`` of a secret name, anywhere in the text."""
     parts: list[str] = []
-    done = 0
+    done = line_end = 0
     for match in _patterns()["assignment"].finditer(text):
         if match.start() >= done and match.end() < len(text):
-            end = _end_of_secret(text, match)
-            if end > match.end():
-                parts += [text[done : match.end()], MASK]
+            if line_end < match.end():  # looked for once in each line
+                line_end = text.find("\n", match.end())
+                line_end = len(text) if line_end < 0 else line_end
+            start, end = _secret_of(text, match, line_end)
+            if end > start:
+                parts += [text[done:start], MASK]
                 done = end
     return "".join([*parts, text[done:]])
 
 
-def _end_of_secret(text: str, name: re.Match[str]) -> int:
-    """Return the offset at which the value of a name ends; that of its start if it is no secret."""
+def _secret_of(text: str, name: re.Match[str], end: int) -> tuple[int, int]:
+    """Where the value of a name begins and ends; both the same if it is none to mask.
+
+    Args:
+        text: the whole text.
+        name: the name and the sign after it.
+        end: of the line.
+    """
     start = name.end()
-    if name[1] is None and name[2] is None:
-        return start
-    word = name[1] or name[2]
-    if text[max(0, name.start() - 1) : name.start()] in {"?", "&"}:
-        is_secret = is_secret_name(word) or word.lower().rpartition("-")[2] in _QUERY_NAMES
-        value = _patterns()["query"].match(text, start)
-        return value.end() if is_secret and value else start
-    plain = _patterns()["plain"].match(text, start)
-    if not _hides(word, plain[0] if plain else ""):
-        return start
-    quoted = _patterns()["quoted"].match(text, start)
-    return quoted.end() if quoted else len(text)
+    word = name["name"] or name["call"] or name["tag"] or "password"
+    kind = kind_of_name(word)
+    before = text[max(0, name.start() - 12) : name.start()]
+    if before[-1:] in {"?", "&", "#"}:
+        is_secret = (bool(kind) and kind != "key") or word.lower().rpartition("-")[2] in _QUERY_NAMES
+        queried = _patterns()["query"].match(text, start)
+        return start, queried.end() if is_secret and queried else start
+    if not kind or ((name["sign"] or "").startswith(":") and _is_no_assignment(before, text, start)):
+        return start, start
+    if kind in {"token", "tokens"} and kind_of_name(f"{before.split()[-1]}_{word}" if before.split() else word) == "":
+        return start, start
+    if name["tag"]:
+        closing = text.find("</", start, end)
+        return start, end if closing < 0 else closing
+    annotated = _patterns()["annotation"].match(text, start)
+    if annotated is not None and name["sign"] is not None:
+        start = annotated.end()
+    quoted = _patterns()["quoted"].match(text, start, end)
+    plain = quoted or _patterns()["plain"].match(text, start, min(end, start + LONGEST_VALUE))
+    value = plain[0] if plain else ""
+    if not hides(word, value[:LONGEST_VALUE]) or ((name["sign"] or "") == "==" and not quoted):
+        return start, start
+    if quoted is None and (
+        _patterns()["stays"].match(text, start, end) or is_code(word, text[start : min(end, start + MOST_CODE + 1)])
+    ):
+        return start, start
+    if quoted is None and name["sign"] == "=":  # token=x loss=0.1
+        quoted = _patterns()["one of several"].match(text, start, end)
+    return start, quoted.end() if quoted else end
+
+
+def _is_no_assignment(before: str, text: str, start: int) -> bool:
+    """Whether a colon is one of code (``class Token:``, ``auth::Token``) or of an address (``//token:80``)."""
+    words = before.split()
+    return before.endswith(("//", "::")) or text[start : start + 1] == ":" or bool(words and words[-1] in _KEYWORDS)
+
+
+def _mask_flags(text: str) -> str:
+    """Mask what follows a flag in a command line within a text: ``--token x``, ``-u user:x``, ``-p x``."""
+    if "-" not in text:
+        return text
+    text = _patterns()["flag"].sub(_mask_flag, text)
+    if "-p" in text:
+        text = _patterns()["glued"].sub(_keep_first, text)
+    return text
+
+
+def _keep_first(match: re.Match[str]) -> str:
+    return match[1] + MASK
+
+
+def _mask_flag(match: re.Match[str]) -> str:
+    flag, space, value = match.groups()
+    bare = value.rstrip(".,;:!?)")
+    if flag in {"-p", "-u"}:
+        is_tool = _patterns()["tool"].search(match.string, max(0, match.start() - 200), match.start()) is not None
+        hidden = (flag == "-u" or is_tool) and _hides_short(flag, value, is_tool)
+    else:
+        hidden = not value.startswith("--") and bare.lower() not in _FILLERS and hides(flag, bare)
+    return f"{flag}{space}{MASK}" if hidden else match[0]
+
+
+def _mask_blocks(text: str) -> str:
+    """Mask a value that begins in the line after its name: a block of YAML, a text in three quotes, items of a list."""
+    if "\n" not in text:
+        return text
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines) - 1:
+        name = _patterns()["block"].fullmatch(lines[number]) if len(lines[number]) < LONGEST_VALUE else None
+        number += 1
+        if name is None or kind_of_name(name[2]) not in {"secret", "weak", "token"}:
+            continue
+        if name[3].endswith(('"""', "'''")):
+            number = _mask_quotes(lines, number, name[3][-3:])
+        else:
+            number = _mask_block(lines, number, name)
+    return "\n".join(lines)
+
+
+def _mask_quotes(lines: list[str], number: int, quotes: str) -> int:
+    """Mask the lines of a text up to its three quotes. Returns the number of the line after it."""
+    while number < len(lines):
+        end = lines[number].find(quotes)
+        lines[number] = MASK + (lines[number][end:] if end >= 0 else "")
+        number += 1
+        if end >= 0:
+            break
+    return number
+
+
+def _mask_block(lines: list[str], number: int, name: re.Match[str]) -> int:
+    """Mask the values in the lines that are further right than the name. Returns the number of the line after them."""
+    indent, opening = len(name[1]), name[3]
+    while number < len(lines):
+        line = lines[number]
+        blank = len(line) - len(line.lstrip())
+        item = _patterns()["item"].fullmatch(line) if len(line) < 4 * LONGEST_VALUE else None
+        is_list_item = opening == "" and item is not None and item[1].strip() == "-"  # may stand below its name
+        if line.strip() and blank <= indent and not is_list_item:
+            break
+        if opening[:1] in {"|", ">"}:
+            lines[number] = line[:blank] + MASK if line.strip() else line
+        elif item is not None and not (item[2] and opening != "{") and _is_secret_item(name[2], item[3]):
+            lines[number] = f"{item[1]}{item[2] or ''}{MASK}{item[4]}"
+        elif opening == "":  # a table, whose own names tell what is secret
+            break
+        number += 1
+    return number
+
+
+def _is_secret_item(name: str, value: str) -> bool:
+    return hides(name, value) and not is_code(name, value)
 
 
 @functools.cache
 def _patterns() -> dict[str, re.Pattern[str]]:
-    """Compile the patterns when first needed: most command lines have nothing to mask, and a run has to start quickly."""
+    """Made when first needed: most command lines have nothing to mask, and starting a run is to be quick."""
     import re
 
-    shapes = (
-        *(r"gh[pousr]_\w{16,}", r"github_pat_\w{16,}", r"glpat-[\w-]{16,}", r"hf_\w{16,}", r"sk-[\w-]{16,}"),
-        *(r"xox[a-z]-[\w-]{10,}", r"(?:AKIA|ASIA)[A-Z0-9]{16}", r"AIza[\w-]{30,}"),
-        r"eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?",
-    )
     return {
-        "authority": re.compile(r"[^/?#]*"),
-        "query start": re.compile(r"[?#]"),
-        # A scheme begins where no word goes on: so each position of a long text is tried once.
-        "scheme": re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://", re.IGNORECASE),
-        "address": re.compile(r"[^\s\"']*"),
         "name": re.compile(r"[-+~]*[\w./@-]+"),
-        "word": re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"),
-        "number": re.compile(r"[-+]?[\d._,]+(?:e[-+]?\d+)?[kmbgt]?|true|false|none|null|", re.IGNORECASE),
-        "random": re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+=]{20,}"),
-        # A name begins where no name goes on: so each position of a long text is tried once. Or it is the first argument
-        # of a call in Python, such as setdefault("TOKEN", "x").
+        # A name begins where no name goes on: so each place of a long text is looked at once. Or, in Python, it is the
+        # first argument of a call, such as setdefault("TOKEN", "x"); or a tag; or a word before a text in quotes.
         "assignment": re.compile(
-            r"(?<![\w.-])([\w.-]+)\\*[\"']?\]?\s*(?:[=:]\s*)|\(\s*[\"']([\w.-]+)[\"']\s*,\s*", re.ASCII
+            r"(?<![\w.-])(?P<name>[\w.-]+)\\*[\"']?\]?[ \t]*(?P<sign>=>|==|[=:])[ \t]*(?:\r?\n[ \t]*(?=[\"']))?"
+            r"|\(\s*[\"'](?P<call>[\w.-]+)[\"']\s*,\s*"
+            r"|<(?P<tag>[\w.:-]+)>"
+            r"|(?<![\w.-])(?P<said>(?i:password|passwd|identified by)) (?=[\"'])",
+            re.ASCII,
         ),
-        "query": re.compile(r"[^\s&#\"']+"),
+        "query": re.compile(r"[^\s&#\"'<>]+"),
         "plain": re.compile(r"[^\s,;&)}\]]*"),
-        # Only where the closing quote is clearly the end.
-        "quoted": re.compile(r"(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*')(?=[ \t]*(?:[,;)}\]&\n]|\Z))", re.DOTALL),
-        "token": re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(shapes)})"),
+        # Masked before, a place for a value, or the begin of a block, which was masked before.
+        "stays": re.compile(
+            r"\*{3}(?:[,;)}\]&\"']|\s*\Z)"
+            r"|(?:\$\{[^{}\s]*\}|\{\{?[\w.! :]{1,60}\}\}?|<[\w -]{1,60}>)(?:\Z|[\s,;)}\]\"'&])"
+            r"|(?:[|>][+-]?|[\[({]|[rbuf]?(?:\"\"\"|'\'\'))[ \t]*\r?\Z"
+        ),
+        "one of several": re.compile(r"[^\s\"'\[{(,]+(?=[ \t]+[\w.-]{1,64}=)"),
+        # Only where it is clear that it ends there.
+        "quoted": re.compile(
+            r"[bBuUrRfF]{0,2}(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')(?=[ \t]*(?:[,;:)}\]&\n#\r]|\Z))"
+        ),
+        "annotation": re.compile(
+            r"(?:(?:str|bytes|int|Any|object|SecretStr|Optional|Union|Final|ClassVar)\b[\w.\[\], |]{0,60}?) ?= ?(?!=)"
+        ),
+        "flag": re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]*)([ \t]+)([^\s\"']+)", re.ASCII),
+        "glued": re.compile(r"(\b(?:mysql\w*|mariadb|sshpass)\b[^\n|;]{0,100}? -p)([^\s-][^\s]*)", re.ASCII),
+        "tool": re.compile(
+            r"\b(?:mysql\w*|mariadb|sshpass|docker|podman|login|psql|ldapsearch|smbclient|curl|-u|--user)\b"
+        ),
+        "usual": re.compile(
+            r"[-+]?[\d.,:]+[a-z%]?|[~.]?[\w.-]*/\S*|[~.].*|[\w-]+\.[a-z]{1,5}|[A-Za-z]:\\\S*", re.ASCII
+        ),
+        "path": re.compile(r"(://[^\s/\"'<>?#]+/)([^\s\"'<>?#]+)"),
+        "mixed": re.compile(r"[0-9]"),
+        "long run": re.compile(r"[A-Za-z0-9]{16,}"),
+        "block": re.compile(
+            r"([ \t]*)(?:- )?[\"']?([\w.-]{1,100})[\"']?[ \t]*[:=][ \t]*(|[|>][+-]?|[\[({]|[rbuf]?(?:\"\"\"|'''))[ \t]*\r?"
+        ),
+        "item": re.compile(
+            r"([ \t]*(?:- )?)([\"']?[\w.-]+[\"']?[ \t]*:[ \t]*)?([\"'][^\"']*[\"']|[^\s\"':=]+)([ \t]*,?[ \t]*\r?)"
+        ),
+        "netrc": re.compile(r"\b(login[ \t]+\S+[ \t]+password[ \t]+)(\S+)", re.IGNORECASE),
     }

@@ -20,6 +20,7 @@ from ml_dash.ipc.control import Control, Word
 from ml_dash.ipc.launch import GUILTY
 from ml_dash.ipc.ring import Consumer
 from ml_dash.media.frames import FrameSpec
+from ml_dash.provenance.secrets import mask_text
 from ml_dash.records.record import SPILLED, Kind, Record
 from ml_dash.records.values import parse
 from ml_dash.storage import layout
@@ -39,6 +40,9 @@ MAX_BATCH = 1024
 
 SUSPECT = 1
 """Suspicion from which records are handled one at a time, so that the guilty one is known."""
+
+_MASKED_KINDS = frozenset((Kind.OPEN, Kind.LOG, Kind.CLOSE))
+"""Records whose secrets are masked in the quarantine as well. The data of the others is the user's own."""
 
 _PERMANENT = frozenset((errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EFBIG))
 """Errors caused by a record's own path. After any other one the operation is tried again."""
@@ -312,19 +316,24 @@ class Applier:
 
     def _set_aside(self, record: Record, error: Exception) -> None:
         """Write a record that cannot be applied to the quarantine folder, and count it."""
-        text = "".join(traceback.format_exception(error))
+        text = mask_text("".join(traceback.format_exception(error)))
+        data = record.data
+        if record.kind in _MASKED_KINDS:
+            data = mask_text(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         folder = os.path.join(self.run, layout.QUARANTINE)
         # With a time, since process ids repeat in containers: that of the start, so that a repeated step makes no second file.
         name = f"{os.getpid()}-{self._started_ns}-{record.position}"
         about = {"kind": record.kind, "key": record.key.decode("utf-8", "replace"), "error": text, "time": record.time}
         try:
             write_document(self.disk, os.path.join(folder, f"{name}.json"), about)
-            self.disk.write_file(os.path.join(folder, f"{name}.data"), [record.data])
+            self.disk.write_file(os.path.join(folder, f"{name}.data"), [data])
         except OSError as refusal:
             if _may_pass(refusal):  # else the record is lost, and only counted
                 raise
         self._words[Word.REFUSED] += 1
-        self.control.set_error(f"a record ({Kind(record.kind).name.lower()}) was set aside in {folder}: {error}")
+        self.control.set_error(
+            f"a record ({Kind(record.kind).name.lower()}) was set aside in {folder}: {mask_text(str(error))}"
+        )
 
 
 def _may_pass(error: Exception | None) -> TypeGuard[OSError]:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ml_dash.provenance.secrets import mask_text, mask_values
 from ml_dash.records.values import parse
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
@@ -76,6 +77,7 @@ class EnvironmentRecorder:
         Raises:
             OSError: the disk refused.
         """
+        facts = mask_values(facts, by_name=False)
         start = {"version": VERSION, "complete": False, "started_at": timestamp(when), **facts}
         with document_lock(self._lock):
             before = self._load()
@@ -197,10 +199,11 @@ def collect_facts(
         "gpus": _try("gpus", machine.gpus, problems, {}),
         "container": _try("container", machine.container, problems, {}),
     }
+    document = mask_values(document, by_name=False)
     document |= _try("packages", _packages, problems, {})
     code = _try("code", lambda: _code(document["process"], may_run_git, is_wanted), problems, None)
     if code is not None:
-        document["code"], diff = code.facts, code.diff
+        document["code"], diff = mask_values(code.facts, by_name=False), code.diff
         problems += code.problems
     if diff:
         document["code"] |= {"diff": layout.CODE_DIFF, "diff_sha256": hashlib.sha256(diff).hexdigest()}
@@ -228,7 +231,7 @@ def _try(name: str, read: Callable[[], Any], problems: list[str], otherwise: Any
     try:
         return read()
     except Exception as error:  # noqa: BLE001 - facts may be missing on any system
-        problems.append(f"{name}: {type(error).__name__}: {error}"[:500])
+        problems.append(mask_text(f"{name}: {type(error).__name__}: {error}")[:500])
         return otherwise
 
 

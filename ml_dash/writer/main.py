@@ -18,6 +18,7 @@ from ml_dash.ipc.control import ASLEEP, NAPPING, Control, State, Word
 from ml_dash.ipc.launch import Assignment
 from ml_dash.ipc.ring import Consumer
 from ml_dash.ipc.slab import Slab
+from ml_dash.provenance.secrets import mask_text
 from ml_dash.records.values import parse
 from ml_dash.storage import layout
 from ml_dash.storage.disk import Disk
@@ -344,6 +345,6 @@ def _raise_descriptor_limit() -> None:
 
 def _leave_traceback(run: str) -> None:
     """Write the present exception to the run's folder, since the writer has no terminal."""
-    text = traceback.format_exc()
+    text = mask_text(traceback.format_exc())
     with contextlib.suppress(OSError):
         Disk(run).write_file(".writer-error.log", [f"{sys.version}\n{text}".encode("utf-8", "backslashreplace")])

@@ -12,6 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
+from ml_dash.provenance.secrets import mask_text
 from ml_dash.records.record import Kind, Record
 from ml_dash.records.values import parse
 from ml_dash.storage import layout
@@ -23,6 +24,7 @@ from ml_dash.writer.columnar import Stream
 from ml_dash.writer.encode import EncodeJob
 from ml_dash.writer.import_legacy import import_files
 from ml_dash.writer.journal_state import LogState, MetricState, TrackState
+from ml_dash.writer.log_mask import LogMask
 from ml_dash.writer.shards import FrameShards
 from ml_dash.writer.status import RunStatus
 
@@ -67,6 +69,7 @@ class RecordWriter:
         self.old_versions_left = False
         self._index_path = layout.file_index(writer_id)
         self._log_state: LogState | None = None
+        self._log_mask = LogMask()
         self._metrics: dict[bytes, MetricState] = {}
         self._tracks: dict[bytes, TrackState] = {}
         self._shards = FrameShards(run, writer_id, disk)
@@ -162,7 +165,10 @@ class RecordWriter:
             self._on_opened(opening["environment"], record.time)
 
     def _close(self, record: Record, _: Batch) -> None:
-        self._status.ending = parse(record.data)
+        ending = parse(record.data)
+        if isinstance(ending.get("status_reason"), str):
+            ending["status_reason"] = mask_text(ending["status_reason"])
+        self._status.ending = ending
 
     def _log(self, record: Record, batch: Batch) -> None:
         state = self._log_state
@@ -170,7 +176,7 @@ class RecordWriter:
             state = self._log_state = journal_state.load_log(self._disk, self._run, self._writer_id)
         index = batch.take_index(state)
         head = b'{"sequenceNumber":%d,"timestamp":"%s",' % (index, timestamp(record.time).encode())
-        batch.add(state.journal, head + record.data[1:] + b"\n")
+        batch.add(state.journal, head + self._log_mask.mask(record)[1:] + b"\n")
 
     def _params(self, record: Record, batch: Batch) -> None:
         batch.parameters.update(parse(record.data))

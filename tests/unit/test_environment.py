@@ -433,6 +433,54 @@ class TestCode:
         assert SECRET.encode() not in found.diff
         assert b"+++ b/new.py" in found.diff
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(".docker/config.json", "a/.dockercfg", ".kube/config", "gcp-key.json", "firebase-adminsdk-x1.json"),
+            *("x.tfstate", "password.txt", "passwords.txt", "token.txt", "tokens.yaml", "hf_token", "api_key.txt"),
+            *(".vault_pass", ".my.cnf", "pip.conf", "auth.json", ".bash_history", "my_secrets.py", "secret/x.py"),
+        ],
+    )
+    def test_a_file_for_secrets(self, name):
+        assert code.is_for_secrets(name)
+
+    @pytest.mark.parametrize(
+        "name", ["token.py", "tokenizer.json", "docker/config.json", "config", "auth.py", "password.py", "keys.py"]
+    )
+    def test_a_file_for_something_else(self, name):
+        assert not code.is_for_secrets(name)
+
+    def test_a_folder_for_secrets_is_left_out_and_one_that_was_renamed(self, repository):
+        for name in ("secrets/a.txt", "secret/b.txt", ".env"):
+            (repository / name).parent.mkdir(exist_ok=True)
+            (repository / name).write_text(f"{name * 20}\n{SECRET}\n")
+        git(repository, "add", "-f", ".")
+        git(repository, "commit", "-q", "-m", "second")
+        (repository / "secrets/a.txt").write_text(f"{SECRET}\n")
+        git(repository, "mv", "secret/b.txt", "plain.txt")
+        git(repository, "rm", "-q", ".env")
+        found = code.describe_code([str(repository)])
+
+        assert [".env", "plain.txt", "secrets/a.txt"] == found.facts["diff_left_out"]
+        assert SECRET.encode() not in found.diff
+
+    def test_secrets_in_a_difference_are_masked_and_it_says_so(self, repository):
+        (repository / "train.py").write_text("lr = 2\ndb_password = 'hunter2-hunter2'\n")
+        found = code.describe_code([str(repository)])
+        first, _, rest = found.diff.decode().partition("\n")
+
+        assert "+lr = 2\n+db_password = ***\n" in rest
+        assert first.startswith("# ml-dash masked secrets in 1 lines of this difference: they have *** in their place.")
+        assert 1 == found.facts["diff_masked"]
+
+    def test_a_secret_at_the_end_of_what_is_kept_is_masked(self, repository, monkeypatch):
+        monkeypatch.setattr(code, "DIFF_LIMIT", 300)
+        (repository / "train.py").write_text(f"lr = 2\n{'x' * 120}\n{TOKEN}\n{TOKEN}\n{TOKEN}\n")
+        found = code.describe_code([str(repository)])
+
+        assert TOKEN[:8].encode() not in found.diff
+        assert found.facts["diff_truncated"]
+
     @pytest.mark.parametrize("setting", [None, *SETTINGS])
     def test_the_difference_can_be_applied_whatever_is_configured(self, repository, monkeypatch, setting):
         """What the user's git shows differently, and variables of an environment that change what it says."""

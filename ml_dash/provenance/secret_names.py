@@ -1,0 +1,224 @@
+"""Which names are those of secrets (``password``, ``api_key``), and which values under such a name are none."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import re
+
+HINTS = (
+    *("pass", "pwd", "pw", "pin", "otp", "secret", "token", "key", "auth", "cred", "jwt", "cookie", "bearer"),
+    *("csrf", "xsrf", "mnemonic", "webhook", "sessionid"),
+)
+"""A name in lower case without any of these is not that of a secret."""
+
+_ENDINGS = ("password", "passwd", "passphrase", "passcode", "secret", "credential", "mnemonic")
+_GLUED = (
+    "apikey",
+    "secretkey",
+    "accesskey",
+    "privatekey",
+    "authkey",
+    "accountkey",
+    "signingkey",
+    "masterkey",
+    "passkey",
+)
+_GLUED_OWNERS = (
+    "db",
+    "my",
+    "user",
+    "smtp",
+    "root",
+    "admin",
+    "mysql",
+    "pg",
+    "redis",
+    "mail",
+    "ssh",
+    "ftp",
+    "vault",
+    "svn",
+)
+_STRONG = frozenset((*(f"{owner}pass" for owner in _GLUED_OWNERS), *(f"{owner}pw" for owner in _GLUED_OWNERS), "pwd"))
+_WEAK = frozenset(
+    (
+        *("pass", "pw", "pin", "otp", "totp", "auth", "authorization", "jwt", "cookie", "cookies", "bearer", "cred"),
+        *("creds", "csrf", "xsrf", "webhook", "webhooks", "sessionid", "passwordless"),
+    )
+)
+"""Words with other meanings too: a small number or a fraction under them is a count."""
+
+_KEY_OWNERS = frozenset(
+    (
+        *("api", "access", "private", "secret", "auth", "encryption", "signing", "account", "master", "admin", "user"),
+        *("license", "deploy", "service", "storage", "session", "webhook", "hmac", "ssh", "sas", "rsa", "gpg", "tls"),
+        *("wandb", "openai", "anthropic", "hf", "huggingface", "aws", "azure", "gcp", "google", "gemini", "github"),
+        *("gitlab", "cohere", "mistral", "groq", "openrouter", "together", "replicate", "deepseek", "xai", "comet"),
+        *("neptune", "mlflow", "clearml", "dash", "slack", "stripe", "datadog", "sendgrid", "twilio", "subscription"),
+        *("functions", "client", "server", "host", "shared", "consumer", "app", "application", "bot", "pem", "ssl"),
+    )
+)
+"""Words that make a ``key`` a secret; a key alone may be one of a dict or of a random generator."""
+
+_TOKEN_OWNERS = _KEY_OWNERS | {"refresh", "id", "bearer", "csrf", "xsrf", "personal", "security"}
+
+_TEXT_TOKENS = frozenset(
+    (
+        *("special", "stop", "added", "extra", "mask", "pad", "eos", "bos", "unk", "sep", "cls", "image", "text"),
+        *("next", "first", "last", "prev", "previous", "start", "end", "prompt", "input", "output", "new", "current"),
+        *("video", "audio", "vocab", "max", "min", "num", "per", "single", "each", "unexpected", "word"),
+    )
+)
+"""Words that make a ``token`` a model's."""
+
+_ABSENT = frozenset(("invalid", "missing", "expired", "unexpected", "bad", "unknown", "no", "wrong", "unused"))
+"""First words of a name that tells of no value, such as the exception ``InvalidToken``."""
+
+_CARRIERS = frozenset(("data", "value", "string", "base64", "raw", "plain", "b", "url", "str"))
+"""Last words of a name that say how a secret is kept: ``client-key-data``."""
+
+_NO_SECRETS = frozenset(
+    (
+        *("", "true", "false", "none", "null", "nil", "yes", "no", "on", "off", "ok", "set", "unset", "missing"),
+        *("invalid", "expired", "valid", "required", "optional", "enabled", "disabled", "failed", "success", "unknown"),
+        *(
+            "empty",
+            "redacted",
+            "hidden",
+            "masked",
+            "refreshed",
+            "revoked",
+            "rotated",
+            "accepted",
+            "rejected",
+            "default",
+        ),
+        *("auto", "str", "int", "float", "bool", "bytes", "any", "object", "string", "number", "...", "not"),
+    )
+)
+"""Words that stand where a secret would, and are none."""
+
+_ROOTS = frozenset(
+    (
+        *("self", "cls", "args", "cfg", "config", "conf", "settings", "opt", "opts", "options", "flags", "hparams"),
+        *("params", "kwargs", "request", "ctx", "context", "os", "env", "environ", "secrets", "tokenizer", "torch"),
+    )
+)
+"""Objects of code that settings are attributes of."""
+
+_VERBS = frozenset(
+    (
+        *("get", "load", "read", "make", "fetch", "create", "input", "encode", "decode", "next", "len", "str", "int"),
+        *("bool", "getattr", "field", "secretstr", "tuple", "list", "dict", "random", "generate", "getenv", "getpass"),
+    )
+)
+"""First words of functions that return a secret, or what is called so."""
+
+MOST_CODE = 200
+"""Characters after a name that are looked at to tell code from a value."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a flag, a key or a variable of that name holds a secret: its last word says so."""
+    return kind_of_name(name) in {"secret", "weak", "token"}
+
+
+@functools.lru_cache(1024)
+def kind_of_name(name: str) -> str:
+    """Tell what a name stands for.
+
+    Returns:
+        ``secret``: a secret, whatever the value. ``weak``: a secret unless the value is a small number. ``token``: the
+        same of a token. ``tokens``: tokens that may be a model's, or counted. ``key``: a key to something. Empty: none.
+    """
+    lower = name.lower()
+    if not any(hint in lower for hint in HINTS):
+        return ""
+    words = [word.lower() for word in _patterns()["word"].findall(name[-MOST_CODE:])]
+    while len(words) > 1 and words[-1] in _CARRIERS:
+        words.pop()
+    if not words or (words[0] in _ABSENT and len(words) > 1):
+        return ""
+    last, before = words[-1], words[-2] if len(words) > 1 else ""
+    if last in {"key", "keys"}:
+        return "secret" if before in _KEY_OWNERS else "key"
+    if last == "tokens":
+        return "" if before in _TEXT_TOKENS else "tokens"
+    if last.endswith("token"):
+        return "" if before in _TEXT_TOKENS else "secret" if before in _TOKEN_OWNERS or last != "token" else "token"
+    if last in _STRONG or last.removesuffix("s").endswith((*_ENDINGS, *_GLUED)):
+        return "secret"
+    return "weak" if last in _WEAK else ""
+
+
+def hides(name: str, value: str) -> bool:
+    """Whether a value is the secret that its name lets one expect.
+
+    Args:
+        name: a flag, a key or a variable.
+        value: the text after it, or the beginning of it.
+    """
+    kind = kind_of_name(name)
+    if not kind:
+        return False
+    patterns = _patterns()
+    bare = value.strip("\"'`").rstrip(".,;:!").lower()
+    if bare in _NO_SECRETS or patterns["placeholder"].fullmatch(value.strip("\"'")):
+        return False
+    if kind == "tokens":
+        return bool(patterns["mixed"].search(value)) and not patterns["number"].fullmatch(value)
+    if kind == "key":
+        return bool(patterns["random"].fullmatch(value))
+    if kind == "weak":
+        is_path = value[:1] in {"/", "~"} and name.lower().endswith("pwd")
+        return not (is_path or patterns["small"].fullmatch(value))
+    if kind == "token":
+        return not patterns["count"].fullmatch(value)
+    return not (name.lower().endswith("pwd") and value[:1] in {"/", "~"})
+
+
+def is_code(name: str, rest: str) -> bool:
+    """Whether what follows a name is a reference to a secret and not the secret: ``token=args.token``.
+
+    Args:
+        name: of the secret.
+        rest: the rest of its line.
+    """
+    patterns = _patterns()
+    head = rest[:MOST_CODE]
+    path = patterns["path"].match(head)
+    if path is None:
+        return False
+    first, dot, _ = path[0].lower().partition(".")
+    after = head[path.end() :]
+    if after[:1] in {"(", "["}:
+        verb = path[0].rpartition(".")[2].lower().lstrip("_").partition("_")[0]
+        is_call = verb in _VERBS or (bool(dot) and first in _ROOTS)
+        return is_call and patterns["calm"].fullmatch(after.rstrip()) is not None and len(rest) <= MOST_CODE
+    if after and patterns["after"].match(after) is None:
+        return False
+    return (bool(dot) and first in _ROOTS) or path[0] == name
+
+
+@functools.cache
+def _patterns() -> dict[str, re.Pattern[str]]:
+    import re
+
+    return {
+        "word": re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+"),
+        "number": re.compile(r"[-+]?[\d._,/%]+(?:e[-+]?\d+)?[kmbgt%]?(?:/[\d.]+[kmbgt]?)?|true|false", re.IGNORECASE),
+        "small": re.compile(r"[-+]?(?:\d{1,3}|\d*\.\d+(?:e[-+]?\d+)?|\d+(?:\.\d+)?[%s]|\d+/\d+)[,;:]?", re.IGNORECASE),
+        "count": re.compile(r"[-+]?(?:\d{1,5}|\d*\.\d+(?:e[-+]?\d+)?|[\d.]+[kmbgt%s]|\d+/\d+)[,;:]?", re.IGNORECASE),
+        "random": re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+=]{20,}"),
+        # Eight signs of a kind that tokens have, with a letter and a digit beside each other.
+        "mixed": re.compile(r"[A-Za-z]\d[\w.+/=-]{6,}|[\w.+/=-]{6,}(?:\d[A-Za-z]|[A-Za-z]\d)|[A-Za-z]\w*\d-\w*\d"),
+        "placeholder": re.compile(
+            r"</?[^<>\s]*>|<\|[^<>\s]*\|>|\[[A-Z]+\]|\$\{[^{}\s]*\}|\{\{?[^{}\"']*\}\}?|%\(\w+\)s|%s"
+        ),
+        "path": re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"),
+        "calm": re.compile(r"(?:[\w\s.,:*\[\](){}|=+-]|[\"'][A-Z_][A-Z0-9_]*[\"']|None)*"),
+        "after": re.compile(r"[,)\]};:\s]"),
+    }
