@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
 PACKAGE = Path(ml_dash.__path__[0])
+ROOT = Path(__file__).parent.parent
 
 # From the bottom up. A unit is a module or a folder directly under ml_dash; it may import its own layer and those
 # below it. `__init__` is not a unit: it names everything and resolves it lazily.
@@ -190,6 +191,17 @@ def test_no_folder_holds_more_than_15_percent_of_the_lines() -> None:
         lines[unit_of(name) or name] += path.read_text().count("\n")
 
     assert {} == {unit: count for unit, count in lines.items() if count > 0.15 * sum(lines.values())}
+
+
+def test_the_architecture_page_names_every_module() -> None:
+    """A module that is new, moved or renamed gets its place on the page; `cli` has a file for each command."""
+    page = (ROOT / "docs/concepts/architecture.md").read_text()
+    names = {name.split(".", 1)[1] for name in source_files()}
+    rooms = {name.split(".")[0] + "/" for name in names if "." in name}
+    modules = {name for name in names if not name.startswith("cli.") and not name.endswith("__")}
+
+    assert [] == sorted(room for room in rooms if f"`{room}`" not in page)
+    assert [] == sorted(name for name in modules if f"`{name.rsplit('.', 1)[-1]}`" not in page)
 
 
 def test_the_training_side_never_imports_the_writer() -> None:
