@@ -30,7 +30,7 @@ def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool
     Only folders of runs are removed, and folders above them that are empty afterwards. Links are removed, and never
     followed. If one of the runs cannot be removed, none is. Without a terminal to ask on, --yes is needed.
     """
-    from ml_dash.catalog.removal import remove
+    from ml_dash.catalog.removal import check_unchanged, remove
 
     removals = _plan(runs, root, recursive)
     live = next((removal for removal in removals if removal.live), None)
@@ -39,8 +39,9 @@ def rm(runs: tuple[str, ...], root: str, yes: bool, force: bool, recursive: bool
     if not yes:
         _confirm(removals)
     for removal in removals:
-        if os.path.isdir(removal.folder):  # otherwise another process has just removed it
-            remove(removal, os.path.abspath(root))
+        check_unchanged(removal, os.path.abspath(root))
+    for removal in removals:
+        remove(removal, os.path.abspath(root))
     if as_json:
         output.write_json_lines(removal.as_json() | {"removed": True} for removal in removals)
     else:
@@ -83,7 +84,7 @@ def _lines(removals: list[Removal]) -> list[str]:
             ("live" if removal.live else str(removal.status or "-").lower(), "bold red" if removal.live else ""),
             f"{removal.files:,}",
             formatting.size(removal.size),
-            _below(removal),
+            "; ".join(filter(None, (_below(removal), _owners(removal)))),
         ]
         for removal in removals
     ]
@@ -95,6 +96,10 @@ def _below(removal: Removal) -> str:
         return ""
     count = formatting.plural(len(removal.kept), "run")
     return f"with {count} below it" if removal.recursive else f"{count} below it stay{'s' * (len(removal.kept) == 1)}"
+
+
+def _owners(removal: Removal) -> str:
+    return f"owned by {', '.join(removal.owners)}" if removal.owners else ""
 
 
 def _total(removals: list[Removal]) -> str:

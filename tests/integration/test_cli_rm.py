@@ -111,6 +111,27 @@ def test_on_a_terminal_yes_removes_it(root: Path, tmp_path: Path) -> None:
     assert (0, {"alice/walker/seed-2", "bob/hopper/seed-3"}) == (status, runs(root)), shown
 
 
+def test_what_is_put_in_the_place_of_a_run_while_it_asks_stays(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, run = tmp_path / "home", root / "alice/walker/seed-1"
+    home.mkdir()
+    (home / "thesis.tex").write_text("chapter 1")
+
+    def swap(*_: Any, **__: Any) -> bool:
+        run.rename(run.with_name("r2"))
+        run.symlink_to(home)
+        return True
+
+    monkeypatch.setattr("ml_dash.cli.rm._confirm", swap)
+    result = rm("seed-1", "seed-3")
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert "seed-1' is no longer the folder that it was" in result.stderr
+    assert ["thesis.tex"] == [path.name for path in home.iterdir()]
+    assert {"alice/walker/r2", "alice/walker/seed-2", "bob/hopper/seed-3"} == runs(root)
+
+
 def test_nothing_is_removed_if_one_of_the_runs_is_not_there(root: Path) -> None:
     result = rm("seed-1", "seed-9", "--yes")
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from ml_dash import InvalidValueError, MissingFileError
+from ml_dash import ExperimentError, InvalidValueError, MissingFileError
 from ml_dash.catalog import removal
-from ml_dash.catalog.removal import Removal, plan_removal, remove
+from ml_dash.catalog.removal import Removal, check_unchanged, plan_removal, remove
 from tests.run_folders import PREFIX, RunFolder
 
 
@@ -118,10 +119,10 @@ def test_an_interrupted_removal_leaves_a_run_that_can_be_removed(
 ) -> None:
     rmtree = shutil.rmtree
 
-    def interrupted(path: str) -> None:
-        if path.endswith("metrics"):
-            raise OSError(5, "Input/output error", path)
-        rmtree(path)
+    def interrupted(name: str, dir_fd: int) -> None:
+        if name == "metrics":
+            raise OSError(5, "Input/output error", name)
+        rmtree(name, dir_fd=dir_fd)
 
     monkeypatch.setattr(removal.shutil, "rmtree", interrupted)
     with pytest.raises(OSError, match="Input/output error"):
@@ -138,15 +139,87 @@ def test_a_folder_that_fills_up_while_it_is_removed_is_removed_all_the_same(
 ) -> None:
     rmtree, late = shutil.rmtree, [3]
 
-    def busy(path: str) -> None:
-        rmtree(path)
-        if late[0] and path.endswith("metrics"):
+    def busy(name: str, dir_fd: int) -> None:
+        rmtree(name, dir_fd=dir_fd)
+        if late[0] and name == "metrics":
             late[0] -= 1
-            (Path(path) / "train").mkdir(parents=True)
-            (Path(path) / "train/data.parquet").write_bytes(b"PAR1")
-            raise OSError(39, "Directory not empty", path)
+            (run.folder / "metrics/train").mkdir(parents=True)
+            (run.folder / "metrics/train/data.parquet").write_bytes(b"PAR1")
+            raise OSError(39, "Directory not empty", name)
 
     monkeypatch.setattr(removal.shutil, "rmtree", busy)
     remove(plan(run, recursive=True), str(run.root))
 
     assert (0, False) == (late[0], run.folder.exists())
+
+
+@pytest.mark.parametrize("swapped", ["alice/walker", PREFIX])
+@pytest.mark.parametrize("by_link", [True, False])
+@pytest.mark.parametrize("recursive", [True, False])
+def test_what_took_the_place_of_a_planned_run_stays(
+    swapped: str, by_link: bool, recursive: bool, run: RunFolder, tmp_path: Path
+) -> None:
+    planned = plan(run, recursive=recursive)
+    before = {str(path.relative_to(run.folder)): path.read_bytes() for path in files_of(run.folder)}
+    aside = tmp_path / "aside"
+    (run.root / swapped).rename(aside)
+    shutil.copytree(aside, tmp_path / "home")
+    if by_link:
+        (run.root / swapped).symlink_to(tmp_path / "home")
+    else:
+        (tmp_path / "home").rename(run.root / swapped)
+
+    for act in (check_unchanged, remove):
+        with pytest.raises(ExperimentError, match="no longer the folder that it was"):
+            act(planned, str(run.root))
+
+    assert before == {str(path.relative_to(run.folder)): path.read_bytes() for path in files_of(run.folder)}
+    assert len(before) == len(files_of(aside))
+
+
+def test_a_run_that_another_process_removed_is_no_error(run: RunFolder) -> None:
+    planned = plan(run)
+    shutil.rmtree(run.folder)
+
+    check_unchanged(planned, str(run.root))
+    remove(planned, str(run.root))
+
+    assert not run.folder.exists()
+
+
+def test_a_folder_that_becomes_a_link_within_the_removal_is_not_followed(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("chapter 1")
+    rmtree = shutil.rmtree
+
+    def swapping(name: str, dir_fd: int) -> None:
+        if run.folder.is_dir() and not run.folder.is_symlink():
+            run.folder.rename(tmp_path / "aside")
+            run.folder.symlink_to(home)
+        rmtree(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(removal.shutil, "rmtree", swapping)
+    remove(plan(run, recursive=True), str(run.root))
+
+    assert "chapter 1" == (home / "thesis.tex").read_text()
+    assert [] == list((tmp_path / "aside").iterdir())
+
+
+def test_a_run_made_since_the_plan_stays(run: RunFolder) -> None:
+    planned = plan(run)
+    RunFolder(run.root, f"{PREFIX}/later/b").metric("train", {"loss": 1.0})
+
+    remove(planned, str(run.root))
+
+    assert {"sweep", "later"} == {path.name for path in run.folder.iterdir()}
+
+
+def test_a_plan_names_the_other_users_whose_runs_these_are(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [] == plan(run).owners
+
+    monkeypatch.setattr(os, "geteuid", lambda: 2**31 - 7)
+
+    assert 1 == len(plan(run, recursive=True).owners)
