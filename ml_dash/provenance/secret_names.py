@@ -58,7 +58,20 @@ _KEY_OWNERS = frozenset(
         *("wandb", "openai", "anthropic", "hf", "huggingface", "aws", "azure", "gcp", "google", "gemini", "github"),
         *("gitlab", "cohere", "mistral", "groq", "openrouter", "together", "replicate", "deepseek", "xai", "comet"),
         *("neptune", "mlflow", "clearml", "dash", "slack", "stripe", "datadog", "sendgrid", "twilio", "subscription"),
-        *("functions", "client", "server", "host", "shared", "consumer", "app", "application", "bot", "pem", "ssl"),
+        *(
+            "functions",
+            "client",
+            "server",
+            "host",
+            "shared",
+            "consumer",
+            "app",
+            "application",
+            "bot",
+            "pem",
+            "ssl",
+            "login",
+        ),
     )
 )
 """Words that make a ``key`` a secret; a key alone may be one of a dict or of a random generator."""

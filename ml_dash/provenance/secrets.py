@@ -46,7 +46,7 @@ _QUERY_NAMES = frozenset({"sig", "signature", "key", "code"})
 """Names that tell of a secret in an address, and of something else elsewhere."""
 
 _ASSIGNED_HINTS = (*NAME_HINTS, "sig=", "signature=", "code=", "identified")
-_HINTS = (*_ASSIGNED_HINTS, *SHAPE_HINTS, "://", "-p", "-u")
+_HINTS = (*_ASSIGNED_HINTS, *SHAPE_HINTS, "://", "-p", "-u", "--user", "-a ", "-w ")
 
 _PATH_WORDS = frozenset(("token", "tokens", "key", "keys", "apikey", "secret", "auth", "priv", "private", "basic"))
 """Parts of an address after which a token may stand."""
@@ -80,6 +80,7 @@ _FILLERS = _FILLERS | frozenset(
 )
 """Words after the name of a flag in a sentence."""
 
+_SHORT = frozenset(("-p", "-u", "--user", "--proxy-user"))
 _SCHEMES = frozenset(("bearer", "basic"))
 _KEYWORDS = ("class", "def", "in", "if", "elif", "while", "for", "with", "import", "from", "lambda", "except", "else")
 
@@ -117,7 +118,8 @@ def mask_text(text: str) -> str:
         text = _patterns()["path"].sub(lambda match: match[1] + _mask_path(match[2]), mask_users(text, MASK))
     text = mask_shapes(text, MASK)
     if _has_any(_ASSIGNED_HINTS, text.lower()):
-        text = _mask_assigned(_mask_blocks(_patterns()["netrc"].sub(_keep_first, text)))
+        text = _patterns()["sentence"].sub(_mask_in_sentence, _patterns()["netrc"].sub(_keep_first, text))
+        text = _mask_assigned(_mask_blocks(text))
     return _mask_flags(text)
 
 
@@ -230,7 +232,7 @@ def _mask_argument(argument: str) -> str:
 
 
 def _is_flag(argument: str) -> bool:
-    if argument.lower() in _SCHEMES or argument in {"-p", "-u"}:
+    if argument.lower() in _SCHEMES or argument in _SHORT:
         return True
     is_flag = argument[:1] == "-" or argument[-1:] in {":", "="}
     return is_flag and "=" not in argument[:-1] and kind_of_name(argument) != ""
@@ -238,7 +240,7 @@ def _is_flag(argument: str) -> bool:
 
 def _hides_after(flag: str, value: str, has_user: bool) -> bool:
     """Whether a value is the secret that the flag before it lets one expect."""
-    if flag in {"-p", "-u"}:
+    if flag in _SHORT:
         return _hides_short(flag, value, has_user)
     if flag.lower() in _SCHEMES:
         return mask_shapes(f"{flag} {value}", MASK) != f"{flag} {value}"
@@ -247,7 +249,7 @@ def _hides_after(flag: str, value: str, has_user: bool) -> bool:
 
 def _hides_short(flag: str, value: str, has_user: bool) -> bool:
     """The same for ``-p PASSWORD`` and ``-u USER:PASSWORD``, which mean other things in other programs."""
-    if flag == "-u":
+    if flag != "-p":
         user, colon, password = value.partition(":")
         is_address = password.startswith(("//", "\\")) or (user.isdecimal() and password.isdecimal())
         return bool(user and colon and password) and not is_address
@@ -327,9 +329,13 @@ def _secret_of(text: str, name: re.Match[str], end: int) -> tuple[int, int]:
         end: of the line.
     """
     start = name.end()
-    word = name["name"] or name["call"] or name["tag"] or "password"
-    kind = kind_of_name(word)
     before = text[max(0, name.start() - 12) : name.start()]
+    word = name["name"] or name["call"] or name["tag"] or name["entry"] or "password"
+    if kind_of_name(word) == "key" and (
+        before.endswith("login(") or before[-1:].isspace()
+    ):  # wandb.login(key=, api key:
+        word = "".join(f"{part}_" for part in before.split()[-1:] if part.isalpha() or part.endswith("login(")) + word
+    kind = kind_of_name(word)
     if before[-1:] in {"?", "&", "#"}:
         is_secret = (bool(kind) and kind != "key") or word.lower().rpartition("-")[2] in _QUERY_NAMES
         queried = _patterns()["query"].match(text, start)
@@ -369,7 +375,7 @@ def _mask_flags(text: str) -> str:
     if "-" not in text:
         return text
     text = _patterns()["flag"].sub(_mask_flag, text)
-    if "-p" in text:
+    if "-p" in text or "-P" in text or "-a " in text or "-w " in text:
         text = _patterns()["glued"].sub(_keep_first, text)
     return text
 
@@ -378,12 +384,25 @@ def _keep_first(match: re.Match[str]) -> str:
     return match[1] + MASK
 
 
+def _mask_in_sentence(match: re.Match[str]) -> str:
+    """Mask a value in quotes, or with letters and digits, after a name in a sentence; other words may be its rest."""
+    value = match[2].strip("\"'.,;:)")
+    is_mixed = len(value) > 5 and not value.isalpha() and not value.isdecimal() and value[:1].isalnum()
+    is_mixed = (
+        is_mixed and any(map(str.isdigit, value)) and any(map(str.isalpha, value)) and not set("=:()[]{}/") & set(value)
+    )
+    is_quoted = match[2] != value and match[2][0] in {"'", '"'} and not match[1].lower().startswith(("token", "secret"))
+    words = match[1].rstrip().removesuffix("->").rstrip(" :").split()
+    is_named = len(words) > 1 and match[1].rstrip().endswith((":", "->")) and hides("password", match[2])
+    return match[1] + MASK if (is_quoted and value) or is_mixed or is_named else match[0]
+
+
 def _mask_flag(match: re.Match[str]) -> str:
     flag, space, value = match.groups()
     bare = value.rstrip(".,;:!?)")
-    if flag in {"-p", "-u"}:
+    if flag in _SHORT:
         is_tool = _patterns()["tool"].search(match.string, max(0, match.start() - 200), match.start()) is not None
-        hidden = (flag == "-u" or is_tool) and _hides_short(flag, value, is_tool)
+        hidden = (flag != "-p" or is_tool) and _hides_short(flag, value, is_tool)
     else:
         hidden = not value.startswith("--") and bare.lower() not in _FILLERS and hides(flag, bare)
     return f"{flag}{space}{MASK}" if hidden else match[0]
@@ -452,9 +471,10 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         # A name begins where no name goes on: so each place of a long text is looked at once. Or, in Python, it is the
         # first argument of a call, such as setdefault("TOKEN", "x"); or a tag; or a word before a text in quotes.
         "assignment": re.compile(
-            r"(?<![\w.-])(?P<name>[\w.-]+)\\*[\"']?\]?[ \t]*(?P<sign>=>|==|[=:])[ \t]*(?:\r?\n[ \t]*(?=[\"']))?"
-            r"|\(\s*[\"'](?P<call>[\w.-]+)[\"']\s*,\s*"
-            r"|<(?P<tag>[\w.:-]+)>"
+            r"(?<![\w.-])(?:name|key)[\"']?[ \t]*[:=][ \t]*[\"']?(?P<entry>[\w.-]{1,100})[\"']?,?\s{1,60}[\"']?value[\"']?[ \t]*[:=][ \t]*"
+            r"|(?<![\w.-])(?P<name>[\w.-]+)\\*[\"']?\]?[ \t]*(?P<sign>=>|==|\?=|<-|[=:])[ \t]*(?:\r?\n[ \t]*(?=[\"']))?"
+            r"|\(\s*[\"'](?P<call>[\w.-]+)[\"']\s*(?:,|\)\s*(?:or\b|\|\||\?\?))\s*"
+            r"|<(?P<tag>[\w.:-]{0,60}(?:(?i:pass|pwd|secret|token|key|auth|cred))[\w.:-]{0,60})(?:\s[^<>\n]{0,200})?>"
             r"|(?<![\w.-])(?P<said>(?i:password|passwd|identified by)) (?=[\"'])",
             re.ASCII,
         ),
@@ -472,10 +492,20 @@ def _patterns() -> dict[str, re.Pattern[str]]:
             r"[bBuUrRfF]{0,2}(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')(?=[ \t]*(?:[,;:)}\]&\n#\r]|\Z))"
         ),
         "annotation": re.compile(
-            r"(?:(?:str|bytes|int|Any|object|SecretStr|Optional|Union|Final|ClassVar)\b[\w.\[\], |]{0,60}?) ?= ?(?!=)"
+            r"(?:(?:str|bytes|int|Any|object|SecretStr|Optional|Union|Final|ClassVar|String|SecretString)\b[\w.\[\], |]{0,60}?) ?= ?(?!=)"
         ),
-        "flag": re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]*)([ \t]+)([^\s\"']+)", re.ASCII),
-        "glued": re.compile(r"(\b(?:mysql\w*|mariadb|sshpass)\b[^\n|;]{0,100}? -p)([^\s-][^\s]*)", re.ASCII),
+        "flag": re.compile(r"(?<![\w-])(--?[A-Za-z][\w.-]*)([ \t]+)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"']+)", re.ASCII),
+        "glued": re.compile(
+            r"(\b(?:(?:mysql\w*|mariadb|sshpass|7za?|plink|pscp)\b[^\n|;]{0,100}? -p|redis-cli\b[^\n|;]{0,100}? -a[ ]"
+            r"|zip\b[^\n|;]{0,100}? -P[ ]?|ldap\w+\b[^\n|;]{0,100}? -w[ ]))([^\s-][^\s]*)",
+            re.ASCII,
+        ),
+        # In a sentence: "password for bob: x", "api key provided: x", "the passcode 'x'".
+        "sentence": re.compile(
+            r"\b((?:password|passphrase|passcode|passwd|api[ _-]?key|secret|token)(?:[ ](?:for|of)[ ][^\s:]{1,60})?"
+            r"(?:[ ](?:is|was|provided|given))?(?:[ ]?(?::|->))?[ ])([\"'][^\"'\n]{1,200}[\"']|[^\s\"']{4,})",
+            re.IGNORECASE | re.ASCII,
+        ),
         "tool": re.compile(
             r"\b(?:mysql\w*|mariadb|sshpass|docker|podman|login|psql|ldapsearch|smbclient|curl|-u|--user)\b"
         ),
