@@ -1,4 +1,4 @@
-"""Which names are those of secrets (``password``, ``api_key``), and which values under such a name are none."""
+"""Tell names of secrets (``password``, ``api_key``) from others, and secrets from other values of such names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HINTS = (
     *("pass", "pwd", "pw", "pin", "otp", "secret", "token", "key", "auth", "cred", "jwt", "cookie", "bearer"),
     *("csrf", "xsrf", "mnemonic", "webhook", "sessionid"),
 )
-"""A name in lower case without any of these is not that of a secret."""
+"""A name of a secret, in lower case, contains one of these."""
 
 _ENDINGS = ("password", "passwd", "passphrase", "passcode", "secret", "credential", "mnemonic")
 _GLUED = (
@@ -49,7 +49,7 @@ _WEAK = frozenset(
         *("creds", "csrf", "xsrf", "webhook", "webhooks", "sessionid", "passwordless"),
     )
 )
-"""Words with other meanings too: a small number or a fraction under them is a count."""
+"""Words with other meanings too: with a small number or a fraction they are counts."""
 
 _KEY_OWNERS = frozenset(
     (
@@ -85,13 +85,13 @@ _TEXT_TOKENS = frozenset(
         *("video", "audio", "vocab", "max", "min", "num", "per", "single", "each", "unexpected", "word"),
     )
 )
-"""Words that make a ``token`` a model's."""
+"""Words before the ``token`` of a language model."""
 
 _ABSENT = frozenset(("invalid", "missing", "expired", "unexpected", "bad", "unknown", "no", "wrong", "unused"))
-"""First words of a name that tells of no value, such as the exception ``InvalidToken``."""
+"""First words of names without a value, such as the exception ``InvalidToken``."""
 
 _CARRIERS = frozenset(("data", "value", "string", "base64", "raw", "plain", "b", "url", "str"))
-"""Last words of a name that say how a secret is kept: ``client-key-data``."""
+"""Last words of names that give the form of a secret: ``client-key-data``."""
 
 _NO_SECRETS = frozenset(
     (
@@ -112,7 +112,7 @@ _NO_SECRETS = frozenset(
         *("auto", "str", "int", "float", "bool", "bytes", "any", "object", "string", "number", "...", "not"),
     )
 )
-"""Words that stand where a secret would, and are none."""
+"""Values that are no secrets, whatever their name."""
 
 _ROOTS = frozenset(
     (
@@ -120,7 +120,7 @@ _ROOTS = frozenset(
         *("params", "kwargs", "request", "ctx", "context", "os", "env", "environ", "secrets", "tokenizer", "torch"),
     )
 )
-"""Objects of code that settings are attributes of."""
+"""Objects of code whose attributes are settings."""
 
 _VERBS = frozenset(
     (
@@ -128,20 +128,20 @@ _VERBS = frozenset(
         *("bool", "getattr", "field", "secretstr", "tuple", "list", "dict", "random", "generate", "getenv", "getpass"),
     )
 )
-"""First words of functions that return a secret, or what is called so."""
+"""First words of functions whose result may be assigned to a secret name."""
 
 MOST_CODE = 200
-"""Characters after a name that are looked at to tell code from a value."""
+"""Characters after a name that are read to tell code from a value."""
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a flag, a key or a variable of that name holds a secret: its last word says so."""
+    """Whether a flag, a key or a variable of that name holds a secret; its last word decides."""
     return kind_of_name(name) in {"secret", "weak", "token"}
 
 
 @functools.lru_cache(1024)
 def kind_of_name(name: str) -> str:
-    """Tell what a name stands for.
+    """Classify a name.
 
     Returns:
         ``secret``: a secret, whatever the value. ``weak``: a secret unless the value is a small number. ``token``: the
@@ -168,11 +168,11 @@ def kind_of_name(name: str) -> str:
 
 
 def hides(name: str, value: str) -> bool:
-    """Whether a value is the secret that its name lets one expect.
+    """Whether a value under that name is a secret.
 
     Args:
         name: a flag, a key or a variable.
-        value: the text after it, or the beginning of it.
+        value: the value, or its start.
     """
     kind = kind_of_name(name)
     if not kind:
@@ -194,10 +194,10 @@ def hides(name: str, value: str) -> bool:
 
 
 def is_code(name: str, rest: str) -> bool:
-    """Whether what follows a name is a reference to a secret and not the secret: ``token=args.token``.
+    """Whether the text after a name is code that refers to a secret: ``token=args.token``.
 
     Args:
-        name: of the secret.
+        name: the name of the secret.
         rest: the rest of its line.
     """
     patterns = _patterns()
@@ -226,7 +226,7 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         "small": re.compile(r"[-+]?(?:\d{1,3}|\d*\.\d+(?:e[-+]?\d+)?|\d+(?:\.\d+)?[%s]|\d+/\d+)[,;:]?", re.IGNORECASE),
         "count": re.compile(r"[-+]?(?:\d{1,5}|\d*\.\d+(?:e[-+]?\d+)?|[\d.]+[kmbgt%s]|\d+/\d+)[,;:]?", re.IGNORECASE),
         "random": re.compile(r"(?=\D*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+=]{20,}"),
-        # Eight signs of a kind that tokens have, with a letter and a digit beside each other.
+        # Eight characters with a letter and a digit side by side, as tokens have.
         "mixed": re.compile(r"[A-Za-z]\d[\w.+/=-]{6,}|[\w.+/=-]{6,}(?:\d[A-Za-z]|[A-Za-z]\d)|[A-Za-z]\w*\d-\w*\d"),
         "placeholder": re.compile(
             r"</?[^<>\s]*>|<\|[^<>\s]*\|>|\[[A-Z]+\]|\$\{[^{}\s]*\}|\{\{?[^{}\"']*\}\}?|%\(\w+\)s|%s"

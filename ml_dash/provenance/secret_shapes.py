@@ -1,4 +1,4 @@
-"""Secrets that show by their own shape: tokens with a known beginning, private keys, headers."""
+"""Mask secrets with a known shape: tokens with a known prefix, private keys, values of HTTP headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import re
 
-# A beginning, and what follows it. With ~ only what looks random is masked: the beginning is also that of words.
+# A prefix and the pattern after it. With ~ only random text is masked, because words begin like that too.
 _TOKENS: tuple[tuple[str, str], ...] = (
     *((f"gh{kind}_", r"\w{16,}") for kind in "pousr"),
     ("github_pat_", r"\w{16,}"),
@@ -23,8 +23,8 @@ _TOKENS: tuple[tuple[str, str], ...] = (
     ("xapp-", r"[\w-]{10,}"),
     ("xwfp-", r"[\w-]{10,}"),
     *(
-        (beginning, r"[A-Z0-9]{16}(?![A-Za-z0-9])(?:[\"'\s:,;/=|]{1,5}[A-Za-z0-9/+=]{40}(?![A-Za-z0-9/+=]))?")
-        for beginning in ("AKIA", "ASIA", "ABIA", "ACCA")
+        (prefix, r"[A-Z0-9]{16}(?![A-Za-z0-9])(?:[\"'\s:,;/=|]{1,5}[A-Za-z0-9/+=]{40}(?![A-Za-z0-9/+=]))?")
+        for prefix in ("AKIA", "ASIA", "ABIA", "ACCA")
     ),
     ("AIza", r"[\w-]{30,}"),
     ("ya29.", r"[\w.-]{16,}"),
@@ -96,7 +96,7 @@ _TOKENS: tuple[tuple[str, str], ...] = (
     ("key-", r"[a-f0-9]{32}"),
     ("SK", r"[a-f0-9]{32}"),
 )
-"""The kinds are those that scanners such as gitleaks and detect-secrets know, and those of services for models."""
+"""Tokens of the services that secret scanners know, and of services for machine learning."""
 
 _ADDRESSES = (
     ("hooks.slack.com/", r"[\w/-]{8,}"),
@@ -104,17 +104,12 @@ _ADDRESSES = (
     ("hooks.zapier.com/hooks/catch/", r"[\w/-]{8,}"),
     ("/api/webhooks/", r"[\w/-]{8,}"),
 )
-"""Addresses that whoever knows them may post to; the beginning stays."""
+"""Webhooks: their address alone gives access. The prefix stays."""
 
-_BEGIN, _END = "-----BEGIN ", "-----END "
-_LONGEST_KEY_LINES = 500
-"""Lines of a private key whose end is not there."""
-
-_LONGEST_KEY_LINE = 1_000
 _LONGEST_TOKEN = 2_000
 
 HINTS = ("bearer ", "basic ", "-----", "$")
-"""Text in lower case without any of these, and without a long run, has none of these secrets."""
+"""A text with a secret of these shapes has a long run or, in lower case, one of these."""
 
 _STOP_WORDS = frozenset(
     (
@@ -126,12 +121,12 @@ _STOP_WORDS = frozenset(
 
 
 def has_long_run(text: str) -> bool:
-    """Whether a text has a run as long as the shortest token."""
+    """Whether a text has a run of letters and digits as long as the shortest token."""
     return _patterns()["long", ""].search(text) is not None
 
 
 def mask_shapes(text: str, mask: str) -> str:
-    """A text with the tokens in it masked that show by their shape."""
+    """Mask the tokens of known shapes in a text."""
     if has_long_run(text):
         text = _mask_tokens(text, mask)
     if "$" in text:
@@ -143,99 +138,26 @@ def mask_shapes(text: str, mask: str) -> str:
 
 
 def _mask_tokens(text: str, mask: str) -> str:
-    for beginning, pattern, is_certain in _tokens():
-        if beginning in text:
+    for prefix, pattern, is_certain in _tokens():
+        if prefix in text:
             text = pattern.sub(_masker(mask, is_certain), text)
-    for beginning, rest in _ADDRESSES:
-        if beginning in text:
-            text = _patterns()[rest, beginning].sub(beginning + mask, text)
-    if "eyJ" in text:  # a JSON web token has two or three parts; the whole run is taken, so that each sign is seen once
+    for prefix, rest in _ADDRESSES:
+        if prefix in text:
+            text = _patterns()[rest, prefix].sub(prefix + mask, text)
+    if "eyJ" in text:  # a JSON web token; the whole run is matched, so that each character is tried once
         text = _patterns()["jwt", ""].sub(lambda match: mask if "." in match[0] else match[0], text)
     if ":A" in text:
         text = _patterns()["telegram", ""].sub(mask, text)
     return _patterns()["azure", ""].sub(mask, text) if "Q~" in text else text
 
 
-def mask_private_keys(text: str, mask: str) -> str:
-    """A text with the private keys in it masked, line for line; the first and the last line of a key stay."""
-    if _BEGIN not in text and _END not in text:
-        return text
-    lines = text.split("\n")
-    end = -1
-    for number, line in enumerate(lines):
-        if number <= end:
-            continue
-        if is_key_begin(line):
-            lines[number], is_open = mask_key_line(line, mask, is_open=False)
-            end = number
-            while is_open and end + 1 < len(lines) and end - number < _LONGEST_KEY_LINES:
-                masked, is_open = mask_key_line(lines[end + 1], mask, is_open=True)
-                if not is_open and masked == lines[end + 1]:
-                    break
-                end += 1
-                lines[end] = masked
-        elif is_key_end(line):  # the beginning is not in the text
-            before = number - 1
-            while before > end and _is_key_body(lines[before], 1 if before == number - 1 else 40):
-                lines[before] = mask
-                before -= 1
-            lines[number] = _patterns()["before end", ""].sub(lambda match: mask + match[2], line, count=1)
-            end = number
-    return "\n".join(lines)
-
-
-def is_key_begin(line: str) -> bool:
-    """Whether a private key begins in a line."""
-    return _BEGIN in line and _patterns()["begin", ""].search(line) is not None
-
-
-def is_key_end(line: str) -> bool:
-    """Whether a private key ends in a line."""
-    return _END in line and _patterns()["end", ""].search(line) is not None
-
-
-def mask_key_line(line: str, mask: str, *, is_open: bool) -> tuple[str, bool]:
-    """Mask what a line has of a private key.
-
-    Args:
-        line: without its end.
-        mask: stands for the key.
-        is_open: whether the line is one of a key that began before.
-
-    Returns:
-        The line, and whether the key goes on in the next one.
-    """
-    patterns = _patterns()
-    parts: list[str] = []
-    position = 0
-    while True:
-        if is_open:
-            end = patterns["end", ""].search(line, position)
-            if end is None:
-                rest = line[position:]
-                if position == 0 and not _is_key_body(rest):
-                    return line, False
-                return "".join([*parts, mask if rest.strip() else rest]), True
-            parts += [mask if end.start() > position else "", end[0]]
-            position, is_open = end.end(), False
-        begin = patterns["begin", ""].search(line, position)
-        if begin is None:
-            return "".join([*parts, line[position:]]), False
-        parts.append(line[position : begin.end()])
-        position, is_open = begin.end(), True
-
-
-def _is_key_body(line: str, shortest: int = 0) -> bool:
-    return shortest <= len(line) <= _LONGEST_KEY_LINE and _patterns()["body", ""].fullmatch(line.strip()) is not None
-
-
 def looks_random(text: str) -> bool:
-    """Whether a text has a run of ten or more letters and digits, mixed as words are not."""
+    """Whether a text has ten or more letters and digits in a row that are mixed like those of a token."""
     return any(_is_mixed(run) for run in _patterns()["run", ""].findall(text[:_LONGEST_TOKEN]))
 
 
 def _is_mixed(run: str) -> bool:
-    """Whether small letters, capitals and digits alternate: more than twice, or at all in a long run."""
+    """Whether small letters, capitals and digits alternate more than twice, or once in a long run."""
     kinds = [(letter.isdigit(), letter.isupper()) for letter in run]
     changes = sum(one != other for one, other in itertools.pairwise(kinds))
     return not run.isdigit() and (changes > 2 or (changes > 0 and len(run) >= 24))
@@ -251,7 +173,7 @@ def _mask_bearer(match: re.Match[str], mask: str) -> str:
 
 
 def _mask_basic(match: re.Match[str], mask: str) -> str:
-    """Mask the value of a Basic header: base64 of a user and a password, with a colon between them."""
+    """Mask the value of a Basic header: a user, a colon and a password in base64."""
     import base64
 
     value = match[2].rstrip("=")
@@ -264,14 +186,14 @@ def _mask_basic(match: re.Match[str], mask: str) -> str:
 
 @functools.cache
 def _tokens() -> tuple[tuple[str, re.Pattern[str], bool], ...]:
-    """Beginning, pattern, and whether each match is a secret. A pattern begins with plain text, which is quick to find."""
+    """Return prefix, pattern, and whether each match is a secret. A literal prefix makes a pattern quick."""
     import re
 
     patterns = []
-    for beginning, rest in _TOKENS:
-        plain = re.escape(beginning)
+    for prefix, rest in _TOKENS:
+        plain = re.escape(prefix)
         pattern = re.compile(rf"{plain}(?<![A-Za-z0-9]{plain}){rest.lstrip('~')}", re.ASCII)
-        patterns.append((beginning, pattern, not rest.startswith("~")))
+        patterns.append((prefix, pattern, not rest.startswith("~")))
     return tuple(patterns)
 
 
@@ -279,7 +201,7 @@ def _tokens() -> tuple[tuple[str, re.Pattern[str], bool], ...]:
 def _patterns() -> dict[tuple[str, str], re.Pattern[str]]:
     import re
 
-    addresses = {(rest, beginning): re.compile(re.escape(beginning) + rest, re.ASCII) for beginning, rest in _ADDRESSES}
+    addresses = {(rest, prefix): re.compile(re.escape(prefix) + rest, re.ASCII) for prefix, rest in _ADDRESSES}
     named = {
         "long": r"[\w.~-]{14}",
         "jwt": r"eyJ(?<![A-Za-z0-9]eyJ)[\w.-]{17,}",
@@ -288,10 +210,6 @@ def _patterns() -> dict[tuple[str, str], re.Pattern[str]]:
         "crypt": r"\$(?:2[abxy]|[56y]|argon2(?:id|i|d))\$[\w./$,=+-]{20,}",
         "bearer": r"(?<![A-Za-z0-9])([Bb][Ee][Aa][Rr][Ee][Rr][ \t]{1,8})([^\s,;\"'*]+)",
         "basic": r"(?<![A-Za-z0-9])([Bb][Aa][Ss][Ii][Cc][ \t]{1,8})([A-Za-z0-9+/_-]{6,}={0,2})",
-        "begin": r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----",
-        "end": r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----",
-        "before end": r"^(\s*[\"']?[A-Za-z0-9+/=\\]{16,}[^-]{0,8})(-----END )",
-        "body": r"[\"'#>|]?[ ]?[A-Za-z0-9+/=]*(?:\\[nr])*[\"',\\)]*|[A-Z][A-Za-z-]+: [^\n]*",
         "run": r"[A-Za-z0-9]{10,}",
     }
     return addresses | {(name, ""): re.compile(pattern, re.ASCII) for name, pattern in named.items()}

@@ -1,9 +1,8 @@
-"""The one mask for all text that is recorded without the user storing it: command lines, logs, reasons, differences.
+"""Mask passwords, tokens and keys in all text that a run records of itself: command lines, logs, reasons, differences.
 
-A word tells what is secret (``--api-key=...``, ``password: ...``), or the shape of the value does (``ghp_...``). What
-neither shows cannot be known, such as a password that is an argument of its own. Where a secret ends is not always
-clear; then the rest of its line is masked with it. Each pattern takes time in proportion to the text, and no text gets
-more or fewer lines.
+A secret is found by a word before it (``--api-key=...``, ``password: ...``) or by its shape (``ghp_...``). One with
+neither is not found, such as a password that is an argument by itself. Where the end of a secret is not clear, the rest
+of its line is masked with it. The time is proportional to the length of the text, and a text keeps its lines.
 """
 
 from __future__ import annotations
@@ -12,17 +11,11 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from ml_dash.provenance.private_keys import mask_private_keys
 from ml_dash.provenance.secret_names import HINTS as NAME_HINTS
 from ml_dash.provenance.secret_names import MOST_CODE, hides, is_code, is_secret_name, kind_of_name
 from ml_dash.provenance.secret_shapes import HINTS as SHAPE_HINTS
-from ml_dash.provenance.secret_shapes import (
-    has_long_run,
-    is_key_begin,
-    looks_random,
-    mask_key_line,
-    mask_private_keys,
-    mask_shapes,
-)
+from ml_dash.provenance.secret_shapes import has_long_run, looks_random, mask_shapes
 from ml_dash.provenance.secret_urls import clean_host_and_path, mask_users
 
 if TYPE_CHECKING:
@@ -31,54 +24,53 @@ if TYPE_CHECKING:
 __all__ = ["MASK", "clean_address", "is_secret_name", "mask_arguments", "mask_diff", "mask_text", "mask_values"]
 
 MASK = "***"
-"""What stands in the place of a secret."""
-
-AGAIN = 4_096
-"""Lines that may come again after a fault: as many as the writer commits at once, and more."""
+"""Replaces a secret."""
 
 LONGEST_VALUE = 1_000
-"""Characters of a value that are looked at to know what it is."""
-
-MOST_CHANGES = 64
-"""Begins and ends of keys that are remembered for each stream."""
+"""Characters of a value that are read to classify it."""
 
 _QUERY_NAMES = frozenset({"sig", "signature", "key", "code"})
-"""Names that tell of a secret in an address, and of something else elsewhere."""
+"""Names of secrets in the query of a URL; elsewhere they name other things."""
 
 _ASSIGNED_HINTS = (*NAME_HINTS, "sig=", "signature=", "code=", "identified")
 _HINTS = (*_ASSIGNED_HINTS, *SHAPE_HINTS, "://", "-p", "-u", "--user", "-a ", "-w ")
 
 _PATH_WORDS = frozenset(("token", "tokens", "key", "keys", "apikey", "secret", "auth", "priv", "private", "basic"))
-"""Parts of an address after which a token may stand."""
+"""Parts of a path after which a token may follow."""
 
 _USUAL = frozenset(
     (
-        *(
-            "gpu",
-            "cpu",
-            "cuda",
-            "tpu",
-            "train",
-            "test",
-            "eval",
-            "dev",
-            "prod",
-            "debug",
-            "main",
-            "default",
-            "all",
-            "none",
-        ),
-        *("auto", "true", "false", "fp16", "fp32", "bf16", "int8", "int4", "local", "fast", "slow", "small", "large"),
+        *("gpu", "cpu", "cuda", "tpu", "train", "test", "eval", "dev", "prod", "debug", "main", "default", "all"),
+        *("none", "auto", "true", "false", "fp16", "fp32", "bf16", "int8", "int4", "local", "fast", "slow"),
     )
 )
-"""Values of ``-p`` that are no password."""
+"""Values of ``-p`` that are no passwords."""
 
-_FILLERS = frozenset(("to", "or", "and", "is", "for", "with", "as", "in", "if", "the", "a", "an", "must", "was", "can"))
-_FILLERS = _FILLERS | frozenset(
-    ("has", "needs", "not", "requires", "option", "flag", "argument", "instead", "when", "be")
+_FILLERS = frozenset(
+    (
+        *(
+            "to",
+            "or",
+            "and",
+            "is",
+            "for",
+            "with",
+            "as",
+            "in",
+            "if",
+            "the",
+            "a",
+            "an",
+            "must",
+            "was",
+            "can",
+            "has",
+            "be",
+        ),
+        *("needs", "not", "requires", "option", "flag", "argument", "instead", "when"),
+    )
 )
-"""Words after the name of a flag in a sentence."""
+"""Words that follow a flag in a sentence, and are no values of it."""
 
 _SHORT = frozenset(("-p", "-u", "--user", "--proxy-user"))
 _SCHEMES = frozenset(("bearer", "basic"))
@@ -86,11 +78,7 @@ _KEYWORDS = ("class", "def", "in", "if", "elif", "while", "for", "with", "import
 
 
 def mask_arguments(arguments: Iterable[str]) -> list[str]:
-    """A command line with its secrets masked: ``--token=x``, ``--token x``, ``db.password=x``, tokens by their shape.
-
-    Args:
-        arguments: the command line, one item for each argument.
-    """
+    """Mask the secrets of a command line: ``--token=x``, ``--token x``, ``db.password=x``, tokens by their shape."""
     masked: list[str] = []
     flag, before, several, has_user = "", "", False, False
     for argument in arguments:
@@ -110,7 +98,7 @@ def mask_arguments(arguments: Iterable[str]) -> list[str]:
 
 
 def mask_text(text: str) -> str:
-    """A text with its secrets masked."""
+    """Mask the secrets in a text."""
     if not may_have_secrets(text):
         return text
     text = mask_private_keys(text, MASK)
@@ -124,23 +112,23 @@ def mask_text(text: str) -> str:
 
 
 def may_have_secrets(text: str) -> bool:
-    """Whether a text has any sign of a secret; most text is settled by that, without a pattern."""
+    """Whether a text may have a secret. False settles most texts in a microsecond."""
     return _has_any(_HINTS, text.lower()) or has_long_run(text)
 
 
 def _has_any(hints: tuple[str, ...], lower: str) -> bool:
-    for hint in hints:  # noqa: SIM110 - any() takes three times as long, and this is asked of each log line
+    for hint in hints:  # noqa: SIM110 - any() takes three times as long, and each log line is checked
         if hint in lower:
             return True
     return False
 
 
 def mask_values(value: Any, *, by_name: bool = True) -> Any:
-    """Values as JSON holds them, with the secrets in their texts masked. Numbers stay, and so do the names.
+    """Mask the secrets in the texts of a JSON value.
 
     Args:
-        value: the values.
-        by_name: whether the text under a name such as ``password`` is masked as a whole.
+        value: a text, number, list or dict.
+        by_name: whether the value of a key such as ``password`` is masked as a whole.
     """
     if isinstance(value, str):
         return mask_text(value)
@@ -149,13 +137,13 @@ def mask_values(value: Any, *, by_name: bool = True) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        name: _mask_all(name, item) if by_name and kind_of_name(name) else mask_values(item, by_name=by_name)
+        mask_text(name): _mask_all(name, item) if by_name and kind_of_name(name) else mask_values(item, by_name=by_name)
         for name, item in value.items()
     }
 
 
 def mask_diff(diff: str) -> tuple[str, int]:
-    """A difference as git prints it with its secrets masked, and how many of its lines were changed by that."""
+    """Mask the secrets in the output of ``git diff``. Returns it and the number of lines that were masked."""
     lines = diff.split("\n")
     marks = [line[:1] if line[:1] in {"+", "-", " "} else "" for line in lines]
     texts = [line[len(mark) :] for line, mark in zip(lines, marks, strict=True)]
@@ -165,66 +153,28 @@ def mask_diff(diff: str) -> tuple[str, int]:
 
 
 def clean_address(address: str) -> str:
-    """The address of a repository without credentials, query and fragment.
+    """Return the address of a repository without credentials, query and fragment.
 
-    ``https://user:token@host/x.git`` is ``https://host/x.git``. Over ssh the user stays, who is part of the address:
-    ``git@host:x.git``.
+    ``https://user:token@host/x.git`` becomes ``https://host/x.git``. Over ssh the user stays, because it is part of the
+    address: ``git@host:x.git``.
     """
     transport, colons, rest = address.partition("::")
     if colons and "/" not in transport and "@" not in transport:
         return f"{transport}::{MASK}" if transport == "ext" else f"{transport}::{clean_address(rest)}"
     scheme, separator, rest = address.partition("://")
     if separator:
-        return _mask_place(f"{scheme}://{clean_host_and_path(scheme.lower(), rest, MASK)}")
+        return _mask_repository(f"{scheme}://{clean_host_and_path(scheme.lower(), rest, MASK)}")
     user, at, place = address.rpartition("@")
     name, colon, _ = user.partition(":")
     if at and colon and "/" in name:  # no scheme, or a broken one
-        return f"{MASK}@{_mask_place(place)}"
+        return f"{MASK}@{_mask_repository(place)}"
     if not at or "/" in name:
-        return _mask_place(address)
-    return _mask_place(f"{name}@{place}")
-
-
-class KeyLines:
-    """Private keys that come line for line, such as those that a program prints. Lines may come again after a fault."""
-
-    def __init__(self) -> None:
-        self._changes: dict[str, list[tuple[int, bool]]] = {}
-
-    def are_recent(self, position: int) -> bool:
-        """Whether a key is open, or ended so shortly before that its lines may come again."""
-        if not self._changes:
-            return False
-        if all(not changes[-1][1] and changes[-1][0] + AGAIN < position for changes in self._changes.values()):
-            self._changes.clear()
-        return bool(self._changes)
-
-    def mask(self, stream: str, line: str, position: int) -> str:
-        """Mask what a line has of a private key.
-
-        Args:
-            stream: where it was printed.
-            line: the text.
-            position: increases from line to line; one that came before has the same again.
-        """
-        changes = self._changes.get(stream, [])
-        if not changes and not is_key_begin(line):
-            return line
-        # After a fault, what is known of later lines is forgotten, and they say it again.
-        changes = [change for change in changes if change[0] < position][-MOST_CHANGES:]
-        is_open = bool(changes) and changes[-1][1]
-        masked, goes_on = mask_key_line(line, MASK, is_open=is_open)
-        if goes_on != is_open:
-            changes.append((position, goes_on))
-        if changes:
-            self._changes[stream] = changes
-        else:
-            self._changes.pop(stream, None)
-        return masked
+        return _mask_repository(address)
+    return _mask_repository(f"{name}@{place}")
 
 
 def _mask_argument(argument: str) -> str:
-    """What follows the ``=`` of a secret name goes as a whole, whatever is in it."""
+    """Mask an argument; after the ``=`` of a secret name as a whole, whatever it contains."""
     name, equals, value = argument.partition("=")
     if equals and value and may_have_secrets(name) and _patterns()["name"].fullmatch(name) and hides(name, value):
         return f"{name}={MASK}"
@@ -239,7 +189,7 @@ def _is_flag(argument: str) -> bool:
 
 
 def _hides_after(flag: str, value: str, has_user: bool) -> bool:
-    """Whether a value is the secret that the flag before it lets one expect."""
+    """Whether the argument after a flag is a secret."""
     if flag in _SHORT:
         return _hides_short(flag, value, has_user)
     if flag.lower() in _SCHEMES:
@@ -248,7 +198,7 @@ def _hides_after(flag: str, value: str, has_user: bool) -> bool:
 
 
 def _hides_short(flag: str, value: str, has_user: bool) -> bool:
-    """The same for ``-p PASSWORD`` and ``-u USER:PASSWORD``, which mean other things in other programs."""
+    """Whether the argument after ``-p`` is a password, or after ``-u`` a user and a password: other programs mean other things."""
     if flag != "-p":
         user, colon, password = value.partition(":")
         is_address = password.startswith(("//", "\\")) or (user.isdecimal() and password.isdecimal())
@@ -259,7 +209,7 @@ def _hides_short(flag: str, value: str, has_user: bool) -> bool:
 
 
 def _mask_all(name: str, value: Any) -> Any:
-    """Mask each text below a secret name; a number under a name that is strong as well."""
+    """Mask every text and secret number below a secret name."""
     if isinstance(value, str):
         return MASK if hides(name, value) else mask_text(value)
     if isinstance(value, bool) or value is None:
@@ -268,11 +218,11 @@ def _mask_all(name: str, value: Any) -> Any:
         return MASK if kind_of_name(name) in {"secret", "weak"} and hides(name, str(value)) else value
     if isinstance(value, list):
         return [_mask_all(name, item) for item in value]
-    return {key: _mask_all(key if kind_of_name(key) else name, item) for key, item in value.items()}
+    return {mask_text(key): _mask_all(key if kind_of_name(key) else name, item) for key, item in value.items()}
 
 
-def _mask_place(address: str) -> str:
-    """The address of a repository with the tokens in its path masked; names of repositories are seldom random."""
+def _mask_repository(address: str) -> str:
+    """Mask the tokens in the path of a repository: its own name is seldom random."""
     parts = address.split("/")
     for number, part in enumerate(parts):
         before = parts[number - 1].lower() if number else ""
@@ -293,7 +243,7 @@ def _mask_path(path: str) -> str:
 
 
 def _is_token_of_path(part: str, before: str, *, strictly: bool) -> bool:
-    """Whether a part of an address is a token: it looks random, and is no hash, which is that of a commit or a file."""
+    """Whether a part of a path is a token: it looks random. Unless ``strictly``, hashes of commits and files are none."""
     if len(part) < 8:
         return False
     if before in _PATH_WORDS and _patterns()["mixed"].search(part):
@@ -305,7 +255,7 @@ def _is_token_of_path(part: str, before: str, *, strictly: bool) -> bool:
 
 
 def _mask_assigned(text: str) -> str:
-    """Mask what follows the ``=`` or ``:`` of a secret name, anywhere in the text."""
+    """Mask the values after ``=`` or ``:`` of secret names, anywhere in the text."""
     parts: list[str] = []
     done = line_end = 0
     for match in _patterns()["assignment"].finditer(text):
@@ -321,12 +271,12 @@ def _mask_assigned(text: str) -> str:
 
 
 def _secret_of(text: str, name: re.Match[str], end: int) -> tuple[int, int]:
-    """Where the value of a name begins and ends; both the same if it is none to mask.
+    """Return the start and the end of the value of a name; they are equal if it is no secret.
 
     Args:
         text: the whole text.
-        name: the name and the sign after it.
-        end: of the line.
+        name: the match of the name and the sign after it.
+        end: the end of its line.
     """
     start = name.end()
     before = text[max(0, name.start() - 12) : name.start()]
@@ -365,13 +315,13 @@ def _secret_of(text: str, name: re.Match[str], end: int) -> tuple[int, int]:
 
 
 def _is_no_assignment(before: str, text: str, start: int) -> bool:
-    """Whether a colon is one of code (``class Token:``, ``auth::Token``) or of an address (``//token:80``)."""
+    """Whether a colon belongs to code (``class Token:``, ``auth::Token``) or to an address (``//token:80``)."""
     words = before.split()
     return before.endswith(("//", "::")) or text[start : start + 1] == ":" or bool(words and words[-1] in _KEYWORDS)
 
 
 def _mask_flags(text: str) -> str:
-    """Mask what follows a flag in a command line within a text: ``--token x``, ``-u user:x``, ``-p x``."""
+    """Mask the values of flags in a command line within a text: ``--token x``, ``-u user:x``, ``-p x``."""
     if "-" not in text:
         return text
     text = _patterns()["flag"].sub(_mask_flag, text)
@@ -385,7 +335,7 @@ def _keep_first(match: re.Match[str]) -> str:
 
 
 def _mask_in_sentence(match: re.Match[str]) -> str:
-    """Mask a value in quotes, or with letters and digits, after a name in a sentence; other words may be its rest."""
+    """Mask a value after a name in a sentence if it has quotes, a colon before it, or letters and digits."""
     value = match[2].strip("\"'.,;:)")
     is_mixed = len(value) > 5 and not value.isalpha() and not value.isdecimal() and value[:1].isalnum()
     is_mixed = (
@@ -409,7 +359,7 @@ def _mask_flag(match: re.Match[str]) -> str:
 
 
 def _mask_blocks(text: str) -> str:
-    """Mask a value that begins in the line after its name: a block of YAML, a text in three quotes, items of a list."""
+    """Mask values that begin in the line after their name: blocks of YAML, texts in three quotes, items of lists."""
     if "\n" not in text:
         return text
     lines = text.split("\n")
@@ -427,7 +377,7 @@ def _mask_blocks(text: str) -> str:
 
 
 def _mask_quotes(lines: list[str], number: int, quotes: str) -> int:
-    """Mask the lines of a text up to its three quotes. Returns the number of the line after it."""
+    """Mask the lines up to three quotes. Returns the number of the next line."""
     while number < len(lines):
         end = lines[number].find(quotes)
         lines[number] = MASK + (lines[number][end:] if end >= 0 else "")
@@ -438,7 +388,7 @@ def _mask_quotes(lines: list[str], number: int, quotes: str) -> int:
 
 
 def _mask_block(lines: list[str], number: int, name: re.Match[str]) -> int:
-    """Mask the values in the lines that are further right than the name. Returns the number of the line after them."""
+    """Mask the values in the lines that are indented deeper than the name. Returns the number of the next line."""
     indent, opening = len(name[1]), name[3]
     while number < len(lines):
         line = lines[number]
@@ -463,13 +413,13 @@ def _is_secret_item(name: str, value: str) -> bool:
 
 @functools.cache
 def _patterns() -> dict[str, re.Pattern[str]]:
-    """Made when first needed: most command lines have nothing to mask, and starting a run is to be quick."""
+    """Compile the patterns when first needed: most command lines have nothing to mask, and a run has to start quickly."""
     import re
 
     return {
         "name": re.compile(r"[-+~]*[\w./@-]+"),
-        # A name begins where no name goes on: so each place of a long text is looked at once. Or, in Python, it is the
-        # first argument of a call, such as setdefault("TOKEN", "x"); or a tag; or a word before a text in quotes.
+        # A name begins where no name goes on: so each position of a long text is tried once. Or it is an entry with a name
+        # and a value, the first argument of a call such as setdefault("TOKEN", "x"), a tag, or a word before quotes.
         "assignment": re.compile(
             r"(?<![\w.-])(?:name|key)[\"']?[ \t]*[:=][ \t]*[\"']?(?P<entry>[\w.-]{1,100})[\"']?,?\s{1,60}[\"']?value[\"']?[ \t]*[:=][ \t]*"
             r"|(?<![\w.-])(?P<name>[\w.-]+)\\*[\"']?\]?[ \t]*(?P<sign>=>|==|\?=|<-|[=:])[ \t]*(?:\r?\n[ \t]*(?=[\"']))?"
@@ -480,14 +430,14 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         ),
         "query": re.compile(r"[^\s&#\"'<>]+"),
         "plain": re.compile(r"[^\s,;&)}\]]*"),
-        # Masked before, a place for a value, or the begin of a block, which was masked before.
+        # Already masked, a placeholder, or the start of a block, which is masked already.
         "stays": re.compile(
             r"\*{3}(?:[,;)}\]&\"']|\s*\Z)"
             r"|(?:\$\{[^{}\s]*\}|\{\{?[\w.! :]{1,60}\}\}?|<[\w -]{1,60}>)(?:\Z|[\s,;)}\]\"'&])"
             r"|(?:[|>][+-]?|[\[({]|[rbuf]?(?:\"\"\"|'\'\'))[ \t]*\r?\Z"
         ),
         "one of several": re.compile(r"[^\s\"'\[{(,]+(?=[ \t]+[\w.-]{1,64}=)"),
-        # Only where it is clear that it ends there.
+        # Only where the closing quote is clearly the end.
         "quoted": re.compile(
             r"[bBuUrRfF]{0,2}(?:\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')(?=[ \t]*(?:[,;:)}\]&\n#\r]|\Z))"
         ),

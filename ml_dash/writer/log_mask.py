@@ -1,10 +1,11 @@
-"""Secrets in log lines are masked here, in the writer, so that the training process's ``log`` costs nothing for it."""
+"""Mask the secrets in log lines. The writer does it, so that ``log`` takes no longer in the training process."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ml_dash.provenance.secrets import KeyLines, mask_values, may_have_secrets
+from ml_dash.provenance.private_keys import KeyLines
+from ml_dash.provenance.secrets import MASK, mask_values, may_have_secrets
 from ml_dash.records.record import Record
 from ml_dash.records.values import parse
 from ml_dash.storage.documents import to_json
@@ -20,17 +21,17 @@ class LogMask:
         """Return the data of a log record with its secrets masked; without secrets it is the same bytes.
 
         Args:
-            record: one of kind ``LOG``. It may come again after a fault, together with those after it.
+            record: a record of kind ``LOG``. After a fault, it and the later ones may be masked again.
         """
         is_after_key = self._keys.are_recent(record.sequence)
-        # JSON escapes no letter that a sign of a secret has, so its text is looked through as it is.
+        # JSON escapes no character of a hint, so the encoded text can be searched.
         if not is_after_key and not may_have_secrets(record.data.decode("utf-8", "replace")):
             return record.data
         line = parse(record.data)
         masked = mask_values(line)
         message = masked.get("message")
         if isinstance(message, str) and "\n" not in message:
-            masked["message"] = self._keys.mask(_stream(line), message, record.sequence)
+            masked["message"] = self._keys.mask(_stream(line), message, record.sequence, MASK)
         return record.data if masked == line else to_json(masked)
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_dash.provenance import secrets
+from ml_dash.provenance.private_keys import AGAIN, KeyLines
 from ml_dash.provenance.secret_names import hides, is_code, kind_of_name
 from ml_dash.provenance.secret_urls import mask_users
-from ml_dash.provenance.secrets import MASK, KeyLines, mask_arguments, mask_diff, mask_text, mask_values
+from ml_dash.provenance.secrets import MASK, mask_arguments, mask_diff, mask_text, mask_values
 from ml_dash.records.record import Kind, Record
 from ml_dash.records.values import decode, encode
 from ml_dash.writer.log_mask import LogMask
@@ -276,14 +277,14 @@ class TestKeyLines:
     def test_a_key_that_is_printed_line_for_line(self):
         keys = KeyLines()
 
-        assert list(self.MASKED) == [keys.mask("stdout", line, n) for n, line in enumerate(self.LINES)]
+        assert list(self.MASKED) == [keys.mask("stdout", line, n, MASK) for n, line in enumerate(self.LINES)]
 
     @pytest.mark.parametrize("again_from", range(6))
     def test_lines_that_come_again(self, again_from):
         keys = KeyLines()
         for number, line in enumerate(self.LINES):
-            keys.mask("stdout", line, number)
-        again = [keys.mask("stdout", self.LINES[number], number) for number in range(again_from, 6)]
+            keys.mask("stdout", line, number, MASK)
+        again = [keys.mask("stdout", self.LINES[number], number, MASK) for number in range(again_from, 6)]
 
         assert list(self.MASKED[again_from:]) == again
 
@@ -291,22 +292,22 @@ class TestKeyLines:
         keys = KeyLines()
         lines = [*self.LINES[1:3], "epoch 3: loss=0.5", "aB3/"]
 
-        assert [lines[0], MASK, *lines[2:]] == [keys.mask("", line, n) for n, line in enumerate(lines)]
+        assert [lines[0], MASK, *lines[2:]] == [keys.mask("", line, n, MASK) for n, line in enumerate(lines)]
 
     def test_streams_have_keys_of_their_own(self):
         keys = KeyLines()
-        keys.mask("stdout", self.LINES[1], 0)
+        keys.mask("stdout", self.LINES[1], 0, MASK)
 
-        assert "aB3/" == keys.mask("stderr", "aB3/", 1)
-        assert MASK == keys.mask("stdout", "aB3/", 2)
+        assert "aB3/" == keys.mask("stderr", "aB3/", 1, MASK)
+        assert MASK == keys.mask("stdout", "aB3/", 2, MASK)
 
     def test_it_is_forgotten_once_no_line_can_come_again(self):
         keys = KeyLines()
         for number, line in enumerate(self.LINES):
-            keys.mask("stdout", line, number)
+            keys.mask("stdout", line, number, MASK)
 
         assert keys.are_recent(10)
-        assert not keys.are_recent(secrets.AGAIN + 10)
+        assert not keys.are_recent(AGAIN + 10)
 
 
 class TestLogLines:
