@@ -201,19 +201,26 @@ def is_code(name: str, rest: str) -> bool:
         rest: the rest of its line.
     """
     patterns = _patterns()
-    head = rest[:MOST_CODE]
+    head = rest[:MOST_CODE].removeprefix("await ")
     path = patterns["path"].match(head)
     if path is None:
         return False
     first, dot, _ = path[0].lower().partition(".")
+    is_attribute = bool(dot) and (first in _ROOTS or kind_of_name(name) in {"token", "tokens"})
     after = head[path.end() :]
     if after[:1] in {"(", "["}:
         verb = path[0].rpartition(".")[2].lower().lstrip("_").partition("_")[0]
-        is_call = verb in _VERBS or (bool(dot) and first in _ROOTS)
+        is_call = verb in _VERBS or is_attribute
         return is_call and patterns["calm"].fullmatch(after.rstrip()) is not None and len(rest) <= MOST_CODE
     if after and patterns["after"].match(after) is None:
         return False
-    return (bool(dot) and first in _ROOTS) or path[0] == name
+    if kind_of_name(name) == "token" and patterns["class"].fullmatch(path[0]):
+        return True
+    return (bool(dot) and first in _ROOTS) or _last_part(path[0]) == _last_part(name)
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition(".")[2].lstrip("_")
 
 
 @functools.cache
@@ -233,5 +240,6 @@ def _patterns() -> dict[str, re.Pattern[str]]:
         ),
         "path": re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"),
         "calm": re.compile(r"(?:[\w\s.,:*\[\](){}|=+-]|[\"'][A-Z_][A-Z0-9_]*[\"']|None)*"),
+        "class": re.compile(r"(?:[A-Z][a-z]+){2,}"),
         "after": re.compile(r"[,)\]};:\s]"),
     }

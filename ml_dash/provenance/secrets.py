@@ -74,7 +74,22 @@ _FILLERS = frozenset(
 
 _SHORT = frozenset(("-p", "-u", "--user", "--proxy-user"))
 _SCHEMES = frozenset(("bearer", "basic"))
-_KEYWORDS = ("class", "def", "in", "if", "elif", "while", "for", "with", "import", "from", "lambda", "except", "else")
+_KEYWORDS = (
+    "class",
+    "def",
+    "in",
+    "if",
+    "elif",
+    "while",
+    "for",
+    "with",
+    "import",
+    "from",
+    "lambda",
+    "except",
+    "else",
+    "->",
+)
 
 
 def mask_arguments(arguments: Iterable[str]) -> list[str]:
@@ -246,7 +261,7 @@ def _is_token_of_path(part: str, before: str, *, strictly: bool) -> bool:
     """Whether a part of a path is a token: it looks random. Unless ``strictly``, hashes of commits and files are none."""
     if len(part) < 8:
         return False
-    if before in _PATH_WORDS and _patterns()["mixed"].search(part):
+    if before in _PATH_WORDS and _patterns()["mixed"].search(part) and "\\" not in part:
         return True
     if strictly:
         return len(part) >= 16 and looks_random(part) and _patterns()["long run"].search(part) is not None
@@ -292,6 +307,8 @@ def _secret_of(text: str, name: re.Match[str], end: int) -> tuple[int, int]:
         return start, queried.end() if is_secret and queried else start
     if not kind or ((name["sign"] or "").startswith(":") and _is_no_assignment(before, text, start)):
         return start, start
+    if kind == "weak" and text[name.end("name") : name.end("name") + 2] == " :":  # of a text with markup
+        return start, start
     if kind in {"token", "tokens"} and kind_of_name(f"{before.split()[-1]}_{word}" if before.split() else word) == "":
         return start, start
     if name["tag"]:
@@ -317,7 +334,9 @@ def _secret_of(text: str, name: re.Match[str], end: int) -> tuple[int, int]:
 def _is_no_assignment(before: str, text: str, start: int) -> bool:
     """Whether a colon belongs to code (``class Token:``, ``auth::Token``) or to an address (``//token:80``)."""
     words = before.split()
-    return before.endswith(("//", "::")) or text[start : start + 1] == ":" or bool(words and words[-1] in _KEYWORDS)
+    follows = text[start : start + 3]
+    is_code = follows in {'"""', "'''"} or follows[:1] == ":" or before.endswith(("//", "::"))
+    return is_code or bool(words and words[-1] in _KEYWORDS)
 
 
 def _mask_flags(text: str) -> str:
