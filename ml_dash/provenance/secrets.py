@@ -35,7 +35,9 @@ _QUERY_NAMES = frozenset({"sig", "signature", "key", "code"})
 _ASSIGNED_HINTS = (*NAME_HINTS, "sig=", "signature=", "code=", "identified")
 _HINTS = (*_ASSIGNED_HINTS, *SHAPE_HINTS, "://", "-p", "-u", "--user", "-a ", "-w ")
 
-_PATH_WORDS = frozenset(("token", "tokens", "key", "keys", "apikey", "secret", "auth", "priv", "private", "basic"))
+_PATH_WORDS = frozenset(
+    ("token", "tokens", "pat", "key", "keys", "apikey", "secret", "auth", "priv", "private", "basic")
+)
 """Parts of a path after which a token may follow."""
 
 _USUAL = frozenset(
