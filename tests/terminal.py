@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 ML_DASH = (sys.executable, "-m", "ml_dash")
 
 
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """A program on a terminal of its own.
 
@@ -28,10 +32,13 @@ class Terminal:
         cwd: where it runs.
         columns: width of the terminal.
         lines: its height.
+        is_session: whether it is the terminal of a session of its own, as a shell wants it.
         environment: variables on top of the present ones.
     """
 
-    def __init__(self, *command: str, cwd: Path, columns: int = 80, lines: int = 24, **environment: str) -> None:
+    def __init__(
+        self, *command: str, cwd: Path, columns: int = 80, lines: int = 24, is_session: bool = False, **environment: str
+    ) -> None:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         self._ours = ours
@@ -45,6 +52,8 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
+            start_new_session=is_session,
+            preexec_fn=_take_terminal if is_session else None,  # noqa: PLW1509 - it makes a system call and no more
         )
         os.close(theirs)
         self._reader = threading.Thread(target=self._read_all)
@@ -79,3 +88,10 @@ class Terminal:
     def send(self, text: str) -> None:
         """Type a text."""
         os.write(self._ours, text.encode())
+
+    def wait_quiet(self, seconds: float = 0.3) -> None:
+        """Wait until nothing was printed for a while."""
+        before = -1
+        while before < len(self._read):
+            before = len(self._read)
+            self._reader.join(seconds)

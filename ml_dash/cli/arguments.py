@@ -95,12 +95,18 @@ def nothing_in(root: str) -> str:
 
 
 def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
-    """Return the prefixes that begin with the typed text, then the ends of prefixes that do and that are unique."""
+    """Return the prefixes that begin with the typed text, then the ends of prefixes that do and that are unique.
+
+    A prefix that begins with a dash would be an option, and one that begins with a tilde a home in fish: instead of
+    these, the run's folder is completed.
+    """
     from ml_dash.storage import scan
 
     root = os.path.abspath(ctx.params.get("root") or DEFAULT_ROOT)
     prefixes = [scan.prefix_of(folder, root) for folder in itertools.islice(scan.find_runs(root), SEARCHED_RUNS)]
     names = [prefix for prefix in prefixes if prefix.startswith(incomplete)]
+    if not incomplete.startswith("-"):  # otherwise it stands after `--`
+        names = [os.path.join(root, name) if name.startswith(("-", "~")) else name for name in names]
     if incomplete:
         parts = [prefix.split("/") for prefix in prefixes]
         ends = Counter(
@@ -124,13 +130,20 @@ def _complete_metric(ctx: click.Context, param: click.Parameter, incomplete: str
     metrics = dict.fromkeys([None, *run.metrics.list()])
     fields = [(metric, field) for metric in metrics for field in last_values(run.folder, metric) if field != "_ts"]
     labels = [label_of(metric, field) for metric, field in fields]
-    return [CompletionItem(label) for label in labels if label.startswith(incomplete)][:OFFERED]
+    return _beginning_with(incomplete, labels)
 
 
 def _complete_topic(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001 - click's signature
     run = _run_before(ctx)
     topics = [stream["topic"] for stream in run.frames.list()] if run is not None else []
-    return [CompletionItem(topic) for topic in topics if topic.startswith(incomplete)][:OFFERED]
+    return _beginning_with(incomplete, topics)
+
+
+def _beginning_with(incomplete: str, names: list[str]) -> list[CompletionItem]:
+    """Return the names that begin with the typed text. One that begins with a dash is completed after ``--`` only."""
+    is_option = not incomplete.startswith("-")
+    fitting = [name for name in names if name.startswith(incomplete) and not (is_option and name.startswith("-"))]
+    return [CompletionItem(name) for name in fitting[:OFFERED]]
 
 
 def _run_before(ctx: click.Context) -> RunReader | None:

@@ -32,11 +32,9 @@ def completion(ctx: click.Context, shell: str | None, as_json: bool) -> None:
     if name not in SHELLS:
         raise WrongCallError(f"which shell? the variable SHELL names {name or 'none'}; say bash, zsh or fish")
 
-    from click.shell_completion import get_completion_class
+    from ml_dash.cli.shells import CLASSES
 
-    kind = get_completion_class(name)
-    assert kind is not None, "click has all of SHELLS"
-    complete = kind(ctx.find_root().command, {}, "ml-dash", "_ML_DASH_COMPLETE")
+    complete = CLASSES[name](ctx.find_root().command, {}, "ml-dash", "_ML_DASH_COMPLETE")
     # Not complete.source(): that starts a bash to ask for its version.
     script = complete.source_template % complete.source_vars()
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
@@ -94,4 +95,8 @@ def main() -> NoReturn:
     """Run ``ml-dash`` and exit with its status."""
     if not prepare_streams():
         sys.exit(NOT_FOUND)
+    if os.environ.get("_ML_DASH_COMPLETE"):  # of a shell's completion script
+        from ml_dash.cli.shells import register
+
+        register()
     sys.exit(cli.main(prog_name="ml-dash"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import sys
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from ml_dash import Experiment, InvalidNameError, open_run
 from ml_dash.cli import exits
 from ml_dash.cli.main import COMMANDS, cli
 from ml_dash.cli.table import WIDEST_CELL
 from ml_dash.storage import scan
 from tests.hostile_text import HOSTILE, KINDS, SURROGATE, forbidden_in, hostile_run, segment
-from tests.run_folders import RunFolder, lines
+from tests.run_folders import TIME, RunFolder, lines
 from tests.terminal import ML_DASH, Terminal
 
 if TYPE_CHECKING:
@@ -220,3 +222,81 @@ def test_a_document_with_another_type_where_text_belongs_ends_no_command(value: 
             assert exits.INTERNAL != done.exit_code, done.stderr
             if arguments[0] == "rm":
                 break
+
+
+def test_the_heartbeat_of_a_live_run_is_printable_in_verify(tmp_path: Path) -> None:
+    beat = datetime.datetime.now(datetime.UTC).isoformat("\x9b")
+    host = {"host": "h\x1b[31m", "pid": "\u202e7"}
+    run = RunFolder(tmp_path, "a/b/c", status="RUNNING", ended_at=None, heartbeat_at=beat, **host)
+    run.write("logs/logs.jsonl", b"{broken\n")
+
+    done = CliRunner().invoke(cli, ["verify", "c", "-r", str(tmp_path)])
+
+    assert [] == forbidden_in(done.stdout)
+    assert beat.replace("\x9b", "\\x9b") in done.stdout
+
+
+@pytest.mark.parametrize("data", ["\x1b]52;c;cm0g\x07", ["\u202e"], None, 5], ids=ascii)
+def test_a_point_that_is_no_object_is_printable_in_tail(data: object, tmp_path: Path) -> None:
+    RunFolder(tmp_path, "a/b/c").write("metrics/m/data.jsonl", lines({"index": 0, "data": data, "createdAt": TIME}))
+
+    done = CliRunner().invoke(cli, ["tail", "c", "-r", str(tmp_path)])
+
+    assert (exits.OK, []) == (done.exit_code, forbidden_in(done.stdout)), done.stderr
+
+
+def test_the_path_of_a_picture_is_printable_in_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    RunFolder(tmp_path, "a/b/c").metric("m", {"x": 1.0}, {"x": 2.0})
+
+    done = CliRunner().invoke(cli, ["plot", "c", "m/x", "-r", ".", "--png", "a\x1b[31m\u202e.png"])
+
+    assert f"{tmp_path}/a\\x1b[31m\\u202e.png\n" == done.stdout
+    assert (tmp_path / "a\x1b[31m\u202e.png").is_file()
+
+
+def test_half_of_an_emoji_that_the_api_took_ends_no_command(tmp_path: Path) -> None:
+    cut = "cut \ud83d"
+    for name in ("one", "two"):
+        with Experiment(f"a/b/{name}", dash_root=str(tmp_path), echo=False, readme=cut, tags=[cut]).run as exp:
+            exp.log(cut, detail=cut)
+            exp.params.set({cut: cut, "only": name + cut})
+            exp.metrics("m").log({cut: 1.0, "text": cut})
+            exp.track("t").append({cut: cut}, _ts=1.0)
+            exp.files.save_text(cut, to="a.txt")
+    root = ("-r", str(tmp_path))
+
+    for arguments in (
+        ("ls", str(tmp_path), "--columns", EVERY_COLUMN.replace("lr,list,quoted", "only")),
+        ("show", "one", *root),
+        ("tail", "one", *root),
+        ("diff", "one", "two", *root),
+        ("verify", *root),
+        *(
+            ("export", "one", "--to", kind, "-o", str(tmp_path / f"made-{kind}"), *root)
+            for kind in ("csv", "parquet", "zip")
+        ),
+    ):
+        done = CliRunner().invoke(cli, arguments, prog_name="ml-dash")
+        assert exits.OK == done.exit_code, done.output
+        if arguments[0] in {"show", "tail"}:
+            assert "cut \\ud83d" in done.stdout
+
+
+def test_a_metric_of_another_program_is_listed_and_read(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "a/b/c")
+    name = segment("\x1b[31m\n")
+    run.write(f"metrics/{name}/data.jsonl", lines({"index": 0, "data": {"x": 1.5, "_ts": 1.0}, "createdAt": TIME}))
+    run.write(f"tracks/{name}/data.jsonl", lines({"timestamp": 1.0, "x": 2}))
+    reader = open_run("c", tmp_path)
+
+    assert [name] == reader.metrics.list() == [about["name"] for about in reader.metrics.list_all()]
+    assert [{"x": 1.5, "_ts": 1.0}] == [point["data"] for point in reader.metrics(name).read()["data"]]
+    assert [1.5] == reader.metrics(name).numpy()["x"].tolist()
+    assert [name] == reader.tracks.topics()
+    assert [{"timestamp": 1.0, "x": 2}] == reader.tracks(name).read()["entries"]
+    for other in ("\x1b", "../x", ""):
+        with pytest.raises(InvalidNameError):
+            reader.metrics(other)
+        with pytest.raises(InvalidNameError):
+            reader.tracks(other)
