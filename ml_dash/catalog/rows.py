@@ -12,6 +12,7 @@ from ml_dash.errors import InvalidNameError
 from ml_dash.query.params import without_filled
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import metric_reading, reading, scan
+from ml_dash.storage.beneath import open_file
 from ml_dash.storage.documents import to_seconds
 from ml_dash.storage.file_index import without_collector
 from ml_dash.storage.liveness import is_live, open_seconds
@@ -215,7 +216,7 @@ def _values_near_the_end(journals: list[str]) -> dict[str, Any]:
 
 def _last_points(path: str) -> list[dict[str, Any]]:
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_BYTES))
             lines = file.read().split(b"\n")[:-1]
     except OSError:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import datetime
 import os
-import tomllib
 from collections.abc import Callable
 from typing import Any
 
 from ml_dash.catalog.walk import ListedRun
-from ml_dash.managed import history
+from ml_dash.managed import history, toml_values
 from ml_dash.managed.cells import add_flat, in_utc
+from ml_dash.managed.toml_values import TOML_BYTES
 from ml_dash.query.metric_stats import field_stats
 from ml_dash.query.params import without_filled
 from ml_dash.records.values import decode, flatten, parse
 from ml_dash.storage import layout, legacy
+from ml_dash.storage.beneath import read_below
 from ml_dash.storage.documents import parameters_in, to_datetime
 
 FACT, PARAMETER, METRIC = "f:", "c:", "m:"
@@ -26,6 +27,10 @@ FACTS = ("run_id", "project_name", "created_at", "ended_at", "git_commit", "stat
 
 STATISTICS = ("min", "max", "mean")
 """Columns of a metric besides its last value: each name follows the metric's after a dot."""
+
+DESCRIPTION_BYTES = 16 * 1024 * 1024
+"""The largest JSON document that is read for a row: a hundred times that of a run with a thousand parameters. Parsed, it
+may take fifty times its size."""
 
 Cells = dict[str, Any]
 
@@ -50,7 +55,7 @@ def summarise(root: str, run: ListedRun) -> Cells:
 def _managed_row(folder: str, run: ListedRun) -> Cells:
     """From config.toml and metrics.toml; the status, and metrics with a name, from the run's own files."""
     config_path = os.path.join(folder, layout.CONFIG_TOML)
-    config = _read_config(config_path)
+    config = _read_config(folder)
     wandb, meta = (table if isinstance(table := config.pop(name, None), dict) else {} for name in _OWN_TABLES)
     document = _readable(folder, layout.EXPERIMENT) if layout.EXPERIMENT in run.files else {}
     project, run_id = run.path.split("/")
@@ -114,6 +119,8 @@ def _metric_of(journal: str) -> str:
 def _metric_cells(journals: list[str], prefix: str) -> Cells:
     """The last, smallest, largest and mean value of each field with numbers. A field of the same name comes first."""
     cells: Cells = {}
+    for path in journals:
+        history.check_regular(path)
     fields = field_stats(journals)["fields"]
     for name, about in fields.items():
         cells[prefix + name] = about["last"]
@@ -123,20 +130,18 @@ def _metric_cells(journals: list[str], prefix: str) -> Cells:
     return cells
 
 
-def _read_config(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8", newline="") as file:
-        text = file.read()
-    if not text.strip():  # another program was killed while it wrote in place: the file always has tables
+def _read_config(folder: str) -> dict[str, Any]:
+    content = read_below(folder, layout.CONFIG_TOML, TOML_BYTES)
+    if not content.strip():  # another program was killed while it wrote in place: the file always has tables
         raise ValueError(f"{layout.CONFIG_TOML} is empty")
     try:
-        return tomllib.loads(text)
+        return toml_values.parse(content)
     except ValueError as error:
         raise ValueError(f"{layout.CONFIG_TOML} is damaged: {error}") from error
 
 
 def _read_json(folder: str, name: str, read: Callable[[bytes], Any] = parse) -> dict[str, Any]:
-    with open(os.path.join(folder, name), "rb") as file:
-        content = file.read()
+    content = read_below(folder, name, DESCRIPTION_BYTES)
     try:
         document = read(content)
     except ValueError as error:

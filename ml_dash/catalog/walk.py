@@ -101,8 +101,8 @@ class Walk:
         parts, is_certain = [], True
         for name in files:
             try:
-                status = os.stat(folder + name)
-            except OSError:  # gone, or a broken link: reading it gives the reason
+                status = os.stat(folder + name, follow_symlinks=False)
+            except OSError:  # gone: reading it gives the reason
                 is_certain = False
                 continue
             modified, changed = status.st_mtime_ns, status.st_ctime_ns

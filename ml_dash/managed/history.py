@@ -5,18 +5,20 @@ The sources are the calls of this process, ``metrics.toml``, and the journals of
 
 from __future__ import annotations
 
+import errno
 import math
 import os
-import tomllib
+import stat
 from collections.abc import Mapping
 from typing import Any
 
 from ml_dash._json import orjson
 from ml_dash.managed.cells import add_flat
 from ml_dash.managed.points import TIME, State, copy, from_point, merge, record, values
-from ml_dash.managed.toml_values import decode, encode
+from ml_dash.managed.toml_values import TOML_BYTES, decode, encode, parse
 from ml_dash.records.values import decode as decode_line
 from ml_dash.storage import layout
+from ml_dash.storage.beneath import UnsafeFileError, open_below, read_below, warn_refused
 from ml_dash.storage.follow import Position
 from ml_dash.storage.journal import shards
 
@@ -33,8 +35,9 @@ class Journal:
         state: the values of the points read so far.
     """
 
-    def __init__(self, path: str, read_to: int = 0) -> None:
+    def __init__(self, run: str, path: str, read_to: int = 0) -> None:
         self.state: State = {}
+        self._run = run
         self._path = path
         self._position = Position(read_to)
 
@@ -46,21 +49,30 @@ class Journal:
     def read(self) -> None:
         """Add the points written since the last call; read all again if the file was cut back."""
         try:
-            with open(self._path, "rb") as file:
+            with open_below(self._run, self._path) as file:
                 if not self._position.is_in(file):
                     self._position = Position()
                 for _, block in self._position.read(file):
                     for line in block.split(b"\n"):
                         self._take(line)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
+        except UnsafeFileError as error:
+            warn_refused(error)
 
     def _take(self, line: bytes) -> None:
         try:
             point = decode_line(line)["data"]
             time = float(point[TIME])
             update = from_point(point)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):  # only the damaged line is lost
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ):  # only the damaged line is lost
             return
         if math.isfinite(time):  # a value from the end of time would stay the newest for ever
             record(self.state, update, time)
@@ -80,6 +92,7 @@ class History:
 
     def __init__(self, run: str, saved: Mapping[str, Any], covered: Mapping[str, int]) -> None:
         self.own: State = {}
+        self._run = run
         self._folder = os.path.join(run, layout.metric_folder(None))
         self._saved: State = {}
         record(self._saved, saved, 0.0)
@@ -93,8 +106,8 @@ class History:
         sizes = {}
         for path in shards(self._folder, "data"):
             try:
-                sizes[os.path.basename(path)] = os.stat(path).st_size
-            except FileNotFoundError:
+                sizes[os.path.basename(path)] = os.lstat(path).st_size
+            except (FileNotFoundError, NotADirectoryError):
                 continue
         return sizes
 
@@ -121,7 +134,7 @@ class History:
         return values(state)
 
     def _journal(self, name: str, read_to: int) -> Journal:
-        return Journal(os.path.join(self._folder, name), read_to)
+        return Journal(self._run, os.path.join(self._folder, name), read_to)
 
 
 def last_values(folder: str, files: list[str], prefix: str) -> dict[str, Any]:
@@ -142,12 +155,25 @@ def last_values(folder: str, files: list[str], prefix: str) -> dict[str, Any]:
     journals = [name for name in files if _is_journal(name)]
     saved, covered = _read_saved(folder, files, must_be_whole=not journals)
     cells: dict[str, Any] = {}
-    if any(os.stat(os.path.join(folder, name)).st_size != covered.get(name[len(_JOURNALS) :]) for name in journals):
+    if any(check_regular(os.path.join(folder, name)) != covered.get(name[len(_JOURNALS) :]) for name in journals):
         history = History(folder, {key: decode(value) for key, value in saved.items()}, covered)
         history.read()
         saved = encode(history.values(), "metrics")
     add_flat(cells, saved, prefix)
     return cells
+
+
+def check_regular(path: str) -> int:
+    """Return the size of a regular file.
+
+    Raises:
+        UnsafeFileError: it is something else.
+        OSError: as the system says.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeFileError(errno.EPERM, "it is a link, or no regular file", path)
+    return status.st_size
 
 
 def covered_by(text: str) -> dict[str, int]:
@@ -173,9 +199,8 @@ def _read_saved(folder: str, files: list[str], *, must_be_whole: bool) -> tuple[
     if layout.METRICS_TOML not in files:
         return {}, {}
     try:
-        with open(os.path.join(folder, layout.METRICS_TOML), encoding="utf-8", newline="") as file:
-            text = file.read()
-        return tomllib.loads(text), covered_by(text)
+        content = read_below(folder, layout.METRICS_TOML, TOML_BYTES)
+        return parse(content), covered_by(content[: content.find(b"\n") + 1].decode())
     except ValueError:
         if must_be_whole:
             raise

@@ -2,6 +2,9 @@
 
 A file is replaced as a whole, under a lock that all processes of the run share: also after a kill, a reader finds the
 old file or the new one.
+
+The folder may be another user's, or hold files of others: nothing in it is read or written through a link, and who only
+reads a run writes nothing unless the run is their own.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from typing import Any
 from ml_dash._json import orjson
 from ml_dash.errors import StorageError
 from ml_dash.managed.history import COVERS, History, covered_by
-from ml_dash.managed.toml_values import dumps, loads
+from ml_dash.managed.toml_values import TOML_BYTES, dumps, loads
 from ml_dash.storage import layout, locks
+from ml_dash.storage.beneath import read_below
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.reading import read_experiment
 
@@ -47,8 +51,22 @@ class RunFiles:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self._held = -1
-        self._disk = Disk()
-        self._disk.owner = "manager"  # names temporary files, so that the next process replaces those of a killed one
+        self._disk = self._new_disk()
+
+    def _new_disk(self) -> Disk:
+        disk = Disk(self.folder)
+        disk.owner = "manager"  # names temporary files, so that the next process replaces those of a killed one
+        return disk
+
+    def is_own(self) -> bool:
+        """Whether the run's folder and its ``metrics.toml`` are this user's, so that reading the run may renew it."""
+        try:
+            owners = {os.lstat(self.folder).st_uid, os.stat(self.folder).st_uid}
+            with contextlib.suppress(FileNotFoundError):
+                owners.add(os.lstat(os.path.join(self.folder, layout.METRICS_TOML)).st_uid)
+        except OSError:
+            return False
+        return owners == {os.geteuid()}
 
     def read_config(self) -> dict[str, Any]:
         """All of config.toml.
@@ -56,9 +74,9 @@ class RunFiles:
         Raises:
             StorageError: it cannot be read, is empty, or is no TOML.
         """
-        path = os.path.join(self.folder, layout.CONFIG_TOML)
-        document, text = _parsed(path)
+        document, text = self._parsed(layout.CONFIG_TOML)
         if not text.strip():  # another program was killed while it wrote in place: the file always has tables
+            path = os.path.join(self.folder, layout.CONFIG_TOML)
             raise StorageError(22, f"{layout.CONFIG_TOML} is empty; restore it, or move the run away", path)
         return document
 
@@ -75,8 +93,17 @@ class RunFiles:
         """Every metric so far, and whether metrics.toml covers all journals.
 
         Raises:
-            StorageError: metrics.toml is no TOML, and there is no journal to make it from again.
+            StorageError: a file cannot be read; or metrics.toml is no TOML, and there is no journal to make it from.
         """
+        try:
+            return self._open_history()
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            name = os.path.basename(error.filename or self.folder)
+            raise StorageError(error.errno, f"{name} cannot be read: {error.strerror}", error.filename) from error
+
+    def _open_history(self) -> tuple[History, bool]:
         try:
             saved, covered = self._read_metrics()
         except StorageError:
@@ -110,7 +137,7 @@ class RunFiles:
     def status(self) -> tuple[str | None, str | None]:
         """The status and its reason as the writer recorded them."""
         document = read_experiment(self.folder)
-        return document.get("status"), document.get("status_reason")
+        return text_or_none(document.get("status")), text_or_none(document.get("status_reason"))
 
     def bad_end(self, status: str | None, pid: object) -> tuple[str, str | None] | None:
         """The failure or cancellation of a run that no process has open. Ask before this process opens it.
@@ -123,7 +150,7 @@ class RunFiles:
             The status and its reason; None if the run is open, or ended well.
         """
         document = read_experiment(self.folder)
-        status = document.get("status") or status
+        status = text_or_none(document.get("status")) or status
         if self.is_being_written() or self._is_open() or _is_live_elsewhere(document):
             return None
         if status == "RUNNING":  # the writer, which would have recorded the end, was killed as well
@@ -131,10 +158,12 @@ class RunFiles:
                 f"the training process (pid {document.get('pid') or pid}) ended without closing the run: "
                 "it was killed, and its writer with it"
             )
-        return (status, document.get("status_reason")) if status in _ENDED_BADLY else None
+        return (status, text_or_none(document.get("status_reason"))) if status in _ENDED_BADLY else None
 
     def wait_for_orphan(self) -> None:
-        """If the run's process was killed, wait until its writer is done."""
+        """If the run's process was killed, wait until its writer is done. Only its owner waits: others could be held up."""
+        if not self.is_own():
+            return
         deadline = time.monotonic() + ORPHAN_S
         while self.is_being_written() and not self._is_open() and time.monotonic() < deadline:
             time.sleep(ORPHAN_POLL_S)
@@ -152,15 +181,27 @@ class RunFiles:
             locks.take(self._held, fcntl.LOCK_SH, ASKING_S)  # refused while another process asks
 
     def let_go(self) -> None:
-        """End ``hold``. A forked child closes its copy of the descriptor; the parent goes on holding."""
+        """End ``hold``, and close the folder."""
         held, self._held = self._held, -1
         if held >= 0:
             os.close(held)
+        self._disk.release()
+
+    def after_fork_in_child(self) -> None:
+        """Let go in a forked child. A thread of the parent may have been inside the disk's lock: it is not touched."""
+        self._disk = self._new_disk()
+        self.let_go()
+
+    def release(self) -> None:
+        """Close the descriptor of the folder, which the next write opens again."""
+        self._disk.release()
 
     def _is_open(self) -> bool:
         path = os.path.join(self.folder, OPEN)
-        if not os.path.exists(path):
+        if not os.path.lexists(path):
             return False
+        if not self.is_own():  # nothing is made in the folder of another user
+            return locks.is_locked(path, shared=True)
         with contextlib.ExitStack() as turn:
             # One process at a time: to ask takes the lock, and two that ask would take each other for one that holds it.
             with contextlib.suppress(ImportError, OSError):
@@ -168,11 +209,21 @@ class RunFiles:
             return locks.is_locked(path, shared=True)
 
     def _read_metrics(self) -> tuple[dict[str, Any], dict[str, int]]:
-        path = os.path.join(self.folder, layout.METRICS_TOML)
-        if not os.path.exists(path):
+        if not os.path.lexists(os.path.join(self.folder, layout.METRICS_TOML)):
             return {}, {}
-        values, text = _parsed(path)
+        values, text = self._parsed(layout.METRICS_TOML)
         return values, covered_by(text)
+
+    def _parsed(self, name: str) -> tuple[dict[str, Any], str]:
+        path = os.path.join(self.folder, name)
+        try:
+            content = read_below(self.folder, name, TOML_BYTES)
+            text = content.decode()
+            return loads(text), text
+        except OSError as error:
+            raise StorageError(error.errno, f"{name} cannot be read: {error.strerror}", path) from error
+        except ValueError as error:
+            raise StorageError(22, f"{name} is damaged: {error}; restore it, or move the run away", path) from error
 
     def _write(self, name: str, text: str, *, sync: bool) -> None:
         path = os.path.join(self.folder, name)
@@ -196,16 +247,9 @@ class RunFiles:
             yield
 
 
-def _parsed(path: str) -> tuple[dict[str, Any], str]:
-    name = os.path.basename(path)
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            text = file.read()
-        return loads(text), text
-    except OSError as error:
-        raise StorageError(error.errno, f"{name} cannot be read: {error.strerror}", path) from error
-    except ValueError as error:
-        raise StorageError(22, f"{name} is damaged: {error}; restore it, or move the run away", path) from error
+def text_or_none(value: object) -> str | None:
+    """The value of a document if it is text: another program may have written anything."""
+    return value if isinstance(value, str) else None
 
 
 def _is_live_elsewhere(document: Mapping[str, Any]) -> bool:

@@ -50,8 +50,29 @@ from ml_dash.records.values import MAX_DEPTH, MAX_INTEGER_BITS, revive, to_plain
 MARK = "__ml_dash__"
 """The key by which a table says that it stands for a value; the key of the value itself is ``value``."""
 
+TOML_BYTES = 16 * 1024 * 1024
+"""The largest TOML file that is read: far above any configuration, and some seconds of parsing at most."""
+
+MAX_KEY_PARTS = 100
+"""Parts of one dotted key, or of the name of a table: what is written here nests less deeply. The time that the parser
+of Python takes for a key grows with the square of its parts."""
+
+MAX_NESTING = 200
+"""Tables and lists within each other in a document that is read: a set or a tuple within a value takes two levels."""
+
+_TOKEN = re.compile(
+    r"""\#[^\n]*+
+      | "{3}(?:[^"\\]|\\.|"{1,2}(?!"))*+(?:"{3,5}+|\Z)
+      | '{3}(?:[^']|'{1,2}(?!'))*+(?:'{3,5}+|\Z)
+      | (?P<part>"(?:[^"\\\n]|\\.)*+"? | '[^'\n]*+'? | [A-Za-z0-9_-]++)
+      | (?P<dot>\.)
+      | (?P<blank>[\ \t]++)
+      | .""",
+    re.VERBOSE | re.DOTALL,
+)
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _LARGEST = 2**63
+_TOO_DEEP = f"its tables and lists nest deeper than {MAX_NESTING} levels"
 _MINUTE = datetime.timedelta(minutes=1)
 
 
@@ -76,7 +97,58 @@ def loads(text: str) -> dict[str, Any]:
     Raises:
         ValueError: the text is no TOML.
     """
-    return {key: decode(value) for key, value in tomllib.loads(text).items()}
+    try:
+        return {key: decode(value) for key, value in parse(text.encode("utf-8", "surrogatepass")).items()}
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def parse(content: bytes) -> dict[str, Any]:
+    """The plain document of a TOML file, whatever is in the file: the time is proportional to its size.
+
+    Raises:
+        ValueError: it is no TOML, or beyond a limit: ``MAX_KEY_PARTS``, ``MAX_NESTING``, integers of
+            ``MAX_INTEGER_BITS``.
+    """
+    text = content.decode()
+    if any(line.count(".") >= MAX_KEY_PARTS for line in text.split("\n")):
+        _check_keys(text)
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_values(document)
+    return document
+
+
+def _check_keys(text: str) -> None:
+    """Refuse a dotted key with too many parts. Text within quotes is one part, whatever is in it."""
+    parts, follows_dot = 0, False
+    for token in _TOKEN.finditer(text):
+        kind = token.lastgroup
+        if kind == "part":
+            parts = parts + 1 if follows_dot else 1
+            follows_dot = False
+            if parts > MAX_KEY_PARTS:
+                raise ValueError(f"a dotted key has more than {MAX_KEY_PARTS} parts")
+        elif kind == "dot":
+            follows_dot = True
+        elif kind != "blank":
+            parts, follows_dot = 0, False
+
+
+def _check_values(document: dict[str, Any]) -> None:
+    level: list[Any] = [document]
+    for _ in range(MAX_NESTING):
+        items: list[Any] = []
+        for container in level:
+            items += container.values() if type(container) is dict else container
+        if any(type(item) is int and item.bit_length() > MAX_INTEGER_BITS for item in items):
+            raise ValueError(f"an integer has more than {MAX_INTEGER_BITS:,} bits")
+        level = [item for item in items if type(item) in (dict, list)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
 
 
 def encode(values: Mapping[str, object], what: str, *, for_json: bool = False) -> dict[str, Any]:
@@ -217,7 +289,7 @@ def _unmark(table: dict[str, Any]) -> Any:
         return None
     try:
         return _KINDS[kind](value)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
         return table
 
 

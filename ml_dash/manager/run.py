@@ -147,8 +147,9 @@ class MLRun:
         history, is_current = files.open_history()
         config = {key: value for key, value in document.items() if key not in RESERVED}
         run = cls(folder, config, info.with_status(status or info.status, reason), history)
-        if not is_current and not files.is_being_written():  # its process was killed
+        if not is_current and files.is_own() and not files.is_being_written():  # its process was killed
             run._save()
+            run._files.release()
         return run
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
@@ -265,7 +266,7 @@ class MLRun:
         self._hooks.disarm()
         self._link = self.wandb_run = None
         self._is_creator = self._is_attached = False
-        self._files.let_go()
+        self._files.after_fork_in_child()
 
     def _open_new(self, root: str, wandb_run: Any, tags: Sequence[str] | None) -> None:
         self._is_creator = True

@@ -12,6 +12,7 @@ from typing import Any
 
 from ml_dash._paths import current_folder
 from ml_dash._version import __version__
+from ml_dash.managed.store import text_or_none
 from ml_dash.provenance.head import current_commit
 from ml_dash.provenance.secrets import mask_text
 
@@ -115,14 +116,14 @@ class RunInfo:
         return cls(
             run_id=run_id,
             project_name=os.path.basename(project_folder),
-            entity=wandb.get("entity"),
-            project=wandb.get("project"),
-            url=wandb.get("url"),
-            mode=wandb.get("mode", "local"),
+            entity=text_or_none(wandb.get("entity")),
+            project=text_or_none(wandb.get("project")),
+            url=text_or_none(wandb.get("url")),
+            mode=text_or_none(wandb.get("mode")) or "local",
             created_at=created if created.tzinfo else created.replace(tzinfo=datetime.UTC),
-            git_commit=rest.pop("git_commit", None),
-            status=rest.pop("status", "UNKNOWN"),
-            reason=rest.pop("status_reason", None),
+            git_commit=text_or_none(rest.pop("git_commit", None)),
+            status=text_or_none(rest.pop("status", None)) or "UNKNOWN",
+            reason=text_or_none(rest.pop("status_reason", None)),
             meta=rest,
         )
 

@@ -230,3 +230,34 @@ class HeldFolder:
         finally:
             os.close(quarantine)
         return f"{SET_ASIDE}/{aside}"
+
+
+def open_below(folder: str, path: str) -> BinaryIO:
+    """Open a regular file below a folder for reading; only the folder itself may be named by a link.
+
+    Args:
+        folder: absolute path, such as a run's.
+        path: relative to it, or absolute and below it.
+
+    Raises:
+        UnsafeFileError: a name below the folder is a link, the last one is no regular file, or the path leads outside.
+        OSError: as the system says.
+    """
+    held = HeldFolder(folder)
+    try:
+        with held.parent_of(path) as (fd, name):
+            shown = os.path.join(folder, path)
+            return os.fdopen(open_descriptor(name, os.O_RDONLY, dir_fd=fd, shown=shown), "rb")
+    finally:
+        held.close()
+
+
+def read_below(folder: str, path: str, limit: int = DOCUMENT_BYTES) -> bytes:
+    """Read a regular file whole that ``open_below`` opens.
+
+    Raises:
+        UnsafeFileError: as ``open_below``, or it is larger than ``limit`` bytes.
+        OSError: as the system says.
+    """
+    with open_below(folder, path) as file:
+        return read_whole(file, limit, os.path.join(folder, path))

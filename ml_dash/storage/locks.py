@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from ml_dash.storage.beneath import UnsafeFileError, open_descriptor, open_file
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -37,7 +39,7 @@ def acquire(path: str, patience: float) -> int:
         import fcntl
 
         # Never read-only: a process that may not write the lock file may not write the files that it protects either.
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = open_descriptor(path, os.O_RDWR | os.O_CREAT)
         take(fd, fcntl.LOCK_EX, patience)
         return fd
     if fd >= 0:
@@ -82,7 +84,7 @@ def is_locked(path: str, *, shared: bool = False) -> bool:
     try:
         import fcntl
 
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             fcntl.flock(file, (fcntl.LOCK_EX if shared else fcntl.LOCK_SH) | fcntl.LOCK_NB)
             release(file.fileno())
     except BlockingIOError:
@@ -128,12 +130,16 @@ def open_lock(path: str) -> int:
     """Open a file to lock, made if it is missing, and return the descriptor; read-only where nothing can be written.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, is a link, or is no regular file.
     """
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return open_descriptor(path, os.O_RDWR | os.O_CREAT)
+    except PermissionError:
+        return open_descriptor(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return open_descriptor(path, os.O_RDONLY)
 
 
 def take(fd: int, operation: int, patience: float) -> None:
@@ -198,8 +204,8 @@ def _check_support(path: str) -> None:
         import fcntl
     except ImportError:
         return
-    with contextlib.suppress(BlockingIOError, FileNotFoundError, PermissionError):
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    with contextlib.suppress(BlockingIOError, FileNotFoundError, PermissionError, UnsafeFileError):
+        fd = open_descriptor(path, os.O_RDWR)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:

@@ -74,8 +74,8 @@ class TestHolding:
         copies = []
         real = os.open
 
-        def open_with_copy(*arguments):
-            fd = real(*arguments)
+        def open_with_copy(*arguments, **options):
+            fd = real(*arguments, **options)
             copies.append(os.dup(fd))
             return fd
 

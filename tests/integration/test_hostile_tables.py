@@ -1,0 +1,270 @@
+"""Runs that another user has prepared, as ``MLRun`` and the tables of runs read them: nothing of the reader's changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from ml_dash import MLProject, MLRun
+from ml_dash.errors import MlDashError, StorageError
+from ml_dash.managed import store
+from ml_dash.managed.toml_values import MAX_KEY_PARTS, parse
+from ml_dash.records.values import MAX_INTEGER_BITS
+
+CONFIG = 'lr = 1\n[_meta]\nstatus = "COMPLETED"\n'
+POINT = '{"index":0,"data":{"loss":"$(id >/tmp/x)","_ts":1e9}}\n'
+SECRET = b"alias ll=ls"
+OTHER_USER = 2**31 - 7
+
+JOURNAL = "metrics/None/data.jsonl"
+DOCUMENTS = ("config.toml", "metrics.toml", "experiment.json", "parameters.json", "environment.json")
+FILES = ("config.toml", "metrics.toml", JOURNAL, ".lock", ".manager.open", ".manager.lock", ".manager.open.lock")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ML_DASH_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def bashrc(tmp_path: Path) -> Path:
+    path = tmp_path / "bashrc"
+    path.write_bytes(SECRET)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose process was killed: metrics.toml is missing."""
+    return make_run(tmp_path / "runs")
+
+
+def make_run(base: Path, name: str = "x") -> Path:
+    folder = base / "p" / name
+    (folder / "metrics/None").mkdir(parents=True)
+    (folder / "config.toml").write_text(CONFIG)
+    (folder / JOURNAL).write_text(POINT)
+    return folder
+
+
+def load(run: Path) -> MLRun:
+    return MLRun.load(run.name, run.parent.parent, "p")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def put(path: Path, kind: str, target: Path) -> None:
+    """Put something that is no regular file in the place of a file."""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "loop":
+        path.symlink_to(path.name)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.symlink_to(target)
+
+
+class TestLoad:
+    @pytest.mark.parametrize("name", [".metrics.toml.tmp-manager", f".metrics.toml.tmp-{os.getpid()}", "metrics.toml"])
+    def test_nothing_is_written_through_a_link(self, run: Path, bashrc: Path, name: str) -> None:
+        (run / name).symlink_to(bashrc)
+
+        try:
+            loss = load(run).metrics["loss"]
+        except StorageError as error:
+            loss = str(error)
+
+        assert ("$(id >/tmp/x)" in loss or "link" in loss, SECRET) == (True, bashrc.read_bytes())
+
+    def test_a_killed_run_of_ones_own_gets_its_metrics(self, run: Path) -> None:
+        load(run)
+
+        assert 'loss = "$(id >/tmp/x)"' in (run / "metrics.toml").read_text()
+
+    def test_nothing_at_all_is_written_into_the_folder_of_another_user(
+        self, run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in (".manager.open", ".lock"):
+            (run / name).touch()
+        before = contents(run)
+        monkeypatch.setattr(os, "geteuid", lambda: OTHER_USER)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert "$(id >/tmp/x)" == load(run).metrics["loss"]
+            [found] = MLProject(run.parent.parent).search("lr == 1", return_objects=True)
+            assert "$(id >/tmp/x)" == found.metrics["loss"]
+
+        assert (before, ("", "")) == (contents(run), tuple(capfd.readouterr()))
+
+    def test_a_metrics_file_of_another_user_is_not_replaced(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (run / "metrics.toml").write_text("loss = 1\n")
+        real = os.lstat
+
+        def lstat(path: str, **options: int) -> os.stat_result:
+            status = real(path, **options)
+            is_metrics = str(path).endswith("metrics.toml")
+            return os.stat_result((*status[:4], OTHER_USER, *status[5:10])) if is_metrics else status
+
+        monkeypatch.setattr(os, "lstat", lstat)
+        load(run)
+
+        assert "loss = 1\n" == (run / "metrics.toml").read_text()
+
+    @pytest.mark.parametrize("kind", ["fifo", "link", "loop", "device"])
+    @pytest.mark.parametrize("name", FILES)
+    def test_what_is_no_file_is_neither_waited_for_nor_followed(
+        self, run: Path, bashrc: Path, name: str, kind: str
+    ) -> None:
+        put(run / name, kind, bashrc)
+        start = time.monotonic()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.suppress(MlDashError):
+                load(run)
+
+        assert SECRET == bashrc.read_bytes()
+        assert time.monotonic() - start < 8
+
+    def test_a_folder_of_metrics_that_is_a_link_is_not_read(self, run: Path, tmp_path: Path) -> None:
+        (run / "metrics").rename(tmp_path / "work")
+        (run / "metrics").symlink_to(tmp_path / "work")
+
+        with pytest.warns(UserWarning, match="link, which is not followed"):
+            assert {} == load(run).metrics
+
+    def test_whoever_holds_the_lock_of_another_users_run_holds_nobody_up(
+        self, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: OTHER_USER)
+        monkeypatch.setattr(store.RunFiles, "is_being_written", lambda _: True)
+        start = time.monotonic()
+
+        load(run)
+
+        assert time.monotonic() - start < 2
+
+    def test_facts_of_the_wrong_type_are_passed_over(self, run: Path) -> None:
+        (run / "config.toml").write_text("[_meta]\nstatus = 5\nstatus_reason = []\n[_wandb]\nentity = 1\nurl = [2]\n")
+        (run / "experiment.json").write_text('{"status": ["x"], "status_reason": 7}')
+
+        loaded = load(run)
+
+        assert ("UNKNOWN", None, None) == (loaded.status, loaded.wandb_entity, loaded.get_wandb_url())
+
+
+BAD_TOML = {
+    "dotted": ".".join(["a"] * 20_000) + " = 1\n",
+    "quoted": " . ".join(['"a"'] * 20_000) + " = 1\n",
+    "header": f"[{'.'.join(['a'] * 20_000)}]\n",
+    "inline": f"x = {{ {'.'.join(['a'] * 20_000)} = 1 }}\n",
+    "lists": f"x = {'[' * 20_000}\n",
+    "tables": "x = " + "{a=" * 20_000 + "\n",
+    "headers": "\n".join(f"[{'.'.join(f'a{i}' for i in range(n))}]" for n in (50, 99))
+    + "\nx = "
+    + "[" * 150
+    + "]" * 150,
+    "hexadecimal": f"x = 0x{'F' * 5000}\n",
+    "decimal": f"x = {'9' * 5000}\n",
+    "binary": "\xff\xfe",
+    "kind": 'x = "',
+}
+
+
+class TestToml:
+    @pytest.mark.parametrize("name", BAD_TOML)
+    def test_a_bad_one_is_a_problem_of_its_run_alone(self, run: Path, name: str) -> None:
+        bad = make_run(run.parent.parent, "bad")
+        (bad / "config.toml").write_text(BAD_TOML[name], encoding="latin-1")
+        start = time.monotonic()
+
+        project = MLProject(run.parent.parent)
+        with pytest.raises(StorageError, match=r"config\.toml is damaged"):
+            load(bad)
+
+        assert (["x"], [str(bad)]) == (list(project.df["run_id"]), [problem.folder for problem in project.problems])
+        assert "config.toml is damaged" in project.problems[0].reason
+        assert "x" in str(project.df) + project.df.to_csv()
+        assert time.monotonic() - start < 8
+
+    def test_one_that_is_too_large_is_named(self, run: Path) -> None:
+        bad = make_run(run.parent.parent, "bad")
+        with (bad / "config.toml").open("wb") as file:
+            file.truncate(store.TOML_BYTES + 1)
+
+        project = MLProject(run.parent.parent)
+        with pytest.raises(StorageError, match="larger than"):
+            load(bad)
+
+        assert (1, True) == (len(project), "larger than" in project.problems[0].reason)
+
+    def test_dots_within_text_and_comments_are_no_parts_of_a_key(self) -> None:
+        dots = ".".join(["a"] * 1000)
+        texts = [f'"{dots}"', f"'{dots}'", f'"""x"{dots}\\""""""', f"'''{dots}''''", f'["{dots}", 1.5] # {dots}']
+        text = "\n".join(f"x{number} = {value}" for number, value in enumerate(texts))
+
+        assert dots == parse(text.encode())["x0"]
+
+    def test_the_limits_themselves_are_allowed(self) -> None:
+        key = ".".join(["a"] * MAX_KEY_PARTS)
+        number = 2**MAX_INTEGER_BITS - 1
+
+        values = parse(f"{key} = {number:#x}".encode())
+        for _ in range(MAX_KEY_PARTS):
+            [values] = values.values()
+
+        assert number == values
+
+    def test_a_table_that_claims_to_be_a_value_stays_a_table(self, run: Path) -> None:
+        (run / "config.toml").write_text('x = {__ml_dash__ = "table", value = 5}\n')
+
+        assert {"__ml_dash__": "table", "value": 5} == load(run).config["x"]
+
+
+class TestTables:
+    @pytest.mark.parametrize("kind", ["fifo", "link", "loop", "device"])
+    @pytest.mark.parametrize("name", [*DOCUMENTS, JOURNAL, "metrics/train/data.jsonl", "metrics/train/data.parquet"])
+    def test_one_bad_run_hides_no_other(self, run: Path, bashrc: Path, name: str, kind: str) -> None:
+        base = run.parent.parent
+        put(make_run(base, "bad") / name, kind, bashrc)
+        (base / "alice/exp/bad").mkdir(parents=True)
+        (base / "alice/exp/bad/parameters.json").write_text('{"lr": 2}')
+        put(base / "alice/exp/bad" / name, kind, bashrc)
+        start = time.monotonic()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            project = MLProject(base)
+
+        shown = set(project.df["run_id"]) | {Path(problem.folder).name for problem in project.problems}
+        assert {"x", "bad"} <= shown | {Path(name).name for name in shown}
+        assert "x" in set(project.df["run_id"])
+        assert SECRET == bashrc.read_bytes()
+        assert time.monotonic() - start < 10
+
+    def test_what_is_not_read_is_named(self, run: Path, bashrc: Path) -> None:
+        base = run.parent.parent
+        put(make_run(base, "bad") / "config.toml", "link", bashrc)
+        put(make_run(base, "worse") / JOURNAL, "fifo", bashrc)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            project = MLProject(base)
+
+        assert ["x"] == list(project.df["run_id"])
+        assert [
+            "config.toml cannot be read: it is a link, which is not followed",
+            "data.jsonl cannot be read: it is a link, or no regular file",
+        ] == [problem.reason for problem in project.problems]
