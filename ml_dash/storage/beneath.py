@@ -147,6 +147,9 @@ class HeldFolder:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        self.close()
+
     def names_of(self, path: str) -> list[str]:
         """Split a path into the names below the folder.
 
@@ -169,7 +172,7 @@ class HeldFolder:
 
         Args:
             path: something below the folder.
-            make: whether to make missing folders. A link or a file in the place of a folder is then set aside.
+            make: whether to make missing folders. A link in the place of a folder is then set aside.
 
         Raises:
             UnsafeFileError: a folder on the way is a link, or the path leads outside.
@@ -196,13 +199,12 @@ class HeldFolder:
             except OSError as error:
                 if error.errno not in _LINK_ERRORS and error.errno != errno.ENOTDIR:
                     raise
-                is_link = stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
-                if make:
-                    self.set_aside(fd, name)
-                elif is_link:
-                    raise UnsafeFileError(errno.ELOOP, "it is a link, which is not followed", shown) from None
-                else:
+                mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+                if stat.S_ISREG(mode):  # the run's own: another name of the user's needs a folder here
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown) from None
+                if not make:
+                    raise UnsafeFileError(errno.ELOOP, "it is a link, which is not followed", shown) from None
+                self.set_aside(fd, name)
         raise UnsafeFileError(errno.ELOOP, "it became a link again and again", shown)
 
     def set_aside(self, fd: int, name: str) -> str:

@@ -289,10 +289,22 @@ class Disk:
             self._set_aside(folder, name, path)
 
     def _set_aside(self, folder: int, name: str, path: str) -> None:
+        """Set aside what is in the way: a link, a FIFO, a device. A folder with something in it is the run's own.
+
+        Raises:
+            IsADirectoryError: it is such a folder: another name of the user's needs it.
+            UnsafeFileError: no folder is held.
+        """
         if self._held is None:
             raise UnsafeFileError(errno.EPERM, "it is no regular file", path)
         with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                try:
+                    return os.rmdir(name, dir_fd=folder)
+                except OSError:
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path) from None
             self.report(f"{path} was in the way, no regular file: it was moved to {self._held.set_aside(folder, name)}")
+        return None
 
 
 @contextlib.contextmanager

@@ -175,6 +175,20 @@ def test_what_was_set_aside_is_said_and_kept(tmp_path: Path, run: Path, outside:
     assert "logs/logs.jsonl was in the way" in str(health["last_error"])
 
 
+def test_a_stream_whose_folder_is_in_the_way_of_another_keeps_its_frames(tmp_path: Path) -> None:
+    frame = np.zeros((8, 8, 3), np.uint8)
+
+    with Experiment(PREFIX, dash_root=tmp_path / "runs", echo=False).run as exp:
+        exp.frames("cam/shard-00000.tar").append(frame)
+        exp.flush()
+        exp.frames("cam").append(frame)
+        exp.flush()
+
+    found = open_run(PREFIX, tmp_path / "runs")
+    assert 1 == len(found.frames("cam/shard-00000.tar"))
+    assert (8, 8, 3) == found.frames("cam/shard-00000.tar")[0].shape
+
+
 class TestHeldFolder:
     def test_it_stays_the_same_folder_when_its_path_becomes_a_link(self, tmp_path: Path, outside: Path) -> None:
         folder = tmp_path / "held"
