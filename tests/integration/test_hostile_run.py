@@ -186,7 +186,7 @@ def test_a_stream_whose_folder_is_in_the_way_of_another_keeps_its_frames(tmp_pat
 
     found = open_run(PREFIX, tmp_path / "runs")
     assert 1 == len(found.frames("cam/shard-00000.tar"))
-    assert (8, 8, 3) == found.frames("cam/shard-00000.tar")[0].shape
+    assert (8, 8, 3) == found.frames("cam/shard-00000.tar").read(0).shape
 
 
 class TestHeldFolder:
