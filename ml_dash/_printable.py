@@ -12,6 +12,9 @@ from functools import cache
 _CANDIDATE = re.compile(r"[^ -\[\]-~]")
 """Every character but printable ASCII without the backslash."""
 
+_CANDIDATE_IN_NAME = re.compile(r"[^!-\[\]-~]")
+"""The same, and the space."""
+
 _INVISIBLE = frozenset(
     chr(code)
     for first, last in (
@@ -38,6 +41,8 @@ _VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u
 _WIDE_SPACE = "\u3000"
 """The space of Chinese and Japanese text, as wide as a letter of it."""
 
+_SPACES = f" {_WIDE_SPACE}"
+
 _ZWNJ, _ZWJ, _EMOJI_STYLE, _KEYCAP = "\u200c", "\u200d", "\ufe0f", "\u20e3"
 _SKIN_TONES = "\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
 _VIRAMA = 9  # its combining class
@@ -56,8 +61,8 @@ def clean(text: str) -> Printable:
 
     Escapes are those of Python: ``\n``, ``\t``, ``\x1b``, ``\u202e``, ``\U000e0061``. They stand for control
     characters, line and paragraph separators, bidirectional controls and marks, characters without ink, spaces other
-    than U+0020 and U+3000, lone surrogates, private and unassigned characters; and for a space at either end. A
-    backslash that would read like an escape is doubled.
+    than U+0020 and U+3000, lone surrogates, private and unassigned characters; and for a space at either end or after
+    a space. A backslash that would read like an escape is doubled.
 
     Joiners stay where a script or an emoji needs them: after a virama, between joined letters of Arabic (U+200C), and
     between two emoji (U+200D); so do U+FE0F after a character that it turns into an emoji, and Mongolian selectors
@@ -65,12 +70,7 @@ def clean(text: str) -> Printable:
     """
     if isinstance(text, Printable):
         return text
-    if text[:1] == " " or text[-1:] == " ":
-        middle = text.strip(" ")
-        before = len(text) - len(text.lstrip(" "))
-        after = len(text) - before - len(middle)
-        return Printable("\\x20" * before + clean(middle) + "\\x20" * after)
-    return Printable(_CANDIDATE.sub(_in_a_name, text) if _CANDIDATE.search(text) else text)
+    return Printable(_CANDIDATE_IN_NAME.sub(_in_a_name, text) if _CANDIDATE_IN_NAME.search(text) else text)
 
 
 def clean_text(text: str) -> Printable:
@@ -88,9 +88,16 @@ def clean_json(text: str) -> str:
 def _in_a_name(match: re.Match[str]) -> str:
     letter, text, after = match[0], match.string, match.end()
     if letter != "\\":
-        return letter if _stays(letter, text, match.start()) else _escape(letter)
-    is_misread = _ESCAPE_LIKE.match(text, after) or (after < len(text) and not _stays(text[after], text, after))
+        return letter if _stays_in_a_name(text, match.start()) else _escape(letter)
+    is_misread = _ESCAPE_LIKE.match(text, after) or (after < len(text) and not _stays_in_a_name(text, after))
     return "\\\\" if is_misread else "\\"
+
+
+def _stays_in_a_name(text: str, at: int) -> bool:
+    """Whether a character stays. A space does if it is alone between other letters, where every reader sees it."""
+    if text[at] in _SPACES:
+        return 0 < at < len(text) - 1 and text[at - 1] not in _SPACES
+    return _stays(text[at], text, at)
 
 
 def _in_a_text(match: re.Match[str]) -> str:

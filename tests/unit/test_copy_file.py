@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ml_dash import open_run
 from ml_dash.storage import disk
+from tests.run_folders import RunFolder
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_001])
@@ -86,3 +88,15 @@ def test_a_copy_of_a_strange_file_has_no_right_that_the_umask_takes(
         os.umask(before)
 
     assert expected == stat.S_IMODE(target.stat().st_mode)
+
+
+def test_a_download_has_no_right_that_the_umask_takes(tmp_path):
+    run = RunFolder(tmp_path / "runs")
+    run.file("open.sh", b"x", 1).chmod(0o777)
+    before = os.umask(0o027)
+    try:
+        copy = open_run(run.folder).files.download("open.sh", to=tmp_path / "copy.sh")
+    finally:
+        os.umask(before)
+
+    assert 0o750 == stat.S_IMODE(Path(copy).stat().st_mode)

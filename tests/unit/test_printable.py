@@ -81,6 +81,9 @@ def test_a_joiner_or_selector_that_changes_nothing_is_shown(text: str) -> None:
         (SURROGATE, "\\ud83d", "\\ud83d"),
         (" a ", "\\x20a\\x20", " a "),
         ("  ", "\\x20\\x20", "  "),
+        ("a  b", "a \\x20b", "a  b"),
+        ("\u3000a\u3000 b\u3000", "\\u3000a\u3000\\x20b\\u3000", "\u3000a\u3000 b\u3000"),
+        ("a\\ ", "a\\\\\\x20", "a\\ "),
         ("a\\nb", "a\\\\nb", "a\\nb"),
         ("a\\\nb", "a\\\\\\nb", "a\\\\nb"),
         ("a\\qb\\", "a\\qb\\", "a\\qb\\"),
@@ -90,7 +93,7 @@ def test_escapes_are_those_of_python(text: str, name: str, prose: str) -> None:
     assert (name, prose) == (clean(text), clean_text(text))
 
 
-NAMES = st.text(st.sampled_from([*"ab nrtxuU0123\\ ", *HOSTILE, *"क्❤🎉ای", SURROGATE]), max_size=12)
+NAMES = st.text(st.sampled_from([*"ab nrtxuU0123\\ \u3000", *HOSTILE, *"क्❤🎉ای", SURROGATE]), max_size=12)
 
 
 @given(NAMES, NAMES)
