@@ -185,6 +185,47 @@ def test_files_do_not_import_each_other_in_a_circle() -> None:
     assert set(graph) <= set(order)
 
 
+# Files that may call `open` or `os.open`, each with the reason. Everything else opens what lies in a run's folder, which
+# other users may have prepared, and does it through `storage/beneath.py`.
+MAY_OPEN = {
+    "_file_systems.py": "/proc",
+    "capture": "pipes of its own",
+    "cli/doctor.py": "/dev/null",
+    "cli/exits.py": "/dev/null",
+    "cli/output.py": "/dev/null",
+    "doctor/checks.py": "in a folder that it has just made for itself",
+    "experiment/channels.py": "/dev/null",
+    "ipc/channel.py": "new files that no name was ever given to another process for",
+    "ipc/slab.py": "/dev/shm, without a name",
+    "ipc/spill_file.py": "new files, whose folder the writer checks",
+    "provenance": "the user's own code, packages and machine",
+    "storage/atomic.py": "new files under names that nobody can guess, or without one",
+    "storage/beneath.py": "the place that opens",
+    "storage/disk.py": "folders, the user's own source of a copy, and new files",
+    "streams/file_formats.py": "new files, whose folder the writer checks",
+    "writer/main.py": "/proc",
+    "writer/takeover.py": "/proc",
+}
+
+
+def opens_a_path(node: ast.AST) -> bool:
+    """Whether a node is a call of `open`, `io.open` or `os.open`, or of a method of `pathlib` that opens."""
+    if not isinstance(node, ast.Call):
+        return False
+    called = ast.unparse(node.func)
+    return called in {"open", "io.open", "os.open"} or called.endswith((".OSFile", ".memory_map", ".read_schema"))
+
+
+def test_only_a_few_files_open_a_path_themselves() -> None:
+    opening = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if any(opens_a_path(node) for node in ast.walk(ast.parse(path.read_text())))
+    }
+
+    assert set() == {path for path in opening if path not in MAY_OPEN and path.split("/")[0] not in MAY_OPEN}
+
+
 def test_no_folder_holds_more_than_15_percent_of_the_lines() -> None:
     lines: dict[str, int] = defaultdict(int)
     for name, path in source_files().items():

@@ -10,6 +10,7 @@ import contextlib
 import os
 
 from ml_dash.storage import compaction, range_reading
+from ml_dash.storage.beneath import regular_size
 from ml_dash.storage.compaction import Shape
 from ml_dash.storage.liveness import writer_of
 
@@ -23,13 +24,10 @@ _refused: dict[str, int] = {}
 def renew_if_behind(run: str, journal: str, shape: Shape) -> None:
     """Make a journal's copy if it lacks much of the journal.
 
-    Nothing is done for a run that is being written, in a folder without the right to write, and with
-    ``ML_DASH_COLUMNAR_ROWS=0``. A copy that cannot be made is no error: the journal is read without one.
+    Nothing is done for a run that is being written, for a journal or a folder that is another user's, or is reached
+    through a link, and with ``ML_DASH_COLUMNAR_ROWS=0``. A copy that cannot be made is no error: the journal is read without one.
     """
-    try:
-        size = os.path.getsize(journal)
-    except OSError:
-        return
+    size = regular_size(journal)
     if size < range_reading.LARGE_BYTES:
         return
     coverage = range_reading.coverage_of(journal)
@@ -43,6 +41,6 @@ def renew(run: str, journal: str, shape: Shape) -> None:
         is_off = os.environ.get(SWITCH, "").strip() == "0"
         if is_off or not os.access(os.path.dirname(journal), os.W_OK) or writer_of(run):
             return
-        size = os.path.getsize(journal)
-        if size >= 2 * _refused.get(journal, 0) and not compaction.build(journal, shape):
+        size = regular_size(journal)
+        if size >= 2 * _refused.get(journal, 0) and not compaction.build_below(run, journal, shape, only_own=True):
             _refused[journal] = size if range_reading.coverage_of(journal) is None else 0

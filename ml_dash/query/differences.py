@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ml_dash.records.values import flatten
 from ml_dash.storage import layout
+from ml_dash.storage.beneath import UnsafeFileError, read_file, warn_refused
 
 if TYPE_CHECKING:
     from ml_dash.query.run import RunReader
+
+DIFF_BYTES = 16 * 1024 * 1024
+"""The largest code.diff that is read; a writer cuts it far below."""
 
 _CHANGES_EACH_START = frozenset(
     {"version", "complete", "started_at", "recorded_at", "problems", "process.pid", "code.diff_sha256"}
@@ -113,10 +117,13 @@ def compare_code(first: RunReader, second: RunReader) -> dict[str, Any]:
 def recorded_changes(run: RunReader) -> list[str]:
     """Read the lines of code.diff, the changes that were not committed; an empty list if there is none."""
     try:
-        with open(os.path.join(run.folder, layout.CODE_DIFF), encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
+        content = read_file(os.path.join(run.folder, layout.CODE_DIFF), DIFF_BYTES)
+    except UnsafeFileError as error:
+        warn_refused(error)
+        return []
     except OSError:
         return []
+    return content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n").splitlines()
 
 
 def _code(run: RunReader) -> dict[str, Any] | None:

@@ -11,10 +11,19 @@ from typing import Any
 from ml_dash.errors import InvalidTypeError, MissingFileError, StorageError
 from ml_dash.storage import layout
 from ml_dash.storage.atomic import replacing_path
+from ml_dash.storage.beneath import UnsafeFileError, open_file
 from ml_dash.storage.disk import copy_file
 
 LocalPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 """Types of a path on this machine."""
+
+
+class BadRecordError(StorageError):
+    """The record of a file names a place that no client stores to."""
+
+
+class NotWrittenError(StorageError):
+    """The copy cannot be written."""
 
 
 def check_local_path(path: object) -> str:
@@ -39,8 +48,8 @@ def blob_path(run: str, entry: Mapping[str, Any]) -> str:
         StorageError: the record leads out of the run's files; this client never writes such a record.
     """
     path = layout.blob(entry["path"], entry["id"], entry["filename"])
-    if not path.startswith("files/"):
-        raise StorageError(errno.EINVAL, f"the record of {entry['filename']!r} leads out of the run: {path!r}")
+    if not path.startswith("files/") or "\0" in path:
+        raise BadRecordError(errno.EINVAL, f"the record of {entry['filename']!r} leads out of the run: {path!r}")
     return os.path.join(run, path)
 
 
@@ -53,10 +62,15 @@ def read_blob(run: str, entry: Mapping[str, Any]) -> bytes:
     """
     path = blob_path(run, entry)
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
+            _compare_size(entry, path, os.fstat(file.fileno()).st_size)
             content = file.read()
+    except StorageError:
+        raise
     except OSError as error:
         raise _translated(error, path) from None
+    except (MemoryError, OverflowError):
+        raise StorageError(errno.ENOMEM, "it does not fit into memory; download it", path) from None
     _compare(entry, path, len(content), lambda: _sha256(io.BytesIO(content)))
     return content
 
@@ -72,6 +86,13 @@ def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
     if not os.path.isfile(source):
         raise _translated(FileNotFoundError(), source)
     try:
+        open_file(source).close()
+        _compare_size(entry, source, os.path.getsize(source))
+    except StorageError:
+        raise
+    except OSError as error:
+        raise _translated(error, source) from None
+    try:
         _make_folder(os.path.dirname(target))
         with replacing_path(target) as temporary:
             size = copy_file(source, temporary, within_umask=True)
@@ -79,8 +100,8 @@ def fetch(run: str, entry: Mapping[str, Any], target: str) -> str:
     except StorageError:
         raise
     except OSError as error:
-        gone = isinstance(error, FileNotFoundError) and not os.path.isfile(source)
-        raise _translated(error, source) if gone else _not_written(error, target) from error
+        is_of_source = isinstance(error, UnsafeFileError) or not os.path.isfile(source)
+        raise _translated(error, source) if is_of_source else _not_written(error, target) from error
     return target
 
 
@@ -105,8 +126,13 @@ def target_below(path: str, to: str) -> str:
     folder = _absolute(to)
     target = os.path.normpath(os.path.join(folder, path))
     if os.path.commonpath([folder, target]) != folder or target == folder:
-        raise StorageError(errno.EINVAL, f"the record of {path!r} leads out of {folder!r}")
+        raise BadRecordError(errno.EINVAL, f"the record of {path!r} leads out of {folder!r}")
     return target
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a name in a path begins with a dot, as those of settings do."""
+    return any(name.startswith(".") for name in path.split("/"))
 
 
 def _absolute(path: str) -> str:
@@ -120,15 +146,20 @@ def _absolute(path: str) -> str:
 
 def _compare(entry: Mapping[str, Any], path: str, size: int, checksum: Callable[[], str]) -> None:
     """Compare size and checksum with those of the record, as far as it has them; raise StorageError if they differ."""
-    name, saved_size, saved_checksum = entry["filename"], entry.get("sizeBytes"), entry.get("checksum")
-    if saved_size is not None and size != saved_size:
-        raise StorageError(errno.EIO, f"{name!r} has {size} bytes where {saved_size} were saved; it was changed", path)
+    _compare_size(entry, path, size)
+    name, saved_checksum = entry["filename"], entry.get("checksum")
     if saved_checksum is not None and (actual := checksum()) != saved_checksum:
         raise StorageError(errno.EIO, f"{name!r} has the checksum {actual}, not {saved_checksum}; it was changed", path)
 
 
+def _compare_size(entry: Mapping[str, Any], path: str, size: int) -> None:
+    name, saved_size = entry["filename"], entry.get("sizeBytes")
+    if saved_size is not None and size != saved_size:
+        raise StorageError(errno.EIO, f"{name!r} has {size} bytes where {saved_size} were saved; it was changed", path)
+
+
 def _checksum(path: str) -> str:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         return _sha256(file)
 
 
@@ -142,11 +173,11 @@ def _make_folder(path: str) -> None:
     try:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
-        raise StorageError(error.errno, f"the folder cannot be made: {error.strerror}; check to=", path) from error
+        raise NotWrittenError(error.errno, f"the folder cannot be made: {error.strerror}; check to=", path) from error
 
 
-def _not_written(error: OSError, path: str) -> StorageError:
-    return StorageError(error.errno, f"it cannot be written there: {error.strerror or error}; check to=", path)
+def _not_written(error: OSError, path: str) -> NotWrittenError:
+    return NotWrittenError(error.errno, f"it cannot be written there: {error.strerror or error}; check to=", path)
 
 
 def _translated(error: OSError, path: str) -> StorageError:

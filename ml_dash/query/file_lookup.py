@@ -19,6 +19,7 @@ from typing import BinaryIO, Protocol
 
 from ml_dash.query.reader import Source
 from ml_dash.storage import file_index, layout, legacy, reading
+from ml_dash.storage.beneath import LINE_BYTES, UnsafeFileError, open_file, warn_refused
 from ml_dash.storage.file_index import Entry, full_name, is_below
 from ml_dash.storage.follow import FileState, Position, file_state
 from ml_dash.storage.journal import shards
@@ -234,16 +235,23 @@ class IndexLookup:
     def _read_journal(self, path: str) -> None:
         journal = self._journals[path]
         try:
-            file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
+            file = open_file(path)
         except FileNotFoundError:
             self._folder_state = None
+            del self._journals[path]
+            return
+        except UnsafeFileError as error:
+            warn_refused(error)
             del self._journals[path]
             return
         with file:  # opened each time: that is when a network file system looks for what others wrote
             if not journal.position.is_current(file.fileno()):
                 if not journal.position.is_in(file):
                     journal = self._journals[path] = FileJournal(path)
-                journal.read_on(file)
+                try:
+                    journal.read_on(file)
+                except UnsafeFileError as error:
+                    warn_refused(error)
 
 
 @dataclass(slots=True)
@@ -322,9 +330,9 @@ def _is_usual(path: object, filename: object) -> bool:
 
 
 def _line_at(path: str, offset: int, number: int) -> Entry:
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         file.seek(offset)
-        line = file.readline().removesuffix(b"\n")
+        line = file.readline(LINE_BYTES).removesuffix(b"\n")
     entry = file_index.entry_of(line)
     if entry is None or entry["id"] != str(number):
         raise LookupError(f"{path!r} was rewritten while it was read")

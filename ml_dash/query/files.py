@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
+from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError, StorageError
 from ml_dash.query import download
 from ml_dash.query.file_about import ABOUT, check_about
 from ml_dash.query.reader import Source
@@ -156,7 +158,9 @@ class FolderReader:
     def download(self, pattern: FileRef = None, *, to: download.LocalPath | None = None) -> str | Paths:
         """Copy a file, or every file that a glob matches, out of the run. Existing files are replaced, as by cp.
 
-        A copy appears under its name when it is complete and its checksum is right. A large file of a run that is still
+        A copy appears under its name when it is complete and its checksum is right. Of several files, one that cannot be
+        read does not keep the others from being copied. A glob replaces no existing file whose path has a name that
+        begins with a dot, unless the pattern has one too. A large file of a run that is still
         open has no checksum yet; then only its size is compared.
 
         Args:
@@ -171,14 +175,39 @@ class FolderReader:
         Raises:
             MissingFileError: there is no such file, or none matches.
             InvalidTypeError: ``to`` is no path.
-            StorageError: the content is not what was saved, or the copy cannot be written.
+            StorageError: the content is not what was saved, or the copy cannot be written. Of a glob, all other files
+                are copied first.
+
+        Warns:
+            UserWarning: a file of a glob was left out, since its record leads out of the run, or for its hidden name.
         """
         target = download.check_local_path(to if to is not None else self._dest_path or "")
         matches, is_one = self._select(pattern)
         if is_one:
             return self._fetch(matches[0], download.target_path(matches[0]["filename"], target))
-        targets = [download.target_below(self._below_fixed(entry, str(pattern)), target) for entry in matches]
-        return [self._fetch(entry, target) for entry, target in zip(matches, targets, strict=True)]
+        return self._fetch_all(matches, str(pattern), target)
+
+    def _fetch_all(self, matches: Records, pattern: str, folder: str) -> Paths:
+        paths: Paths = []
+        failed: list[StorageError] = []
+        for entry in matches:
+            below = self._below_fixed(entry, pattern)
+            try:
+                target = download.target_below(below, folder)
+                if download.is_hidden(below) and not download.is_hidden(pattern) and os.path.lexists(target):
+                    warnings.warn(f"{target!r} is there and hidden, and is not replaced; name it", stacklevel=3)
+                    continue
+                paths.append(self._fetch(entry, target))
+            except download.BadRecordError as error:
+                warnings.warn(f"a file is left out: {error.strerror}", stacklevel=3)
+            except download.NotWrittenError:
+                raise
+            except StorageError as error:
+                failed.append(error)
+        if failed:
+            failed[0].add_note(f"{len(failed):,} of {len(matches):,} files were not copied, the others were")
+            raise failed[0]
+        return paths
 
     def _below(self) -> Records:
         self._source.flush()

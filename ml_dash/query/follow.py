@@ -5,7 +5,6 @@ A terminal and a page show the same entries; ``Entry.as_json`` is their JSON.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from ml_dash.records.values import decode
 from ml_dash.storage import layout, metric_reading
+from ml_dash.storage.beneath import UnsafeFileError, open_file, warn_refused
 from ml_dash.storage.documents import to_seconds
 from ml_dash.storage.follow import Position
 from ml_dash.storage.journal import last_lines, shards
@@ -95,12 +95,17 @@ class Follower:
 def _added_lines(path: str, position: Position) -> list[bytes]:
     """Read the whole lines that were added to a journal, ``READ_BYTES`` of them at most, and move the position."""
     added: list[bytes] = []
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < position.offset:  # cut back: the lines after it were never committed, or the file was replaced
-            position.offset, position.tail = size, b""
-        for _, block in position.read(file, READ_BYTES, once=True):
-            added = block.split(b"\n")
+    try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < position.offset:  # cut back: the lines after it were never committed, or the file was replaced
+                position.offset, position.tail = size, b""
+            for _, block in position.read(file, READ_BYTES, once=True):
+                added = block.split(b"\n")
+    except FileNotFoundError:
+        pass  # removed meanwhile
+    except UnsafeFileError as error:
+        warn_refused(error)
     return added
 
 

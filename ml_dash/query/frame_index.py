@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from ml_dash.errors import StorageError
 from ml_dash.records.values import decode
+from ml_dash.storage.beneath import UnsafeFileError, open_file, warn_refused
 from ml_dash.storage.follow import Position
 from ml_dash.storage.journal import shards
 
@@ -173,7 +174,7 @@ class FrameIndex:
         try:
             if known.position.is_current(path):
                 return False
-            with open(path, "rb") as file:
+            with open_file(path) as file:
                 journal = known if known.position.is_in(file) else _Journal(path, known.writer)
                 try:
                     journal.read_on(file)
@@ -181,6 +182,9 @@ class FrameIndex:
                     self._journals.pop(path, None)
                     raise
         except FileNotFoundError:
+            return self._journals.pop(path, None) is not None
+        except UnsafeFileError as error:
+            warn_refused(error)
             return self._journals.pop(path, None) is not None
         self._journals[path] = journal
         return True
@@ -202,6 +206,7 @@ def frame_of(line: bytes) -> Entry | None:
         and abs(when) <= sys.float_info.max  # false for NaN
         and isinstance(shard, str)
         and shard.endswith(".tar")
+        and "\0" not in shard
         and os.path.basename(shard) == shard  # in the topic's own folder, whoever wrote the index
     )
     return entry if is_frame else None
@@ -230,8 +235,8 @@ def _copied(values: array[Any], dtype: Any) -> npt.NDArray[Any]:
 
 def _open(path: str) -> BinaryIO:
     try:
-        return open(path, "rb")
-    except FileNotFoundError:
+        return open_file(path)
+    except (FileNotFoundError, UnsafeFileError):
         raise StorageError(f"{path!r} was removed while it was read") from None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ml_dash.errors import InvalidNameError, InvalidTypeError, InvalidValueError, MissingFileError, StorageError
 from ml_dash.query.reader import Source
 from ml_dash.storage import layout
-from ml_dash.storage.journal import shards
+from ml_dash.storage.beneath import UnsafeFileError, open_file, walk
 from ml_dash.storage.names import check_topic
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 Pixels = np.ndarray[Any, Any]
+
+FRAME_BYTES = 1 << 30
+"""The largest encoded frame that is read."""
 
 NAMED_STREAMS = 5
 """Streams that an error names."""
@@ -221,10 +224,17 @@ class FrameReader:
     def _read_encoded(self, entry: Entry) -> bytes:
         path = os.path.join(self._source.folder, layout.frames_folder(self.topic), entry["shard"])
         try:
-            with open(path, "rb") as file:
-                data = os.pread(file.fileno(), entry["size"], entry["offset"])
+            with open_file(path) as file:
+                # No more is asked for than there is: the index may claim any size, and it would be allocated.
+                there = max(0, os.fstat(file.fileno()).st_size - entry["offset"])
+                size = min(entry["size"], there, FRAME_BYTES)
+                data = os.pread(file.fileno(), size, entry["offset"]) if size else b""
         except FileNotFoundError:
             raise MissingFileError(f"{self._what}: frame {entry['seq']} was in {path!r}, which is gone") from None
+        except UnsafeFileError as error:
+            raise StorageError(f"{self._what}: {path!r} is not read: {error.strerror}") from None
+        if entry["size"] > FRAME_BYTES:
+            raise StorageError(f"{self._what}: frame {entry['seq']} is larger than {FRAME_BYTES:,} bytes")
         if len(data) < entry["size"]:
             raise StorageError(f"{self._what}: {path!r} ends within frame {entry['seq']}; the file was cut")
         return data
@@ -232,7 +242,11 @@ class FrameReader:
     def _decode(self, entry: Entry) -> Pixels:
         from ml_dash.media.decode import decode_image
 
-        return decode_image(self._read_encoded(entry))
+        data = self._read_encoded(entry)
+        try:
+            return decode_image(data, entry.get("shape"))
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{self._what}: frame {entry['seq']} is damaged: {error}") from error
 
     def _select(self, start: object, end: object, step: object) -> tuple[FrameView, npt.NDArray[np.int64]]:
         """Return a view of all frames, and the positions of those in a range of time."""
@@ -286,7 +300,7 @@ class FramesReader:
         """
         self._source.flush()
         root = os.path.join(self._source.folder, "frames")
-        folders = sorted(folder for folder, _, _ in os.walk(root) if shards(folder, "data"))
+        folders = sorted(folder for folder, names in walk(root) if layout.has_data(names))
         streams = []
         for topic in (os.path.relpath(folder, root) for folder in folders):
             try:

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ml_dash.storage import layout, metric_reading, track_reading
+from ml_dash.storage.beneath import UnsafeFileError, open_file, regular_size, warn_refused
 from ml_dash.storage.file_index import full_name
 from ml_dash.storage.journal import shards
 from ml_dash.storage.liveness import open_seconds
@@ -97,7 +98,7 @@ def stream_sizes(run: RunReader) -> list[dict[str, Any]]:
     journals += [("metric", name, metric_reading.metric_shards(run.folder, name)) for name in run.metrics.list()]
     journals += [("track", topic, track_reading.track_shards(run.folder, topic)) for topic in run.tracks.topics()]
     sizes: list[dict[str, Any]] = [
-        {"kind": kind, "name": name, "count": _count_lines(paths), "bytes": sum(map(os.path.getsize, paths))}
+        {"kind": kind, "name": name, "count": _count_lines(paths), "bytes": sum(map(regular_size, paths))}
         for kind, name, paths in journals
     ]
     for stream in run.frames.list():
@@ -146,16 +147,23 @@ def to_count(value: Any) -> int:
 def _count_lines(paths: list[str]) -> int:
     total = 0
     for path in paths:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                total += block.count(b"\n")
+        try:
+            with open_file(path) as file:
+                while block := file.read(1 << 20):
+                    total += block.count(b"\n")
+        except UnsafeFileError as error:
+            warn_refused(error)
+        except FileNotFoundError:  # removed meanwhile
+            continue
     return total
 
 
 def _folder_bytes(folder: str) -> int:
     try:
         with os.scandir(folder) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.is_file(follow_symlinks=False))
+            return sum(
+                entry.stat(follow_symlinks=False).st_size for entry in entries if entry.is_file(follow_symlinks=False)
+            )
     except OSError:
         return 0
 

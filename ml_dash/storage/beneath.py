@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import IO, BinaryIO
+from typing import IO
 
 SET_ASIDE = "quarantine"
 """Folder of a run that takes what was in the way of a writer."""
 
 DOCUMENT_BYTES = 256 * 1024 * 1024
 """The largest JSON or TOML document that is read: far above any real one, and small enough for memory."""
+
+LINE_BYTES = 256 * 1024 * 1024
+"""The longest line of a journal that is read: far above that of any record, and small enough for memory."""
 
 _LINK_ERRORS = frozenset({errno.ELOOP, errno.EMLINK, errno.EFTYPE} if hasattr(errno, "EFTYPE") else {errno.ELOOP})
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -63,9 +67,48 @@ def open_descriptor(path: str, flags: int, *, dir_fd: int | None = None, shown: 
     raise UnsafeFileError(errno.EPERM, "it is no regular file", shown)
 
 
-def open_file(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading, as ``open_descriptor`` does. Its folder is trusted."""
-    return os.fdopen(open_descriptor(os.fspath(path), os.O_RDONLY), "rb")
+def open_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a regular file for reading, as ``open_descriptor`` does. Its folder is trusted.
+
+    Raises:
+        UnsafeFileError: it is a link, a folder, a FIFO, a socket or a device.
+        OSError: as the system says.
+    """
+    try:
+        return open(os.fspath(path), "rb", opener=open_descriptor)
+    except IsADirectoryError as error:
+        raise UnsafeFileError(errno.EISDIR, os.strerror(errno.EISDIR), error.filename) from None
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether a file or folder belongs to the user of this process. True on a system without users."""
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+
+
+def regular_size(path: str | os.PathLike[str]) -> int:
+    """Return the bytes of a regular file; 0 for one that is missing, and for a link or anything else."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def walk(top: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder below ``top``, itself first, with the names in it that are no folders. Links are not followed.
+
+    The depth of the tree does not matter. A folder that cannot be listed is left out.
+    """
+    waiting = [] if os.path.islink(top) else [top]
+    while waiting:
+        folder = waiting.pop()
+        folders: list[str] = []
+        names: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                (folders if entry.is_dir(follow_symlinks=False) else names).append(entry.name)
+        yield folder, names
+        waiting += (os.path.join(folder, name) for name in sorted(folders, reverse=True))
 
 
 def warn_refused(error: UnsafeFileError) -> None:

@@ -6,6 +6,7 @@ journal of any length takes the memory of a few pieces. Row groups of an older c
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import zlib
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from ml_dash.records.values import decode, flatten
 from ml_dash.storage import parquet_copy
 from ml_dash.storage.atomic import replacing
+from ml_dash.storage.beneath import HeldFolder, UnsafeFileError, is_own
 from ml_dash.storage.columns import (
     array_of,
     column_of,
@@ -94,6 +96,35 @@ def rows_of(lines: list[bytes], shape: Shape) -> list[Row]:
         if row is not None:
             rows.append(row)
     return rows
+
+
+def build_below(run: str, journal: str, shape: Shape, *, only_own: bool = False) -> bool:
+    """Write or renew the copy of a journal that is reached from the run's folder without a link.
+
+    The folder is held, so that the copy also lies there if another user replaces a folder by a link meanwhile.
+
+    Args:
+        run: absolute path of the run's directory.
+        journal: the journal, below it.
+        shape: how its lines become rows.
+        only_own: whether to refuse a folder or a journal of another user, who could have put a second name of a file
+            of this user there.
+
+    Raises:
+        UnsafeFileError: a folder on the way is a link, or it is not the user's own.
+        OSError: see ``build``.
+    """
+    held = HeldFolder(run)
+    try:
+        with held.parent_of(journal) as (folder, name):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if only_own and not (is_own(os.fstat(folder)) and is_own(status) and status.st_nlink == 1):
+                raise UnsafeFileError(errno.EPERM, "it is not this user's own", journal)
+            # A path through the descriptor leads into the held folder. Other systems than Linux have none.
+            through = f"/proc/self/fd/{folder}"
+            return build(os.path.join(through, name) if os.path.isdir(through) else journal, shape)
+    finally:
+        held.close()
 
 
 def build(journal: str, shape: Shape) -> bool:

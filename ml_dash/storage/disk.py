@@ -17,7 +17,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from ml_dash.storage.atomic import temporary_name
-from ml_dash.storage.beneath import DOCUMENT_BYTES, HeldFolder, UnsafeFileError, open_descriptor, read_whole
+from ml_dash.storage.beneath import (
+    DOCUMENT_BYTES,
+    HeldFolder,
+    UnsafeFileError,
+    open_descriptor,
+    open_file,
+    read_whole,
+)
 
 COPY_CHUNK = 64 * 1024 * 1024
 """Bytes copied per system call, so that a copy of many GB can be interrupted."""
@@ -73,7 +80,7 @@ class Disk:
             return fd
         # The same file has another name, maybe somewhere else: only a copy of it is ours to append to.
         os.close(fd)
-        self.write_file(path, self.read_blocks(path))
+        self.write_file(path, self.read_blocks(path), mode=self._mode(path))
         with self._parent(path) as (folder, name):
             return open_descriptor(name, flags, dir_fd=folder, shown=path)
 
@@ -103,7 +110,7 @@ class Disk:
             if status.st_size > length and status.st_nlink <= 1:
                 os.ftruncate(fd, length)
             elif status.st_size > length:
-                self.write_file(path, _blocks_up_to(fd, length))
+                self.write_file(path, _blocks_up_to(fd, length), mode=stat.S_IMODE(status.st_mode))
         finally:
             os.close(fd)
 
@@ -143,13 +150,24 @@ class Disk:
         with self._parent(os.path.join(path, os.curdir, "name"), make=True):
             pass
 
-    def write_file(self, path: str, parts: Iterable[bytes | memoryview], sync: bool = False) -> None:
-        """Put a whole file in place, replacing one that is there; readers see the old or the new one."""
+    def write_file(
+        self, path: str, parts: Iterable[bytes | memoryview], sync: bool = False, *, mode: int | None = None
+    ) -> None:
+        """Put a whole file in place, replacing one that is there; readers see the old or the new one.
+
+        Args:
+            path: the file.
+            parts: its content.
+            sync: whether to bring it to the disk first.
+            mode: its permissions; default those that the umask leaves.
+        """
         with self._parent(path, make=True) as (folder, name):
             temporary = temporary_name(name, f"tmp-{self.owner or os.getpid()}")
             fd, temporary = self._create(folder, temporary)
             try:
                 try:
+                    if mode is not None:
+                        os.fchmod(fd, mode)
                     for part in parts:
                         self.append(fd, part)  # type: ignore[arg-type]  # any bytes-like works, and bytes is the usual one
                     if sync:
@@ -169,6 +187,16 @@ class Disk:
         except IsADirectoryError:
             self._set_aside(folder, name, name)
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def keep(self, path: str, kept: str) -> None:
+        """Give a file a second name in its folder, which it keeps when another file gets its first one."""
+        with self._parent(path) as (folder, name):
+            try:
+                os.link(name, os.path.basename(kept), src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+                return
+            except OSError:  # a file system without links
+                pass
+        self.write_file(kept, self.read_blocks(path), sync=True, mode=self._mode(path))
 
     def rename(self, source: str, target: str) -> None:
         """Move a file over another within one file system."""
@@ -249,11 +277,26 @@ class Disk:
         A disk that refuses to say is an error, not a missing file.
         """
         try:
-            with self._parent(path) as (folder, name):
-                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except (*_MISSING, UnsafeFileError):
+            status = self.status(path)
+        except UnsafeFileError:
             return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
+
+    def status(self, path: str) -> os.stat_result | None:
+        """Return the status of a file, or of the link in its place; None if it is missing.
+
+        Raises:
+            UnsafeFileError: a folder on the way is a link.
+        """
+        try:
+            with self._parent(path) as (folder, name):
+                return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except _MISSING:
+            return None
+
+    def _mode(self, path: str) -> int | None:
+        status = self.status(path)
+        return None if status is None else stat.S_IMODE(status.st_mode)
 
     def list_folder(self, path: str) -> list[str] | None:
         """Return the names in a folder, or None if it is missing. A link in its place is set aside."""
@@ -344,8 +387,8 @@ def copy_file(source: str, target: str, *, within_umask: bool = False) -> int:
     Args:
         source: an existing file.
         target: the copy; it is created.
-        within_umask: whether the copy gets only those permissions of the source that a new file of this process may
-            have, for a source that somebody else has made.
+        within_umask: for a source that somebody else may have made: only a regular file is copied, links are not
+            followed, and the copy gets only those permissions that a new file of this process may have.
 
     Returns:
         The size in bytes.
@@ -354,7 +397,9 @@ def copy_file(source: str, target: str, *, within_umask: bool = False) -> int:
         ChangedError: the file changed each time. The target is removed.
         OSError: as the system says. The target is removed.
     """
-    with open(source, "rb") as reader, open(target, "wb") as writer:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(target)  # never written into: it may be a link
+    with open_file(source) if within_umask else open(source, "rb") as reader, open(target, "xb") as writer:
         try:
             new = os.fstat(writer.fileno()).st_mode & 0o666
             rights = new | (new & 0o444) >> 2 if within_umask else 0o777

@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_dash._json import json, orjson
 from ml_dash.records.values import decode, parse, parse_values
+from ml_dash.storage.beneath import UnsafeFileError, read_file, warn_refused
 from ml_dash.storage.disk import Disk
 
 
@@ -24,9 +25,11 @@ def read_raw_document(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def _read(path: str | os.PathLike[str], read: Callable[[bytes], Any]) -> dict[str, Any] | None:
     try:
-        with open(path, "rb") as file:
-            value = read(file.read())
-    except (OSError, ValueError):
+        value = read(read_file(path))
+    except UnsafeFileError as error:
+        warn_refused(error)
+        return None
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -18,6 +18,7 @@ from typing import Any, TypeGuard, TypeVar
 from ml_dash._json import orjson
 from ml_dash.records.values import escaped, parse, revive
 from ml_dash.snowflake import LEAST_TIME_PART, PROCESS_DIGITS
+from ml_dash.storage.beneath import UnsafeFileError, open_file, warn_refused
 from ml_dash.storage.follow import Position
 
 Entry = dict[str, Any]
@@ -39,16 +40,17 @@ def read_entries(path: str) -> list[Entry]:
     """Return the entries and changes of a journal in their order; other lines are left out."""
     entries: list[Entry] = []
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed by the with statement below
+        with open_file(path) as file:
+            for _, block in Position().read(file):
+                parsed = _parsed(block)
+                if b"NaN" in block or b"Infinity" in block:
+                    for entry in parsed:
+                        revive_values(entry)
+                entries += parsed
     except (FileNotFoundError, NotADirectoryError):
         return []
-    with file:
-        for _, block in Position().read(file):
-            parsed = _parsed(block)
-            if b"NaN" in block or b"Infinity" in block:
-                for entry in parsed:
-                    revive_values(entry)
-            entries += parsed
+    except UnsafeFileError as error:
+        warn_refused(error)
     return entries
 
 
@@ -105,7 +107,11 @@ def keep_newest(newest: dict[_Name, int], ours: dict[_Name, int]) -> None:
 
 def is_entry(value: object) -> TypeGuard[Entry]:
     """Whether a line of an index is an entry or a change."""
-    return type(value) is dict and type(value.get("id")) is str
+    return type(value) is dict and _are_texts(value.get("id"), value.get("path", ""), value.get("filename", ""))
+
+
+def _are_texts(file_id: object, path: object, filename: object) -> bool:
+    return type(file_id) is str and type(path) is str and type(filename) is str
 
 
 def full_name(entry: Entry) -> str:
@@ -198,4 +204,4 @@ def without_collector() -> Iterator[None]:
 
 
 def _parsed(block: bytes) -> list[Entry]:
-    return [value for value in values_of(block) if type(value) is dict and type(value.get("id")) is str]  # as is_entry
+    return [value for value in values_of(block) if is_entry(value)]

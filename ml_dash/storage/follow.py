@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from ml_dash.storage.beneath import LINE_BYTES, UnsafeFileError
 
 BLOCK_BYTES = 1 << 20
 """How much of a journal is read at once."""
@@ -69,16 +72,26 @@ class Position:
 
         Yields:
             Where a block begins, and its lines without the last newline.
+
+        Raises:
+            UnsafeFileError: a line is longer than ``LINE_BYTES``; the position stays before it.
         """
         state = file_state(file.fileno())
         file.seek(self.offset)
-        rest = b""
+        rest: list[bytes] = []  # the blocks of a line that has not ended: joined once, so that a long one costs no more
+        size = 0
         while block := file.read(block_bytes):
-            whole, newline, rest = (rest + block).rpartition(b"\n")
+            whole, newline, end = block.rpartition(b"\n")
             if newline:
+                whole = b"".join([*rest, whole])
+                rest, size = [], 0
                 yield self.offset, whole
                 self.offset += len(whole) + 1
                 self.tail = (self.tail + whole[-TAIL_BYTES:] + newline)[-TAIL_BYTES:]
                 if once:
                     return
+            rest.append(end)
+            size += len(end)
+            if size > LINE_BYTES:
+                raise UnsafeFileError(errno.EFBIG, f"a line in it is longer than {LINE_BYTES:,} bytes", file.name)
         self.state = state

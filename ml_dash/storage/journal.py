@@ -7,6 +7,8 @@ the next writer of that file cuts them off. A stream has a journal for each of i
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +16,7 @@ from typing import Any, BinaryIO
 
 from ml_dash.records.values import decode, is_published, parse, parse_values
 from ml_dash.storage import layout
-from ml_dash.storage.beneath import UnsafeFileError, open_file, warn_refused
+from ml_dash.storage.beneath import LINE_BYTES, UnsafeFileError, open_file, warn_refused
 from ml_dash.storage.disk import Disk
 from ml_dash.storage.follow import Position
 
@@ -114,10 +116,16 @@ def whole_length(path: str, size: int) -> int:
         return whole_length_in(file, size)
 
 
-def whole_length_in(file: BinaryIO, size: int) -> int:
-    """Return the same of an open file."""
+def whole_length_in(file: BinaryIO, size: int, limit: float = math.inf) -> int:
+    """Return the same of an open file.
+
+    Raises:
+        UnsafeFileError: the last line is longer than ``limit`` bytes.
+    """
     end = size
     while end > 0:
+        if size - end > limit:
+            raise UnsafeFileError(errno.EFBIG, f"a line in it is longer than {limit:,} bytes", file.name)
         start = max(0, end - TAIL_BLOCK)
         file.seek(start)
         position = file.read(end - start).rfind(b"\n")
@@ -130,23 +138,27 @@ def whole_length_in(file: BinaryIO, size: int) -> int:
 def last_lines(path: str, count: int, opener: Opener = open_file) -> tuple[list[bytes], int]:
     """Return the last whole lines of a journal without their newlines, and the offset at which the next one begins.
 
-    Only as much of the file is read as they need; a missing one is empty.
+    Only as much of the file is read as they need, and at most ``LINE_BYTES``; a missing one is empty.
     """
+    blocks: list[bytes] = []  # from the end
     try:
         with opener(path) as file:
-            end = start = whole_length_in(file, os.fstat(file.fileno()).st_size)
-            data = b""
-            while start > 0 and data.count(b"\n") <= count:
+            end = start = whole_length_in(file, os.fstat(file.fileno()).st_size, LINE_BYTES)
+            newlines = 0
+            while start > 0 and newlines <= count and end - start < LINE_BYTES:
                 size = min(TAIL_BLOCK, start)
                 start -= size
                 file.seek(start)
-                data = file.read(size) + data
+                blocks.append(file.read(size))
+                newlines += blocks[-1].count(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         return [], 0
     except UnsafeFileError as error:
         warn_refused(error)
         return [], 0
-    lines = data.split(b"\n")[:-1]
+    lines = b"".join(reversed(blocks)).split(b"\n")[:-1]
+    if start > 0:  # the first line is the end of one
+        del lines[0]
     return lines[-count:] if count else [], end
 
 
@@ -172,8 +184,20 @@ def read_lines(path: str, start: int = 0, opener: Opener = open_file) -> Iterato
         warn_refused(error)
         return
     with file:
-        for _, block in Position(start).read(file):
-            yield from block.split(b"\n")
+        try:
+            yield from lines_in(file, start)
+        except UnsafeFileError as error:
+            warn_refused(error)
+
+
+def lines_in(file: BinaryIO, start: int = 0) -> Iterator[bytes]:
+    """Yield the whole lines of an open journal without their newlines.
+
+    Raises:
+        UnsafeFileError: a line is longer than ``LINE_BYTES``.
+    """
+    for _, block in Position(start).read(file):
+        yield from block.split(b"\n")
 
 
 def read_objects(path: str, start: int = 0) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from ml_dash._json import json
 from ml_dash.records.values import is_published as is_published_text
 from ml_dash.records.values import parse
 from ml_dash.storage import file_index, layout
+from ml_dash.storage.beneath import open_file
 from ml_dash.storage.documents import to_seconds
 
 HEAD_BYTES = 256
@@ -25,7 +26,7 @@ JOURNAL = ".jsonl"
 def is_published(path: str) -> bool:
     """Whether the published client wrote a JSON document, or the first line of a journal."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD_BYTES)
     except OSError:
         return False
@@ -68,7 +69,10 @@ def as_point(line: dict[str, Any], position: int | None) -> dict[str, Any]:
     data, when = line["data"], line["timestamp"]
     fields = dict(data) if isinstance(data, dict) else {"value": data}
     is_number = isinstance(when, (int, float)) and not isinstance(when, bool)
-    seconds = float(when) if is_number else to_seconds(when)
+    try:
+        seconds = float(when) if is_number else to_seconds(when)
+    except OverflowError:  # an integer beyond the largest float
+        seconds = None
     if seconds is not None:
         fields.setdefault("_ts", seconds)
     return {"index": position, "data": fields, "createdAt": when}

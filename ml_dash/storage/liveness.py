@@ -17,12 +17,17 @@ HEARTBEAT_LIMIT_S = 60.0
 """Age of the last heartbeat from which a run counts as ended: the writer writes one every 10 s."""
 
 
+FUTURE_LIMIT_S = 600.0
+"""How far a heartbeat may be ahead of this clock: more than the clocks of two machines differ by."""
+
+
 def is_live(document: dict[str, Any]) -> bool:
     """Whether the run of this experiment.json is being written now."""
     beat = to_datetime(document.get("heartbeat_at"))
     if document.get("status") != "RUNNING" or beat is None:
         return False
-    return (datetime.datetime.now(datetime.UTC) - beat).total_seconds() < HEARTBEAT_LIMIT_S
+    age = (datetime.datetime.now(datetime.UTC) - beat).total_seconds()
+    return -FUTURE_LIMIT_S < age < HEARTBEAT_LIMIT_S
 
 
 def open_seconds(document: dict[str, Any], *, live: bool) -> float | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.storage.beneath import UnsafeFileError, open_descriptor, open_file
+from ml_dash.storage.beneath import UnsafeFileError, is_own, open_descriptor, open_file
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -39,7 +40,7 @@ def acquire(path: str, patience: float) -> int:
         import fcntl
 
         # Never read-only: a process that may not write the lock file may not write the files that it protects either.
-        fd = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+        fd = _open_own(path)
         take(fd, fcntl.LOCK_EX, patience)
         return fd
     if fd >= 0:
@@ -99,7 +100,7 @@ def document_lock(path: str) -> Iterator[bool]:
     """Hold the lock of a shared document for the block.
 
     Yields:
-        Whether it is held. False on a file system without locks: another process rarely writes at the same time, and not
+        Whether it is held. False on a file system without locks, and where the lock is no regular file: another process rarely writes at the same time, and not
         to write at all would be worse.
 
     Raises:
@@ -108,7 +109,11 @@ def document_lock(path: str) -> Iterator[bool]:
     """
     from filelock import Timeout
 
-    lock = _native_lock(path)
+    try:
+        lock = _native_lock(path)
+    except UnsafeFileError:  # something in the way of a lock is no reason not to write
+        yield False
+        return
     try:
         try:
             try:
@@ -133,13 +138,28 @@ def open_lock(path: str) -> int:
         OSError: it cannot be opened, is a link, or is no regular file.
     """
     try:
-        return open_descriptor(path, os.O_RDWR | os.O_CREAT)
+        return _open_own(path)
     except PermissionError:
         return open_descriptor(path, os.O_RDONLY)
     except OSError as error:
         if error.errno != errno.EROFS:
             raise
         return open_descriptor(path, os.O_RDONLY)
+
+
+def _open_own(path: str) -> int:
+    """Open a lock file to write, made if it is missing.
+
+    Whoever can read a lock file can hold its lock, and keep a writer waiting. So nobody may read it who could not write
+    it: others never, the group only under a umask that lets it write.
+    """
+    fd = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+    status = os.fstat(fd)
+    mode = status.st_mode & (0o660 if status.st_mode & 0o020 else 0o600)
+    if mode != stat.S_IMODE(status.st_mode) and is_own(status):
+        with contextlib.suppress(OSError):  # not every file system has permissions to set
+            os.fchmod(fd, mode)
+    return fd
 
 
 def take(fd: int, operation: int, patience: float) -> None:
@@ -189,6 +209,10 @@ def _native_lock(path: str) -> BaseFileLock:
     from filelock import FileLock
 
     options: dict[str, Any] = {}
+    with contextlib.suppress(PermissionError, FileNotFoundError, NotADirectoryError):  # which filelock reports
+        fd = _open_own(path)
+        options["mode"] = stat.S_IMODE(os.fstat(fd).st_mode)  # some versions set it again
+        os.close(fd)
     if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters:
         options["fallback_to_soft"] = False
     return FileLock(path, timeout=DOCUMENT_LOCK_S, **options)

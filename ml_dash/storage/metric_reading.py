@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_dash.records.values import revive
 from ml_dash.storage import layout, legacy
+from ml_dash.storage.beneath import walk
 from ml_dash.storage.documents import read_document
 from ml_dash.storage.journal import read_batches, read_lines, read_objects, shards
 
@@ -86,7 +87,7 @@ def metric_names(run: str) -> list[str | None]:
     """Return the names of a run's metrics; None is the unnamed one."""
     root = os.path.join(run, "metrics")
     names: set[str] = set()
-    for folder, _, files in os.walk(root):
+    for folder, files in walk(root):
         if folder != root and layout.has_data(files):
             names.add(os.path.relpath(folder, root))
         names.update(legacy.flat_names(root, folder, files))
@@ -106,4 +107,7 @@ def point_time(point: dict[str, Any]) -> float:
     """Return a point's ``_ts``, or 0 if it has none that is a number."""
     data = point["data"]
     when = data.get("_ts") if isinstance(data, dict) else None
-    return when if isinstance(when, (int, float)) and math.isfinite(when) else 0.0
+    try:
+        return when if isinstance(when, (int, float)) and math.isfinite(when) else 0.0
+    except OverflowError:  # an integer beyond the largest float
+        return 0.0

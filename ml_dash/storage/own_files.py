@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 from ml_dash.storage import layout, scan
+from ml_dash.storage.beneath import walk
 
 DAMAGED = ".damaged-"
 """Part of the name that a repair gives to an original that it keeps."""
@@ -37,8 +38,7 @@ def own_files(folder: str) -> Iterator[str]:
 
 def files_below(folder: str, part: str) -> Iterator[str]:
     """Yield the files of one folder of a run, in the same form as ``own_files``."""
-    for current, names, files in os.walk(os.path.join(folder, part)):
-        names[:] = sorted(name for name in names if not os.path.islink(os.path.join(current, name)))
+    for current, files in walk(os.path.join(folder, part)):
         relative = os.path.relpath(current, folder).replace(os.sep, "/")
         for name in sorted(files):
             path = os.path.join(current, name)

@@ -25,10 +25,18 @@ from typing import Any
 
 from ml_dash._json import json
 from ml_dash.storage import layout
+from ml_dash.storage.beneath import open_file
 from ml_dash.storage.columns import kind_of_field, name_of
 
 VERSION = 2
 KEY = b"ml_dash"
+
+GROWTH = 16
+"""How many times the bytes of its lines a column may take before compression: a short number takes 8 bytes, its level
+and the escapes of JSON text some more."""
+
+SLACK_BYTES = 1 << 20
+"""Bytes that a column may take on top of that: headers and dictionaries."""
 
 EDGE_BYTES = 4096
 """How much of the beginning and of the end of the covered part is compared, by checksum."""
@@ -136,20 +144,46 @@ def opened(journal: str) -> Iterator[Copy | None]:
     path = path_of(journal)
     with contextlib.ExitStack() as stack:
         try:
-            if not os.path.isfile(path):  # to open a pipe would wait for its other end
-                raise FileNotFoundError(path)
-            # Opened here, because pyarrow leaves a file open whose footer is damaged.
-            source = stack.enter_context(pa.OSFile(path))
+            # Opened here, because pyarrow follows links, and leaves a file open whose footer is damaged.
+            source = stack.enter_context(open_file(path))
             file = stack.enter_context(pq.ParquetFile(source, page_checksum_verification=True))
             schema = file.schema_arrow
             coverage = parse((schema.metadata or {}).get(KEY, b""))
             if coverage is not None:
                 ends = edges(journal, coverage.size)
-                if columns_in(schema) != coverage.columns or ends != (coverage.head, coverage.tail):
+                is_of_journal = columns_in(schema) == coverage.columns and ends == (coverage.head, coverage.tail)
+                if not is_of_journal or not _is_possible(coverage, file.metadata):
                     coverage = None
         except (OSError, pa.ArrowException, UnicodeDecodeError):
             coverage = None
         yield None if coverage is None else Copy(path, file, coverage)
+
+
+def _is_possible(coverage: Coverage, footer: Any) -> bool:
+    """Whether a journal of this size can have the lines, rows and values that a copy claims.
+
+    A file of a few bytes may claim millions of rows, and takes their memory when it is read. Each line of a journal ends
+    in a newline, and each value is at least one byte of it.
+    """
+    end = 0
+    for group in coverage.groups:
+        if not (end == group.start <= group.end <= coverage.size and 0 <= group.rows <= group.lines):
+            return False
+        if group.lines > group.end - group.start:
+            return False
+        end = group.end
+    with_rows = [group for group in coverage.groups if group.rows]
+    if footer.num_row_groups != len(with_rows):
+        return False
+    for number, group in enumerate(with_rows):
+        stored, journal_bytes = footer.row_group(number), group.end - group.start
+        columns = [stored.column(index) for index in range(stored.num_columns)]
+        # A row without the column takes one value of it as well.
+        if stored.num_rows != group.rows or any(c.num_values > group.rows + journal_bytes for c in columns):
+            return False
+        if any(c.total_uncompressed_size > SLACK_BYTES + GROWTH * journal_bytes for c in columns):
+            return False
+    return True
 
 
 def columns_in(schema: Any) -> list[list[str]]:
@@ -176,7 +210,7 @@ def parse(metadata: bytes) -> Coverage | None:
 
 def edges(journal: str, size: int) -> tuple[int, int] | None:
     """Return checksums of the beginning and the end of a journal's first ``size`` bytes; None if it is shorter."""
-    with open(journal, "rb") as file:
+    with open_file(journal) as file:
         if os.fstat(file.fileno()).st_size < size:
             return None
         head = file.read(min(EDGE_BYTES, size))
@@ -186,7 +220,7 @@ def edges(journal: str, size: int) -> tuple[int, int] | None:
 
 def fits(coverage: Coverage, journal: str) -> bool:
     """Whether every line that a copy covers is unchanged; reads all of them."""
-    with open(journal, "rb") as file:
+    with open_file(journal) as file:
         for group in coverage.groups:
             file.seek(group.start)
             if zlib.crc32(file.read(group.end - group.start)) != group.crc:
@@ -196,6 +230,6 @@ def fits(coverage: Coverage, journal: str) -> bool:
 
 def lines_of(journal: str, group: Group) -> list[bytes]:
     """Return the lines of a journal that a row group holds."""
-    with open(journal, "rb") as file:
+    with open_file(journal) as file:
         file.seek(group.start)
         return file.read(group.end - group.start).split(b"\n")[:-1]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ml_dash.storage import parquet_copy
+from ml_dash.storage.beneath import regular_size
 from ml_dash.storage.columns import field_of, kind_of_field, name_of, rows_to_table, wider, with_schema
 from ml_dash.storage.compaction import Row, Shape, rows_of
 from ml_dash.storage.journal import objects, read_lines
@@ -28,11 +28,7 @@ TAIL_LINES = 32_768
 @contextlib.contextmanager
 def copy_of(journal: str) -> Iterator[Copy | None]:
     """Open the copy beside a journal; yield None if the journal is small, or has no copy that fits it."""
-    try:
-        large = os.path.getsize(journal) >= LARGE_BYTES and os.path.isfile(parquet_copy.path_of(journal))
-    except OSError:
-        large = False
-    if not large:
+    if regular_size(journal) < LARGE_BYTES or not regular_size(parquet_copy.path_of(journal)):
         yield None
         return
     with parquet_copy.opened(journal) as copy:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_dash.records.values import flatten, revive
 from ml_dash.storage import file_index, layout, legacy
+from ml_dash.storage.beneath import UnsafeFileError, read_file, warn_refused
 from ml_dash.storage.documents import parameters_in, read_document, read_raw_document
 from ml_dash.storage.journal import read_objects, shards
 
@@ -74,8 +75,10 @@ def _listed_files(run: str, *, has_index: bool) -> list[dict[str, Any]]:
     if has_index and not legacy.is_published(path):
         return []
     try:
-        with open(path, "rb") as file:
-            entries = legacy.listed_files(file.read())
+        entries = legacy.listed_files(read_file(path))
+    except UnsafeFileError as error:
+        warn_refused(error)
+        return []
     except OSError:
         return []
     for entry in entries:

@@ -11,6 +11,7 @@ from ml_dash.errors import InvalidNameError
 from ml_dash.records.mocap import mocap_document
 from ml_dash.records.values import encode
 from ml_dash.storage import layout, legacy
+from ml_dash.storage.beneath import walk
 from ml_dash.storage.documents import read_document
 from ml_dash.storage.journal import read_lines, read_objects, shards
 from ml_dash.storage.names import check_topic
@@ -54,7 +55,7 @@ def merged_rows(run: str, topic: str, start: float | None = None, end: float | N
 def list_tracks(run: str) -> list[str]:
     """Return the sorted topics of a run. A folder of an older client has the topic that its metadata.json names."""
     root = os.path.join(run, "tracks")
-    folders = (folder for folder, _, files in os.walk(root) if folder != root and layout.has_data(files))
+    folders = (folder for folder, files in walk(root) if folder != root and layout.has_data(files))
     return sorted({_topic_of(os.path.relpath(folder, root), folder) for folder in folders})
 
 

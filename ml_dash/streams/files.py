@@ -21,6 +21,7 @@ from ml_dash.records.record import Kind
 from ml_dash.records.values import revive, to_plain
 from ml_dash.snowflake import file_id
 from ml_dash.storage import layout
+from ml_dash.storage.beneath import open_file
 from ml_dash.storage.disk import ChangedError, copy_file
 from ml_dash.storage.documents import timestamp, to_json
 from ml_dash.storage.names import check_file_path
@@ -410,8 +411,10 @@ class Folder(Stream, FolderReader):
         def copy(entry: Record) -> Record:
             about = {name: entry.get(name) for name in ABOUT if name not in self._options}
             blob = download.blob_path(self._owner.folder, entry)
-            open(blob, "rb").close()  # raises the error that _with_blob retries: a later save has replaced the file
-            return self._store(self._entry(to, about), lambda staged: copy_file(blob, staged), started)
+            open_file(blob).close()  # raises the error that _with_blob retries: a later save has replaced the file
+            return self._store(
+                self._entry(to, about), lambda staged: copy_file(blob, staged, within_umask=True), started
+            )
 
         return self._with_blob(self.record(source), copy)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ml_dash.records.values import parse
 from ml_dash.storage import layout, liveness
+from ml_dash.storage.beneath import open_file, read_file
 from ml_dash.storage.scan import OWN_FOLDERS
 from ml_dash.verify.findings import ERROR, SET_ASIDE, WARNING, Finding, Fix
 
@@ -47,8 +48,7 @@ class DocumentState:
 def inspect_document(path: str) -> DocumentState:
     """Read a document. Floats that are not finite stay the strings that they are on disk."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        content = read_file(path)
         value = parse(content)
     except _GONE:
         return DocumentState(exists=False)
@@ -101,14 +101,17 @@ def check_folders(run: str) -> Iterator[Finding]:
         try:
             os.stat(os.path.join(folder, os.curdir))  # fails where names can be listed, but nothing opened
             with os.scandir(folder) as entries:
-                subfolders = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+                children = [*entries]
         except _GONE:
             continue
         except OSError as error:
             yield Finding(ERROR, relative(folder, run), refusal(error))
             continue
         if folder == run:
-            subfolders = [path for path in subfolders if os.path.basename(path) in OWN_FOLDERS]
+            children = [entry for entry in children if entry.name in OWN_FOLDERS]
+        for link in sorted(entry.path for entry in children if entry.is_symlink() and os.path.isdir(entry.path)):
+            yield Finding(ERROR, relative(link, run), "is a link to a folder, which is not followed")
+        subfolders = [entry.path for entry in children if entry.is_dir(follow_symlinks=False)]
         waiting += sorted(subfolders, reverse=True)
 
 
@@ -134,8 +137,7 @@ def _check_toml(run: str, path: str) -> Iterator[Finding]:
     import tomllib
 
     try:
-        with open(os.path.join(run, path), "rb") as file:
-            tomllib.load(file)
+        tomllib.loads(read_file(os.path.join(run, path)).decode())
     except _GONE:
         return
     except (ValueError, RecursionError) as error:  # ValueError also for bytes that are no UTF-8
@@ -150,7 +152,7 @@ def check_diff(run: str) -> Iterator[Finding]:
     if expected is None:
         return
     try:
-        with open(os.path.join(run, layout.CODE_DIFF), "rb") as file:
+        with open_file(os.path.join(run, layout.CODE_DIFF)) as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         yield Finding(ERROR, layout.CODE_DIFF, "is missing")

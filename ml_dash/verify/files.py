@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from typing import Any
 
 from ml_dash.errors import StorageError
 from ml_dash.query.download import blob_path
 from ml_dash.storage import file_index, layout, reading
+from ml_dash.storage.beneath import open_file
 from ml_dash.storage.documents import read_raw_document
 from ml_dash.storage.journal import shards
 from ml_dash.storage.names import INDEX_FILES
@@ -77,9 +79,11 @@ def _check_list(run: str, *, live: bool) -> Iterator[Finding]:
 
 def _problem_of(path: str, entry: dict[str, Any], known: Checksums, advance: Advance) -> str:
     try:
-        status = os.stat(path)
+        status = os.lstat(path)
     except OSError:
         return "is missing"
+    if not stat.S_ISREG(status.st_mode):
+        return "cannot be read: it is no regular file"
     size = entry.get("sizeBytes")
     if size is not None and type(size) is not int:
         return f"is listed with a size that is no number: {size!r:.80}"
@@ -98,7 +102,7 @@ def _problem_of(path: str, entry: dict[str, Any], known: Checksums, advance: Adv
 
 def _checksum(path: str, advance: Advance) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         while block := file.read(BLOCK):
             digest.update(block)
             advance(len(block))

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ml_dash.query.frame_index import frame_of
+from ml_dash.storage.beneath import UnsafeFileError, open_file
 from ml_dash.storage.journal import read_lines, shards
+from ml_dash.verify.documents import refusal
 from ml_dash.verify.findings import ERROR, NOTE, RESIZE, REWRITE, WARNING, Finding, Fix, format_numbers
 from ml_dash.verify.journals import Advance
 
@@ -95,7 +97,10 @@ def _check_shard(
     advance: Advance,
 ) -> Iterator[Finding]:
     try:
-        file = open(os.path.join(run, path), "rb")  # noqa: SIM115 - closed by the with statement below
+        file = open_file(os.path.join(run, path))
+    except UnsafeFileError as error:
+        yield Finding(ERROR, path, refusal(error))
+        return
     except FileNotFoundError:
         count = sum(len(indexed.lines) for indexed in frames.values())
         noun = "frame" if count == 1 else "frames"
@@ -175,9 +180,13 @@ def member_size(header: bytes) -> int | None:
     """Return the size of the member that begins with this block of a tar file; None if it is no header."""
     if len(header) < _BLOCK or header[257:262] != b"ustar":
         return None
-    try:
-        checksum = int(header[148:156].strip(b"\0 "), 8)
-        length = int(header[124:136].strip(b"\0 "), 8)
-    except ValueError:
+    checksum, length = _octal(header[148:156]), _octal(header[124:136])
+    if checksum is None or length is None:
         return None
     return length if checksum == sum(header[:148]) + 8 * 32 + sum(header[156:]) else None
+
+
+def _octal(field: bytes) -> int | None:
+    """Return a number of a tar header; None for anything but octal digits, such as a sign."""
+    digits = field.strip(b"\0 ")
+    return int(digits, 8) if digits and not digits.strip(b"01234567") else None

@@ -12,9 +12,10 @@ from typing import Any
 from ml_dash.query.frame_index import frame_of
 from ml_dash.records.values import decode
 from ml_dash.storage import file_index, layout, parquet_copy
+from ml_dash.storage.beneath import open_file, regular_size, walk
 from ml_dash.storage.compaction import point_row, track_row
 from ml_dash.storage.documents import read_raw_document
-from ml_dash.storage.journal import read_lines, shards
+from ml_dash.storage.journal import lines_in, shards
 from ml_dash.verify.documents import inspect_document, relative
 from ml_dash.verify.findings import (
     COPY,
@@ -114,10 +115,11 @@ HISTORY = JournalKind(_parse_object, "", "entries")
 
 def list_journals(run: str) -> Iterator[tuple[str, JournalKind]]:
     """Yield every journal of a run, relative to its folder, and its kind."""
-    if os.path.exists(os.path.join(run, layout.ENVIRONMENT_HISTORY)):
+    if os.path.lexists(os.path.join(run, layout.ENVIRONMENT_HISTORY)):
         yield layout.ENVIRONMENT_HISTORY, HISTORY
     for name, stem, kind in (("logs", "logs", LOGS), ("files", "index", FILES)):
-        for path in _readable_shards(os.path.join(run, name), stem):
+        folder = os.path.join(run, name)
+        for path in [] if os.path.islink(folder) else _readable_shards(folder, stem):
             yield relative(path, run), kind
     for top, kind in (("metrics", POINTS), ("tracks", ROWS), ("frames", FRAMES)):
         for folder in _folders_below(os.path.join(run, top)):
@@ -133,8 +135,7 @@ def _readable_shards(folder: str, stem: str) -> list[str]:
 
 
 def _folders_below(top: str) -> Iterator[str]:
-    for folder, names, _ in os.walk(top):
-        names.sort()
+    for folder, _ in walk(top):
         if folder != top:
             yield folder
 
@@ -180,18 +181,19 @@ def check_lone_copies(run: str) -> Iterator[Finding]:
 def _read_contents(path: str, kind: JournalKind, advance: Advance) -> _Contents:
     contents = _Contents()
     whole = reported = 0
-    for line in read_lines(path):
-        whole += len(line) + 1
-        row = kind.parse(line)
-        if row is None:
-            contents.broken.append(contents.lines)
-        else:
-            _add_row(contents, row, kind)
-        contents.lines += 1
-        if not contents.lines % 1024:
-            advance(whole - reported)
-            reported = whole
-    contents.unfinished_bytes = max(0, os.path.getsize(path) - whole)
+    with open_file(path) as file:
+        for line in lines_in(file):
+            whole += len(line) + 1
+            row = kind.parse(line)
+            if row is None:
+                contents.broken.append(contents.lines)
+            else:
+                _add_row(contents, row, kind)
+            contents.lines += 1
+            if not contents.lines % 1024:
+                advance(whole - reported)
+                reported = whole
+        contents.unfinished_bytes = max(0, os.fstat(file.fileno()).st_size - whole)
     advance(whole + contents.unfinished_bytes - reported)
     return contents
 
@@ -285,9 +287,9 @@ def _wrong_counts(document: dict[str, Any], kind: JournalKind, contents: _Conten
 def _check_copy(run: str, path: str, kind: JournalKind, advance: Advance) -> Iterator[Finding]:
     journal = os.path.join(run, path)
     copy = parquet_copy.path_of(path)
-    if not os.path.exists(os.path.join(run, copy)):
+    if not os.path.lexists(os.path.join(run, copy)):
         return
-    advance(os.path.getsize(os.path.join(run, copy)))
+    advance(regular_size(os.path.join(run, copy)))
     with parquet_copy.opened(journal) as opened:
         if opened is not None and opened.is_intact() and parquet_copy.fits(opened.coverage, journal):
             return

@@ -112,7 +112,7 @@ def _check_leftovers(run: str) -> Iterator[Finding]:
 
 def _age(path: str) -> float:
     try:
-        return time.time() - os.stat(path).st_mtime
+        return time.time() - os.lstat(path).st_mtime
     except FileNotFoundError:  # it was finished meanwhile
         return 0.0
 

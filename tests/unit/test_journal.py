@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -136,10 +137,18 @@ class TestRead:
 
     def test_a_disk_that_refuses_is_no_empty_journal(self, tmp_path):
         """Numbering must not start again at 0 because of an input/output error."""
-        with pytest.raises(OSError):
-            list(read_lines(tmp_path))
-        with pytest.raises(OSError):
-            last_line(str(tmp_path))
+
+        def refuse(path):
+            raise OSError(errno.EIO, "input/output error", path)
+
+        with pytest.raises(OSError, match="input/output"):
+            list(read_lines(str(tmp_path / "a"), opener=refuse))
+        with pytest.raises(OSError, match="input/output"):
+            last_line(str(tmp_path / "a"), refuse)
+
+    def test_a_folder_in_the_place_of_a_journal_is_left_out_and_named(self, tmp_path):
+        with pytest.warns(UserWarning, match=f"{tmp_path}' is left out: Is a directory"):
+            assert [] == list(read_lines(str(tmp_path)))
 
 
 @given(st.lists(st.binary(max_size=70).filter(lambda line: b"\n" not in line), max_size=5), st.integers(0, 400))
