@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ml_dash.export.names import safe_name
 from ml_dash.query.run import RunReader
 from ml_dash.storage import layout, reading
+from ml_dash.storage.beneath import UnsafeFileError, open_file
 from ml_dash.storage.journal import whole_length
 from ml_dash.storage.own_files import is_lock, is_temporary, own_files
 
@@ -82,8 +83,8 @@ def _is_journal(path: str) -> bool:
 
 def _add(archive: zipfile.ZipFile, source: str, name: str, length: int | None, advance: Callable[[int], None]) -> None:
     try:
-        file = open(source, "rb")  # noqa: SIM115 - closed by the with statement below
-    except FileNotFoundError:  # a live run has replaced it since it was listed
+        file = open_file(source)
+    except (FileNotFoundError, UnsafeFileError):  # it was replaced since it was listed
         return
     with file:
         status = os.fstat(file.fileno())

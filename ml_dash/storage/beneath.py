@@ -277,7 +277,7 @@ class HeldFolder:
         return f"{SET_ASIDE}/{aside}"
 
 
-def open_below(folder: str, path: str) -> BinaryIO:
+def open_below(folder: str, path: str) -> io.BufferedReader:
     """Open a regular file below a folder for reading; only the folder itself may be named by a link.
 
     Args:

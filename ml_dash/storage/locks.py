@@ -100,8 +100,8 @@ def document_lock(path: str) -> Iterator[bool]:
     """Hold the lock of a shared document for the block.
 
     Yields:
-        Whether it is held. False on a file system without locks, and where the lock is no regular file: another process rarely writes at the same time, and not
-        to write at all would be worse.
+        Whether it is held. False on a file system without locks, and where the lock is no regular file: another process
+        rarely writes at the same time, and not to write at all would be worse.
 
     Raises:
         TimeoutError: another process held it for longer than ``DOCUMENT_LOCK_S``.
@@ -111,7 +111,7 @@ def document_lock(path: str) -> Iterator[bool]:
 
     try:
         lock = _native_lock(path)
-    except UnsafeFileError:  # something in the way of a lock is no reason not to write
+    except (UnsafeFileError, IsADirectoryError):  # something in the way of a lock is no reason not to write
         yield False
         return
     try:
@@ -209,11 +209,13 @@ def _native_lock(path: str) -> BaseFileLock:
     from filelock import FileLock
 
     options: dict[str, Any] = {}
+    parameters = inspect.signature(FileLock.__init__).parameters
     with contextlib.suppress(PermissionError, FileNotFoundError, NotADirectoryError):  # which filelock reports
         fd = _open_own(path)
-        options["mode"] = stat.S_IMODE(os.fstat(fd).st_mode)  # some versions set it again
+        if "mode" in parameters:  # some versions set it again
+            options["mode"] = stat.S_IMODE(os.fstat(fd).st_mode)
         os.close(fd)
-    if "fallback_to_soft" in inspect.signature(FileLock.__init__).parameters:
+    if "fallback_to_soft" in parameters:
         options["fallback_to_soft"] = False
     return FileLock(path, timeout=DOCUMENT_LOCK_S, **options)
 
