@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ml_dash._printable import clean
 from ml_dash.catalog.matching import matcher
 from ml_dash.catalog.rows import Row, last_values, read_rows
-from ml_dash.cli import formatting
+from ml_dash.cli import formatting, output
 from ml_dash.cli.exits import WrongCallError
 from ml_dash.cli.filters import options_condition, parameter_condition
 from ml_dash.cli.formatting import clip, display_width
@@ -351,3 +351,15 @@ def test_a_metric_that_is_too_long_to_draw_is_told_by_its_last_value(
 
     assert ["  train/loss  0.5  ▄  0.5 .. 0.5  1 point"] == drawn
     assert ["  train/loss  0.5    too long to draw here"] == metric_lines(run, None)
+
+
+def test_what_is_painted_and_written_holds_no_style_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "has_colour", lambda: True)
+
+    painted = output.paint("a\x1b[31mb\x1b[0m", "bold")
+    output.write([f"{painted} \x1b]0;title\x07\u202e", "\x9b2J"])
+
+    assert "\x1b[1ma\\x1b[31mb\\x1b[0m\x1b[0m" == painted
+    assert f"{painted} \\x1b]0;title\\x07\\u202e\n\\x9b2J\n" == capsys.readouterr().out

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from ml_dash import Experiment, InvalidNameError, open_run
-from ml_dash.cli import exits
+from ml_dash.catalog.removal import plan_removal
+from ml_dash.cli import exits, rm
 from ml_dash.cli.main import COMMANDS, cli
 from ml_dash.cli.table import WIDEST_CELL
 from ml_dash.storage import scan
@@ -222,6 +223,14 @@ def test_a_document_with_another_type_where_text_belongs_ends_no_command(value: 
             assert exits.INTERNAL != done.exit_code, done.stderr
             if arguments[0] == "rm":
                 break
+
+
+def test_the_question_of_rm_shows_a_status_of_any_type(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, "a/b/c", status=[1])
+
+    lines_of_question = rm._lines([plan_removal(str(run.folder), run.prefix, str(tmp_path), recursive=False)])
+
+    assert "[1]" in lines_of_question[1]
 
 
 def test_the_heartbeat_of_a_live_run_is_printable_in_verify(tmp_path: Path) -> None:
