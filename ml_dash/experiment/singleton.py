@@ -53,4 +53,4 @@ class Singleton(Experiment):
         cls._making = threading.RLock()
 
 
-_fork.call_in_child(Singleton._after_fork_in_child)
+_fork.call_in_child(Singleton._after_fork_in_child)  # noqa: SLF001 - classes of one module

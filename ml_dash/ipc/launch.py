@@ -180,7 +180,7 @@ def start_process(entry: str, boot: Mapping[str, object], inherited: Sequence[in
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _QUIET_SIGNALS)  # kept over exec; the writer unblocks them
     try:
         return subprocess.Popen(
-            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT, argument],  # type: ignore[attr-defined]  # what multiprocessing uses to start the same interpreter with the same flags
+            [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _BOOT, argument],  # type: ignore[attr-defined]  # what multiprocessing uses to start the same interpreter with the same flags  # noqa: SLF001 - as multiprocessing does; there is no public name
             stdin=subprocess.DEVNULL,
             # Not inherited: a pipe that the program's parent reads would stay open for as long as the writer drains.
             stdout=subprocess.DEVNULL,

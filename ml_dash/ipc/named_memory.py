@@ -26,7 +26,7 @@ def create(size: int) -> int:
     with _untracked():
         shared = shared_memory.SharedMemory(create=True, size=size)
         try:
-            return os.dup(shared._fd)  # type: ignore[attr-defined]  # the class gives the descriptor no public name
+            return os.dup(shared._fd)  # type: ignore[attr-defined]  # the class gives the descriptor no public name  # noqa: SLF001 - the class has no public name for its descriptor
         finally:
             shared.close()
             shared.unlink()

@@ -304,7 +304,7 @@ class FramesReader:
         streams = []
         for topic in (os.path.relpath(folder, root) for folder in folders):
             try:
-                view = self(topic)._view()
+                view = self(topic)._view()  # noqa: SLF001 - classes of one module
             except InvalidNameError:  # a folder of another program
                 continue
             times = view.times()

@@ -278,7 +278,7 @@ def claim_folder(run: RUN, root: str) -> None:
         run: the configuration; its prefix and its counter become those of the free number.
         root: absolute path of the folder of all runs.
     """
-    if not run._is_numbered:
+    if not run._is_numbered:  # noqa: SLF001 - classes of one module
         return
     for _ in range(MOST_JOBS):
         folder = os.path.join(root, *run.prefix.split("/"))
@@ -286,7 +286,7 @@ def claim_folder(run: RUN, root: str) -> None:
             os.makedirs(os.path.dirname(folder), exist_ok=True)
             os.mkdir(folder)
         except FileExistsError:
-            run._take_next_number()
+            run._take_next_number()  # noqa: SLF001 - classes of one module
         except OSError:  # opening the run reports it
             return
         else:

@@ -70,7 +70,7 @@ def find_entry() -> str:
     current directory.
     """
     main_file = getattr(sys.modules.get("__main__"), "__file__", None) or ""
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the only cheap way to the caller's frame
     while frame is not None:
         path = frame.f_code.co_filename
         if _is_users(path):

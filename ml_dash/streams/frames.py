@@ -133,4 +133,4 @@ class Frames(RunStream, FramesReader):
     def _forget_numbers(self) -> None:
         # Another process may have written to the run meanwhile: the next frame's number is read from the disk.
         for stream in list(self._streams.values()):
-            stream._numbers.clear()
+            stream._numbers.clear()  # noqa: SLF001 - classes of one module

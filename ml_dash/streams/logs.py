@@ -182,25 +182,25 @@ class LogBuilder:
 
     def debug(self, message: str, **extra: Any) -> None:
         """Log a line at level ``debug``; arguments and errors as for ``Logs.log``."""
-        self._logs._log_at("debug", message, self._metadata, extra)
+        self._logs._log_at("debug", message, self._metadata, extra)  # noqa: SLF001 - classes of one module
 
     def info(self, message: str, **extra: Any) -> None:
         """Log a line at level ``info``; arguments and errors as for ``Logs.log``."""
-        self._logs._log_at("info", message, self._metadata, extra)
+        self._logs._log_at("info", message, self._metadata, extra)  # noqa: SLF001 - classes of one module
 
     def warn(self, message: str, **extra: Any) -> None:
         """Log a line at level ``warn``; arguments and errors as for ``Logs.log``."""
-        self._logs._log_at("warn", message, self._metadata, extra)
+        self._logs._log_at("warn", message, self._metadata, extra)  # noqa: SLF001 - classes of one module
 
     warning = warn
 
     def error(self, message: str, **extra: Any) -> None:
         """Log a line at level ``error``; arguments and errors as for ``Logs.log``."""
-        self._logs._log_at("error", message, self._metadata, extra)
+        self._logs._log_at("error", message, self._metadata, extra)  # noqa: SLF001 - classes of one module
 
     def fatal(self, message: str, **extra: Any) -> None:
         """Log a line at level ``fatal``; arguments and errors as for ``Logs.log``."""
-        self._logs._log_at("fatal", message, self._metadata, extra)
+        self._logs._log_at("fatal", message, self._metadata, extra)  # noqa: SLF001 - classes of one module
 
     critical = fatal
 

@@ -103,7 +103,9 @@ class Metrics(RunStream, MetricsReader):
         self._owner = owner
         self._metrics: dict[str | None, Metric] = {}
         self.buffer = Buffer(
-            owner, lambda: [metric._buffered for metric in list(self._metrics.values())], self._timestamp
+            owner,
+            lambda: [metric._buffered for metric in list(self._metrics.values())],
+            self._timestamp,  # noqa: SLF001 - classes of one module
         )
 
     def __call__(
@@ -135,8 +137,8 @@ class Metrics(RunStream, MetricsReader):
             given = {"description": description, "tags": tags, "metadata": metadata}
             about = {key: value for key, value in given.items() if value is not None}
             check_about(about)
-            data = encode(about, metric._what)
-            self._owner.channel.publish(int(Kind.DESCRIBE), metric._key, data, time.time())
+            data = encode(about, metric._what)  # noqa: SLF001 - classes of one module
+            self._owner.channel.publish(int(Kind.DESCRIBE), metric._key, data, time.time())  # noqa: SLF001 - classes of one module
         return metric
 
     def log(self, /, _flush: bool = False, **fields: Any) -> Metrics:
@@ -169,7 +171,7 @@ class Metrics(RunStream, MetricsReader):
         if len(shared) > 1 or not groups:
             points.insert(0, (self(None), shared))
         for metric, point in points:  # first, so that a value that cannot be stored stops the whole call
-            encode(point, metric._what)
+            encode(point, metric._what)  # noqa: SLF001 - classes of one module
         for metric, point in points:
             metric.log(**point)
         if _flush:
@@ -182,4 +184,4 @@ class Metrics(RunStream, MetricsReader):
         return self
 
     def _timestamp(self, value: object) -> float:
-        return self(None)._buffered.timestamp(value)
+        return self(None)._buffered.timestamp(value)  # noqa: SLF001 - classes of one module

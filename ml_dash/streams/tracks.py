@@ -172,7 +172,7 @@ def _merged(values: object, fields: dict[str, Any], what: str) -> dict[str, Any]
 
 
 def _after_fork_in_child() -> None:
-    TimedTrack._assigning = threading.RLock()  # another thread of the parent may have held the old one
+    TimedTrack._assigning = threading.RLock()  # another thread of the parent may have held the old one  # noqa: SLF001 - classes of one module
 
 
 _fork.call_in_child(_after_fork_in_child)
