@@ -104,8 +104,8 @@ class Metrics(RunStream, MetricsReader):
         self._metrics: dict[str | None, Metric] = {}
         self.buffer = Buffer(
             owner,
-            lambda: [metric._buffered for metric in list(self._metrics.values())],
-            self._timestamp,  # noqa: SLF001 - classes of one module
+            lambda: [metric._buffered for metric in list(self._metrics.values())],  # noqa: SLF001 - classes of one module
+            self._timestamp,
         )
 
     def __call__(
