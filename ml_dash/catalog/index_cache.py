@@ -2,16 +2,23 @@
 
 One file for each tree, replaced as a whole: a checksum, then an Arrow stream with the columns of one type. Its metadata
 hold two JSON documents: ``about`` the runs and folders, and ``others``, the columns of several types.
+
+The folder of the cache may lie where others write, for example below ``/tmp``: an index is read, written and cleaned up
+only in folders that are the user's own, that nobody else may enter, and that are reached without following a link.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import hashlib
 import os
+import secrets
+import stat
 import time
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +26,7 @@ from ml_dash._json import json, orjson
 from ml_dash._version import __version__
 from ml_dash.catalog.row_columns import RowColumns
 from ml_dash.catalog.walk import Listing
-from ml_dash.storage.disk import Disk
+from ml_dash.storage.beneath import open_descriptor
 from ml_dash.storage.documents import to_json
 
 CACHE_VARIABLE = "ML_DASH_CACHE_DIR"
@@ -31,6 +38,9 @@ ORPHAN_S = 3600.0
 """Seconds after which a temporary file is one of a killed process: writing takes well below a second."""
 
 _NAME = "index"
+_TEMPORARY = ".index.tmp-"
+_PRIVATE = 0o700
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHECKSUM_BYTES = 4
 _ABOUT, _OTHERS = b"about", b"others"
 
@@ -75,7 +85,10 @@ def load(root: str) -> Saved | None:
     import pyarrow as pa
 
     try:
-        with open(os.path.join(folder_of(root), _NAME), "rb") as file:
+        with _private_folder(folder_of(root)) as folder:
+            fd = open_descriptor(_NAME, os.O_RDONLY, dir_fd=folder)
+        with os.fdopen(fd, "rb") as file:
+            _check_owner(fd)
             checksum, content = file.read(_CHECKSUM_BYTES), file.read()
         if checksum != _checksum(content):
             return None
@@ -93,13 +106,14 @@ def save(root: str, saved: Saved) -> None:
     """Replace the index of a tree. Does nothing where it cannot be written: every call works without it."""
     import pyarrow as pa
 
-    folder = folder_of(root)
     # The last three are for values that Arrow or JSON refuses.
-    with contextlib.suppress(OSError, ValueError, TypeError, pa.ArrowException):
-        os.makedirs(folder, mode=0o700, exist_ok=True)  # parameters may be private
+    with (
+        contextlib.suppress(OSError, ValueError, TypeError, pa.ArrowException),
+        _private_folder(folder_of(root), make=True) as folder,
+    ):
         _remove_orphans(folder)
         content = _content(root, saved)
-        Disk().write_file(os.path.join(folder, _NAME), [_checksum(content), content])
+        _replace(folder, [_checksum(content), content])
 
 
 def _content(root: str, saved: Saved) -> Any:
@@ -171,8 +185,72 @@ def _with_times(column: dict[str, Any]) -> list[Any]:
     return values
 
 
-def _remove_orphans(folder: str) -> None:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name != _NAME and time.time() - entry.stat(follow_symlinks=False).st_mtime > ORPHAN_S:
-                os.unlink(entry.path)
+@contextlib.contextmanager
+def _private_folder(path: str, *, make: bool = False) -> Iterator[int]:
+    """Yield the open folder of the index of one tree.
+
+    Args:
+        path: the result of ``folder_of``.
+        make: whether to make the folder, and those above it, if they are missing.
+
+    Raises:
+        OSError: the folder of the cache, or one below it, is missing or not the user's own; a name below it is a link; or
+            its path has a link that another user made.
+    """
+    *above, index, digest = path.split(os.sep)
+    cache = os.sep.join(above) or os.sep
+    if make:
+        os.makedirs(cache, mode=_PRIVATE, exist_ok=True)
+    _check_links(cache)
+    with contextlib.ExitStack() as opened:
+        fd = os.open(cache, _FOLDER & ~os.O_NOFOLLOW)  # ~/.cache may be a link of the user's own
+        opened.callback(os.close, fd)
+        _check_owner(fd)
+        for name in (index, digest):
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, _PRIVATE, dir_fd=fd)
+            fd = os.open(name, _FOLDER, dir_fd=fd)
+            opened.callback(os.close, fd)
+            _check_owner(fd)
+            if make and stat.S_IMODE(os.fstat(fd).st_mode) != _PRIVATE:
+                os.fchmod(fd, _PRIVATE)  # parameters may be private
+        yield fd
+
+
+def _check_links(path: str) -> None:
+    """Refuse a path with a link that neither the user nor the administrator has made."""
+    while path != os.path.dirname(path):
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, "it is a link of another user", path)
+        path = os.path.dirname(path)
+
+
+def _check_owner(fd: int) -> None:
+    if os.fstat(fd).st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+
+
+def _replace(folder: int, parts: list[Any]) -> None:
+    """Replace the index in an open folder, at once."""
+    temporary = f"{_TEMPORARY}{secrets.token_hex(8)}"
+    fd = open_descriptor(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=folder)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            for part in parts:
+                file.write(part)
+        os.replace(temporary, _NAME, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def _remove_orphans(folder: int) -> None:
+    """Remove what killed processes left behind: old files with the name of a temporary one, and nothing else."""
+    for name in os.listdir(folder):
+        if name.startswith(_TEMPORARY):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > ORPHAN_S:
+                os.unlink(name, dir_fd=folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ml_dash import MLProject, MLRun
+from ml_dash.catalog import index_cache, walk
 from ml_dash.errors import MlDashError, StorageError
 from ml_dash.managed import store
 from ml_dash.managed.toml_values import MAX_KEY_PARTS, parse
@@ -268,3 +269,99 @@ class TestTables:
             "config.toml cannot be read: it is a link, which is not followed",
             "data.jsonl cannot be read: it is a link, or no regular file",
         ] == [problem.reason for problem in project.problems]
+
+
+class TestCache:
+    """The index of a tree, in a cache folder where others may write."""
+
+    @pytest.fixture(autouse=True)
+    def steady(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(walk, "YOUNG_NS", -(10**9))  # every file is known at once
+
+    def folder(self, run: Path) -> Path:
+        return Path(index_cache.folder_of(str(run.parent.parent)))
+
+    @pytest.mark.parametrize("level", [0, 1, 2])
+    def test_a_link_to_the_users_files_is_neither_cleaned_nor_written(
+        self, run: Path, tmp_path: Path, level: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home = tmp_path / "home"
+        (home / "deep").mkdir(parents=True)
+        for name in ("bashrc", "thesis.jsonl", "index", "deep/key.pem"):
+            (home / name).write_bytes(SECRET)
+            os.utime(home / name, (0, 0))
+        before = contents(home)
+        link = [self.folder(run), *self.folder(run).parents][level]
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(home)
+        if level == 2:
+            (home / "index").unlink()
+            before = contents(home)
+            real = os.lstat
+            monkeypatch.setattr(os, "lstat", lambda path: _of_other_user(real(path), Path(path) == link))
+
+        assert ["x"] == list(MLProject(run.parent.parent).df["run_id"])
+
+        assert before == contents(home)
+
+    def test_only_left_over_files_of_the_cache_are_removed(self, run: Path) -> None:
+        MLProject(run.parent.parent)
+        folder = self.folder(run)
+        for name in ("thesis.jsonl", ".index.tmp-1", ".index.tmp-abc"):
+            (folder / name).write_bytes(SECRET)
+            os.utime(folder / name, (0, 0))
+        (folder / ".index.tmp-2").symlink_to(folder / "thesis.jsonl")
+        (run / "config.toml").write_text(CONFIG + "# changed\n")
+
+        MLProject(run.parent.parent)
+
+        assert {"index", "thesis.jsonl", ".index.tmp-2"} == {path.name for path in folder.iterdir()}
+
+    def test_a_link_in_the_place_of_a_temporary_file_or_of_the_index_is_not_written_through(
+        self, run: Path, bashrc: Path
+    ) -> None:
+        self.folder(run).mkdir(parents=True)
+        for name in ("index", f".index.tmp-{os.getpid()}"):
+            (self.folder(run) / name).symlink_to(bashrc)
+
+        MLProject(run.parent.parent)
+
+        assert SECRET == bashrc.read_bytes()
+
+    @pytest.mark.parametrize("level", [0, 1, 2])
+    def test_an_index_in_the_folder_of_another_user_is_not_believed(
+        self, run: Path, level: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = str(run.parent.parent)
+        MLProject(root)
+        assert index_cache.load(root) is not None
+        foreign = [self.folder(run), *self.folder(run).parents][level].stat()
+        before = contents(self.folder(run))
+        real = os.fstat
+        monkeypatch.setattr(os, "fstat", lambda fd: _of_other_user(real(fd), os.path.samestat(real(fd), foreign)))
+
+        (run / "config.toml").write_text(CONFIG.replace("1", "2"))
+
+        assert ([2], None) == (list(MLProject(root).df["lr"]), index_cache.load(root))
+        assert before == contents(self.folder(run))
+
+    def test_an_index_that_another_user_made_is_not_believed(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root = str(run.parent.parent)
+        MLProject(root)
+        foreign = (self.folder(run) / "index").stat()
+        real = os.fstat
+        monkeypatch.setattr(os, "fstat", lambda fd: _of_other_user(real(fd), os.path.samestat(real(fd), foreign)))
+
+        assert index_cache.load(root) is None
+
+    def test_the_folders_of_the_cache_are_private(self, run: Path) -> None:
+        self.folder(run).mkdir(parents=True, mode=0o755)
+
+        MLProject(run.parent.parent)
+
+        assert [0o700] * 2 == [path.stat().st_mode & 0o777 for path in (self.folder(run), self.folder(run).parent)]
+
+
+def _of_other_user(status: os.stat_result, is_foreign: bool) -> os.stat_result:
+    """The status of a file, as if another user owned it."""
+    return os.stat_result((*status[:4], OTHER_USER, *status[5:10])) if is_foreign else status
