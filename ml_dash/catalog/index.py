@@ -8,6 +8,7 @@ Without a writable cache folder every run is read each time.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,11 +21,20 @@ from ml_dash.catalog.walk import ListedRun, Walk
 from ml_dash.storage.file_index import without_collector
 
 BATCH_RUNS = 1000
-"""Rows that are held as Python values before they become columns."""
+BATCH_CELLS = 1_000_000
+"""Rows, and cells in them, that are held as Python values before they become columns."""
+
+MAX_COLUMNS = 10_000
+"""Columns of a table. A run beyond it lacks some of its parameters and metrics there, and is named as a problem: a column
+takes memory for every run, also where only one run has a value."""
+
+MAX_CELLS = 50_000_000
+LEAST_COLUMNS = 1_000
+"""Cells of a table, some 500 MB. A table of so many runs that it would have fewer than ``LEAST_COLUMNS`` has these."""
 
 
 class Problem(NamedTuple):
-    """A run, or a folder, that could not be read.
+    """A run, or a folder, that could not be read, or of which a part is left out.
 
     Attributes:
         folder: its absolute path.
@@ -84,7 +94,8 @@ def read_index(root: str, *, cached: bool = True) -> Index:
 def _read(root: str, runs: list[ListedRun], old: Saved | None, walk: Walk) -> Saved:
     """The rows of all runs: known ones whose files are the same, and the others read now."""
     known = _KnownRows(old)
-    fresh = _FreshRows(root)
+    most = min(MAX_COLUMNS, max(LEAST_COLUMNS, MAX_CELLS // max(1, len(runs))))
+    fresh = _FreshRows(root, most)
     new = Saved(walk.listings, [], [], [], RowColumns([], [], {}), [])
     order: list[int] = []
     for run in runs:
@@ -105,8 +116,33 @@ def _read(root: str, runs: list[ListedRun], old: Saved | None, walk: Walk) -> Sa
         new.managed.append(run.is_managed)
         new.signatures.append(signature)
     parts = [*([old.rows] if old is not None else []), *fresh.columns()]
-    new.rows = row_columns.concat(parts).take(order)
+    kept = row_columns.names_within(_shapes(parts, order), most)
+    new.rows = row_columns.concat(parts, kept).take(order)
+    lost = {known.count + row: count for row, count in fresh.left_out.items()}
+    if kept is not None:
+        shapes = [part.shapes[number] for part in parts for number in part.shape_of]
+        for row in order:
+            if missing := sum(name not in kept for name in shapes[row]):
+                lost[row] = lost.get(row, 0) + missing
+    for position, row in enumerate(order):
+        if row in lost:
+            new.signatures[position] = ""  # read again next time: the other runs may be fewer then
+            reason = f"{lost[row]:,} of its columns are left out: a table of {len(runs):,} runs has at most {most:,}"
+            new.problems.append((new.paths[position], "", reason))
     return new
+
+
+def _shapes(parts: Sequence[RowColumns], order: Sequence[int]) -> Counter[row_columns.Shape]:
+    """How many of the rows have each shape."""
+    used = set(order)
+    shapes: Counter[row_columns.Shape] = Counter()
+    start = 0
+    for part in parts:
+        counts = Counter(number for row, number in enumerate(part.shape_of, start) if row in used)
+        for number, count in counts.items():
+            shapes[part.shapes[number]] += count
+        start += len(part)
+    return shapes
 
 
 class _KnownRows:
@@ -136,10 +172,17 @@ class _KnownRows:
 
 
 class _FreshRows:
-    """Rows that are read now."""
+    """Rows that are read now.
 
-    def __init__(self, root: str) -> None:
+    Attributes:
+        left_out: by the number of a row, how many of its names are left out.
+    """
+
+    def __init__(self, root: str, most: int) -> None:
+        self.left_out: dict[int, int] = {}
         self._root = root
+        self._most = most
+        self._cells = 0
         self._count = 0
         self._rows: list[Cells] = []
         self._parts: list[RowColumns] = []
@@ -164,7 +207,8 @@ class _FreshRows:
             return None, str(error) or type(error).__name__, True
         self._rows.append(row)
         self._count += 1
-        if len(self._rows) >= BATCH_RUNS:
+        self._cells += len(row)
+        if len(self._rows) >= BATCH_RUNS or self._cells >= BATCH_CELLS:
             self._pack()
         return self._count - 1, "", True
 
@@ -175,8 +219,17 @@ class _FreshRows:
         return self._parts
 
     def _pack(self) -> None:
+        kept = None
+        if self._cells > self._most:
+            kept = row_columns.names_within(Counter(map(tuple, self._rows)), self._most)
+        if kept is not None:
+            start = self._count - len(self._rows)
+            whole, self._rows = self._rows, [{name: row[name] for name in row if name in kept} for row in self._rows]
+            for number, (row, part) in enumerate(zip(whole, self._rows, strict=True), start):
+                if len(part) < len(row):
+                    self.left_out[number] = len(row) - len(part)
         self._parts.append(row_columns.from_rows(self._rows))
-        self._rows = []
+        self._rows, self._cells = [], 0
 
 
 def _differs(old: Saved, new: Saved) -> bool:

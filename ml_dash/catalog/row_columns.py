@@ -7,7 +7,7 @@ is a list of Python values.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,41 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> RowColumns:
     return packed
 
 
-def concat(parts: Sequence[RowColumns]) -> RowColumns:
-    """The rows of all parts, in order."""
+def names_within(shapes: Mapping[Shape, int], most: int) -> set[str] | None:
+    """The names that a table with a limited number of columns keeps.
+
+    Names of short rows come first, so that one row with very many names costs the others none of theirs; of these,
+    names that many rows have.
+
+    Args:
+        shapes: how many rows have each shape.
+        most: how many names are kept.
+
+    Returns:
+        The names; None for all of them.
+    """
+    if sum(map(len, shapes)) <= most:
+        return None
+    shortest: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    for shape, count in sorted(shapes.items(), key=lambda item: len(item[0])):
+        for name in shape:
+            shortest.setdefault(name, len(shape))
+            rows[name] = rows.get(name, 0) + count
+    if len(rows) <= most:
+        return None
+    return set(sorted(rows, key=lambda name: (shortest[name], -rows[name]))[:most])
+
+
+def concat(parts: Sequence[RowColumns], kept: Container[str] | None = None) -> RowColumns:
+    """The rows of all parts, in order.
+
+    Args:
+        parts: the parts.
+        kept: the names to keep; None for all.
+    """
+    if kept is not None:
+        parts = [_only(part, kept) for part in parts]
     if len(parts) < 2:
         return parts[0] if parts else RowColumns([], [], {})
     numbers: dict[Shape, int] = {}
@@ -78,6 +111,14 @@ def concat(parts: Sequence[RowColumns]) -> RowColumns:
     names = dict.fromkeys(name for part in parts for name in part.columns)
     columns = {name: _joined([(part.columns.get(name), len(part)) for part in parts]) for name in names}
     return RowColumns(list(numbers), shape_of, columns)
+
+
+def _only(rows: RowColumns, kept: Container[str]) -> RowColumns:
+    """Rows without the names that are not kept."""
+    numbers: dict[Shape, int] = {}
+    new = [numbers.setdefault(tuple(name for name in shape if name in kept), len(numbers)) for shape in rows.shapes]
+    columns = {name: values for name, values in rows.columns.items() if name in kept}
+    return RowColumns(list(numbers), [new[number] for number in rows.shape_of], columns)
 
 
 def to_list(values: Values) -> list[Any]:

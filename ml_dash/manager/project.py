@@ -29,7 +29,8 @@ class MLProject:
             parameters under dotted names; then the metrics. Of the metrics that a run logged by name, ``train/loss`` is
             the last value, ``train/loss.min``, ``.max`` and ``.mean`` are of all. A metric that is called like one of
             the columns before it is ``metrics.<name>``, a parameter ``config.<name>``.
-        problems: what could not be read: a list of ``folder`` and ``reason``. These runs are not in ``df``.
+        problems: what could not be read: a list of ``folder`` and ``reason``. These runs are not in ``df``, or lack some
+            of their columns there: a table has at most 10,000.
     """
 
     df: Any

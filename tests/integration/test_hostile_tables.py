@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
+import tracemalloc
 import warnings
 from pathlib import Path
 
 import pytest
 
 from ml_dash import MLProject, MLRun
-from ml_dash.catalog import index_cache, walk
+from ml_dash.catalog import index, index_cache, walk
 from ml_dash.errors import MlDashError, StorageError
 from ml_dash.managed import store
 from ml_dash.managed.toml_values import MAX_KEY_PARTS, parse
@@ -269,6 +271,56 @@ class TestTables:
             "config.toml cannot be read: it is a link, which is not followed",
             "data.jsonl cannot be read: it is a link, or no regular file",
         ] == [problem.reason for problem in project.problems]
+
+    def test_one_run_with_very_many_parameters_takes_no_columns_of_the_others(self, run: Path) -> None:
+        base = run.parent.parent
+        for number in range(300):
+            folder = base / f"alice/exp/{number}"
+            folder.mkdir(parents=True)
+            (folder / "experiment.json").write_text("{}")
+            (folder / "parameters.json").write_text(json.dumps({"lr": number, f"own{number}": 1}))
+        big = base / "alice/exp/big"
+        big.mkdir()
+        (big / "parameters.json").write_text(json.dumps({"lr": -1} | {f"p{number}": 1 for number in range(100_000)}))
+        tracemalloc.start()
+
+        projects = [MLProject(base) for _ in range(2)]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+        for project in projects:
+            assert (302, index.MAX_COLUMNS) == project.df.shape
+            assert set(range(300)) | {-1} <= set(project.df["lr"])
+            assert 1 == project.df["own299"].sum()
+            [problem] = project.problems
+            assert (str(big), "a table of 302 runs has at most 10,000") == (
+                problem.folder,
+                problem.reason.partition(": ")[2],
+            )
+            assert int(problem.reason.split()[0].replace(",", "")) > 89_000
+        assert peak < 400e6
+        big.rename(base.parent / "aside")
+        without = MLProject(base)
+        assert ([], 300) == (without.problems, sum(str(name).startswith("own") for name in without.df.columns))
+
+    def test_many_runs_with_many_parameters_each_stay_within_the_limit(
+        self, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(index, "BATCH_CELLS", 500)
+        monkeypatch.setattr(index, "MAX_COLUMNS", 300)
+        base = run.parent.parent
+        for number in range(20):
+            folder = base / f"alice/exp/{number:02}"
+            folder.mkdir(parents=True)
+            names = {f"p{number}.{k}": 1 for k in range(200 if number % 2 else 5)}
+            (folder / "parameters.json").write_text(json.dumps({"lr": number} | names))
+
+        project = MLProject(base)
+
+        assert (21, True) == (len(project), len(project.df.columns) <= 300)
+        assert all(f"p{number}.4" in project.df for number in range(0, 20, 2))
+        assert 10 == len(project.problems)
+        assert list(range(20)) == sorted(project.df["lr"].drop(project.df.index[-1]))
 
 
 class TestCache:
