@@ -26,7 +26,7 @@ OTHER_USER = 2**31 - 7
 
 JOURNAL = "metrics/None/data.jsonl"
 DOCUMENTS = ("config.toml", "metrics.toml", "experiment.json", "parameters.json", "environment.json")
-FILES = ("config.toml", "metrics.toml", JOURNAL, ".lock", ".manager.open", ".manager.lock", ".manager.open.lock")
+FILES = (*DOCUMENTS, JOURNAL, ".lock", ".manager.open", ".manager.lock", ".manager.open.lock")
 
 
 @pytest.fixture(autouse=True)
