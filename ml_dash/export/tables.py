@@ -121,7 +121,7 @@ def _write_raw_csv(path: str, pieces: Iterator[Any]) -> None:
     from pyarrow import csv
 
     first = _without_lists(next(pieces))
-    with csv.CSVWriter(path, first.schema) as writer:
+    with open(path, "xb") as file, csv.CSVWriter(file, first.schema) as writer:  # Arrow takes only paths of UTF-8
         for table in itertools.chain([first], map(_without_lists, pieces)):
             writer.write_table(table)
 
@@ -161,7 +161,7 @@ def _write_parquet(path: str, pieces: Iterator[Any]) -> None:
     import pyarrow.parquet as pq
 
     first = next(pieces)
-    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+    with open(path, "xb") as file, pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
         for table in itertools.chain([first], pieces):
             writer.write_table(table)
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import zipfile
+from io import BytesIO
 from pathlib import Path, PureWindowsPath
 
 import pyarrow.parquet as pq
@@ -429,3 +430,22 @@ def test_a_file_of_any_time_is_archived(time: int, run: RunReader, folder: RunFo
 
     with zipfile.ZipFile(tmp_path / "made.zip") as archive:
         assert b"x" == archive.read(f"{PREFIX}/old.txt")
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"), [("csv", "n\udcff\x1b-csv"), ("parquet", "n\udcff\x1b-parquet"), ("zip", "n\udcff\x1b.zip")]
+)
+def test_a_run_whose_name_is_no_utf8_is_exported_under_that_name(kind: str, made: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "runs", "a/b/n\udcff\x1b")
+    run.metric("m", {"x": 1.5})
+
+    exported = export_run(open_run(run.folder), kind)
+
+    assert str(tmp_path / made) == exported.path
+    if kind == "csv":
+        assert ["1.5"] == [row["x"] for row in rows(tmp_path / made / "metrics/m.csv")]
+    elif kind == "parquet":
+        assert [1.5] == pq.read_table(BytesIO((tmp_path / made / "metrics/m.parquet").read_bytes()))["x"].to_pylist()
+    else:
+        with zipfile.ZipFile(exported.path) as archive:
+            assert "a/b/n%FF%1B/metrics/m/data.jsonl" in archive.namelist()
