@@ -151,7 +151,7 @@ class Channel:
         path = os.path.join(self._run, name)
         nbytes = frame_format.spec.nbytes
         try:
-            spill_file.make_file(path)
+            spill_file.make_file(self._run, path)
             # Not into a mapping of the file: a full disk would kill the process with SIGBUS instead of raising.
             with mmap.mmap(-1, nbytes) as memory, open(path, "wb") as file:
                 copy_into(pixels, memory, 0)
@@ -286,7 +286,7 @@ class Channel:
         name = f"{layout.SPILL}/{spill_file.prefix(self.writer_id)}{os.getpid()}-{time.time_ns()}-{next(self._spills)}"
         path = os.path.join(self._run, name)
         try:
-            spill_file.make_file(path)
+            spill_file.make_file(self._run, path)
             with open(path, "wb") as file:
                 file.write(key)
                 file.write(data)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+
+from ml_dash.storage.beneath import HeldFolder, open_descriptor
 
 _ATTEMPTS = 30
 """Attempts to make a file: while other writers of the run end, each attempt may fail."""
@@ -17,20 +18,27 @@ def prefix(writer_id: str) -> str:
     return f"{writer_id or 'main'}@"
 
 
-def make_file(path: str) -> None:
-    """Make an empty file, and its folder if it is missing.
+def make_file(run: str, path: str) -> None:
+    """Make an empty file below a run's folder, with the folders on its way; a link in the place of one is set aside.
 
     A writer that ends removes the folder while it is empty, perhaps just before the file is made: then it is tried again.
+
+    Args:
+        run: absolute path of the run's folder.
+        path: absolute path of the file.
+
+    Raises:
+        OSError: it cannot be made.
     """
-    for _ in range(_ATTEMPTS - 1):
-        # makedirs raises FileExistsError if the folder is removed while it looks.
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            _make(path)
-            return
-    _make(path)
-
-
-def _make(path: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb"):
-        pass
+    folder = HeldFolder(run)
+    try:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with folder.parent_of(path, make=True) as (parent, name):
+                    os.close(open_descriptor(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, dir_fd=parent, shown=path))
+                    return
+            except (FileNotFoundError, FileExistsError):
+                if attempt == _ATTEMPTS - 1:
+                    raise
+    finally:
+        folder.close()

@@ -157,11 +157,12 @@ def write_torch(torch: ModuleType, content: object, path: str, to: str) -> None:
             raise InvalidTypeError(f"save_torch to {to!r}: torch cannot save a {name}: {error}") from error
 
 
-def write_video(path: str, frames: object, kind: str, fps: Fraction, quality: int) -> OSError | None:
+def write_video(run: str, path: str, frames: object, kind: str, fps: Fraction, quality: int) -> OSError | None:
     """Encode frames to a new file. Unless that succeeds, no file is left.
 
     Args:
-        path: of the file; its folder is made if it is missing.
+        run: absolute path of the run's folder.
+        path: of the file, below it; folders are made if they are missing.
         frames: as for ``Folder.save_video``.
         kind: as from ``check_video_name``.
         fps: as from ``check_fps``.
@@ -177,7 +178,7 @@ def write_video(path: str, frames: object, kind: str, fps: Fraction, quality: in
         on_failure.callback(remove_file, path)
         video = on_failure.enter_context(VideoFile(path, kind, fps, quality))
         try:
-            spill_file.make_file(path)
+            spill_file.make_file(run, path)
         except OSError as error:
             return error
         for pixels in rgb_frames(frames):

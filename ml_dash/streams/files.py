@@ -337,7 +337,7 @@ class Folder(Stream, FolderReader):
         rate, level = check_fps(fps, kind), check_video_quality(quality)
         entry = self._entry(to, about)
         staged, path = self._staged_path(entry)
-        problem = file_formats.write_video(path, frames, kind, rate, level)
+        problem = file_formats.write_video(self._owner.folder, path, frames, kind, rate, level)
         if problem is not None:
             return self._refuse(entry, f"the video {to!r}", problem)
         # Encoding is the user's own work and takes any time: only the hand-over counts as a cost of the tracker.
@@ -449,7 +449,7 @@ class Folder(Stream, FolderReader):
         """Let ``write`` fill a file beside the run, and publish that the writer can move it to its place."""
         staged, path = self._staged_path(entry)
         try:
-            spill_file.make_file(path)
+            spill_file.make_file(self._owner.folder, path)
             write(path)
         except BaseException as error:
             file_formats.remove_file(path)

@@ -175,6 +175,24 @@ def test_what_was_set_aside_is_said_and_kept(tmp_path: Path, run: Path, outside:
     assert "logs/logs.jsonl was in the way" in str(health["last_error"])
 
 
+@pytest.mark.parametrize("name", [".spill", "files", "files/.staging"])
+def test_large_records_and_uploads_are_handed_over_within_the_run(
+    tmp_path: Path, run: Path, outside: Path, name: str
+) -> None:
+    before = contents(outside)
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).symlink_to(outside / "thesis")
+
+    with Experiment(PREFIX, dash_root=tmp_path / "runs", echo=False).run as exp:
+        exp.log("x" * 6_000_000)
+        exp.files("a").upload(outside / "bashrc")
+
+    found = open_run(PREFIX, tmp_path / "runs")
+    assert before == contents(outside)
+    assert [6_000_000] == [len(line["message"]) for line in found.logs.read()]
+    assert SECRET == found.files("a").read_bytes("bashrc")
+
+
 def test_a_stream_whose_folder_is_in_the_way_of_another_keeps_its_frames(tmp_path: Path) -> None:
     frame = np.zeros((8, 8, 3), np.uint8)
 

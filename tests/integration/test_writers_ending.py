@@ -8,7 +8,6 @@ import mmap
 import os
 import signal
 import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,8 +160,8 @@ class TestLeftovers:
         tags = ["", "main-1-2", "main-1-2-3-4", "host-1-2"]
         names = {tag: f"{spill_file.prefix(tag)}7" for tag in tags}
         for tag in tags:
-            for other in tags:
-                spill_file.make_file(str(tmp_path / ".spill" / names[other]))
+            for other in [tag for tag in tags if not (tmp_path / ".spill" / names[tag]).exists()]:
+                spill_file.make_file(str(tmp_path), str(tmp_path / ".spill" / names[other]))
             finish.remove_leftovers(str(tmp_path), tag, Disk())
 
             left = {path.name for path in (tmp_path / ".spill").iterdir()}
@@ -193,15 +192,15 @@ class TestFolderThatGoesAway:
         """As another writer's end does it, between the making of the folder and that of the file."""
         exp = opened(frame_buffer_mb=1)
         exp.flush()
-        make_folder, removed = os.makedirs, []
+        make_folder, removed = os.mkdir, []
 
-        def make_and_remove(name, *arguments, **options):
-            make_folder(name, *arguments, **options)
-            if Path(name).name in (".spill", ".staging") and not removed:
-                Path(name).rmdir()
+        def make_and_remove(name, *arguments, dir_fd=None):
+            make_folder(name, *arguments, dir_fd=dir_fd)
+            if name in (".spill", ".staging") and not removed:
+                os.rmdir(name, dir_fd=dir_fd)
                 removed.append(name)
 
-        monkeypatch.setattr(os, "makedirs", make_and_remove)
+        monkeypatch.setattr(os, "mkdir", make_and_remove)
         status = save(exp)
         exp.run.complete()
 
@@ -224,7 +223,7 @@ class TestFolderThatGoesAway:
     def test_a_folder_that_cannot_be_made_is_an_error(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(OSError, match="file"):
-            spill_file.make_file(str(tmp_path / "file/name"))
+            spill_file.make_file(str(tmp_path), str(tmp_path / "file/name"))
 
 
 class TestQuarantine:
