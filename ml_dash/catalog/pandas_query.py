@@ -1,7 +1,8 @@
 """Conditions of ``MLProject.search``: text for ``pandas.DataFrame.query``, checked before it is evaluated.
 
 The text may come from a web page or a command line: only comparisons, arithmetic and the methods named here are
-evaluated, so that no text can read a file or run code. Other searches use the grammar of ``catalog.filter``.
+evaluated, so that no text can read a file or run code. Regular expressions are matched by RE2, whose time is proportional
+to the text: that of Python can take for ever. Other searches use the grammar of ``catalog.filter``.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _ALLOWED: tuple[type[ast.AST], ...] = (
 _OF_LISTS = frozenset({"isna", "isnull", "notna", "notnull"})
 _OF_ITEMS = frozenset({"join", "len"})
 _OPERATORS = frozenset({"and", "or", "not", "in", "is", "True", "False", "None"})
+_FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s"}
 _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _LETTER = re.compile(r"[^\W\d]")
 _HINT = "put a name with a dot or a slash into backticks, as in `model.name` == 'CNN' and accuracy > 0.9"
@@ -74,7 +76,53 @@ def select_rows(frame: Any, text: str) -> Any:
         )
 
     plain, members = _with_membership(plain, tree, values, refuse)
-    return frame[_evaluated(load_pandas(), text, plain, values | members)]
+    pd = load_pandas()
+    safe = _safe_series(pd)
+    columns_in_use = {name: safe(column) for name, column in values.items()}
+    return frame[_evaluated(pd, text, plain, columns_in_use | members)]
+
+
+def _safe_series(pd: Any) -> Any:
+    """A ``pandas.Series`` whose regular expressions are matched in linear time, also in what its methods return."""
+
+    def contains(self: Any, pat: str, case: bool = True, flags: int = 0, na: Any = None, regex: bool = True) -> Any:
+        return found(self, pat if regex else re.escape(pat), case, flags, na)
+
+    def match(self: Any, pat: str, case: bool = True, flags: int = 0, na: Any = None) -> Any:
+        return found(self, rf"\A(?:{pat})", case, flags, na)
+
+    def fullmatch(self: Any, pat: str, case: bool = True, flags: int = 0, na: Any = None) -> Any:
+        return found(self, rf"\A(?:{pat})\z", case, flags, na)
+
+    def found(methods: Any, pattern: str, case: bool, flags: int, na: Any) -> Any:
+        return _matches(methods._data, pattern, case=case, flags=flags, na=na)  # noqa: SLF001
+
+    methods = {"contains": contains, "match": match, "fullmatch": fullmatch}
+    strings = type("SafeStrings", (pd.Series.str,), methods)
+    own: dict[str, Any] = {"str": property(strings)}
+    own["_constructor"] = property(lambda _: series)
+    series = type("SafeSeries", (pd.Series,), own)
+    return series
+
+
+def _matches(column: Any, pattern: str, *, case: bool, flags: int, na: Any) -> Any:
+    """For each row whether its text has a match; ``na``, or False, where there is no text.
+
+    Raises:
+        ValueError: RE2 cannot read the pattern, or a flag is unknown.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if flags & ~sum(_FLAGS):
+        raise ValueError(f"flags={flags} is none of {', '.join(f'{int(flag)} ({flag.name})' for flag in _FLAGS)}")
+    letters = "".join(letter for flag, letter in _FLAGS.items() if flags & flag)
+    texts = [value.encode("utf-8", "replace") if isinstance(value, str) else None for value in column.tolist()]
+    array = pa.array(texts, pa.large_binary()).cast(pa.large_string())
+    whole = f"(?{letters}){pattern}" if letters else pattern
+    matches = pc.match_substring_regex(array, pattern=whole, ignore_case=not case)
+    filled = [na if match is None and isinstance(na, bool) else bool(match) for match in matches.to_pylist()]
+    return type(column)(filled, index=column.index, dtype=bool)
 
 
 def _without_backticks(text: str, columns: set[str]) -> tuple[str, dict[str, str]]:

@@ -14,7 +14,7 @@ import pytest
 
 from ml_dash import MLProject, MLRun
 from ml_dash.catalog import index, index_cache, walk
-from ml_dash.errors import MlDashError, StorageError
+from ml_dash.errors import InvalidValueError, MlDashError, StorageError
 from ml_dash.managed import store
 from ml_dash.managed.toml_values import MAX_KEY_PARTS, parse
 from ml_dash.records.values import MAX_INTEGER_BITS
@@ -417,3 +417,56 @@ class TestCache:
 def _of_other_user(status: os.stat_result, is_foreign: bool) -> os.stat_result:
     """The status of a file, as if another user owned it."""
     return os.stat_result((*status[:4], OTHER_USER, *status[5:10])) if is_foreign else status
+
+
+class TestSearch:
+    """Patterns that take Python's regular expressions for ever, on texts, and on texts mixed with numbers."""
+
+    @pytest.fixture(params=["texts", "mixed"])
+    def project(self, run: Path, request: pytest.FixtureRequest) -> MLProject:
+        base = run.parent.parent
+        texts = ["a" * 40 + "!", "b\nc", "ABC"] + ([5, True, None] if request.param == "mixed" else ["5", "x", "y"])
+        for number, value in enumerate(texts):
+            folder = base / f"alice/exp/{number}"
+            folder.mkdir(parents=True)
+            (folder / "parameters.json").write_text(json.dumps({"name": value}))
+        return MLProject(base)
+
+    @pytest.mark.parametrize("method", ["contains", "match", "fullmatch"])
+    @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*a){25}$", "(a*)*z", "(?i)(a+)+$"])
+    def test_no_pattern_runs_for_ever(self, project: MLProject, method: str, pattern: str) -> None:
+        start = time.monotonic()
+
+        found = project.search(f"name.str.lower().str.{method}('{pattern}') or name.str.{method}('{pattern}')")
+
+        assert time.monotonic() - start < 8
+        assert len(found) <= 1
+
+    @pytest.mark.parametrize("pattern", [r"(?=(a+)+$)", r"(a+)\\1+$", r"(?!(a+)+$)", "("])
+    def test_a_pattern_that_needs_more_than_linear_time_is_refused(self, project: MLProject, pattern: str) -> None:
+        with pytest.raises(InvalidValueError, match="failed"):
+            project.search(f"name.str.contains('{pattern}')")
+
+    @pytest.mark.parametrize(
+        ("query", "count"),
+        [
+            ("name.str.contains('a+!')", 1),
+            ("name.str.contains('a.c', case=False)", 1),
+            ("name.str.contains('a.c', flags=2)", 1),
+            ("name.str.contains('b.c', flags=16)", 1),
+            ("name.str.contains('+', regex=False)", 0),
+            ("name.str.contains('!', regex=False)", 1),
+            ("name.str.match('a')", 1),
+            ("name.str.match('c')", 0),
+            ("name.str.fullmatch('A.C')", 1),
+            ("name.str.fullmatch('A|AB|B')", 0),
+            ("name.str.upper().str.contains('B')", 2),
+            ("name.str.len() > 2", 3),
+            ("name.str.contains('zzz', na=True)", None),
+        ],
+    )
+    def test_what_a_pattern_finds(self, project: MLProject, query: str, count: int | None) -> None:
+        found = project.search(query)
+
+        without_text = sum(not isinstance(value, str) for value in project.df["name"].tolist())
+        assert (without_text if count is None else count) == len(found)
