@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from ml_dash._version import __version__
-from ml_dash.cli.exits import NOT_FOUND, errors_as_exit_status
+from ml_dash.cli.exits import NOT_FOUND, errors_as_exit_status, print_message
 from ml_dash.cli.output import prepare_streams
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -95,6 +96,8 @@ def main() -> NoReturn:
     """Run ``ml-dash`` and exit with its status."""
     if not prepare_streams():
         sys.exit(NOT_FOUND)
+    # A warning names a file of a run, or a folder, that is left out: a line for a person, without the place in our code.
+    warnings.showwarning = lambda message, *_, **__: print_message(str(message))
     if os.environ.get("_ML_DASH_COMPLETE"):  # of a shell's completion script
         from ml_dash.cli.shells import register
 

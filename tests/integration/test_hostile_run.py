@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from ml_dash import Experiment, open_run
 from ml_dash.storage.beneath import HeldFolder, UnsafeFileError, open_file, read_file
 from ml_dash.storage.disk import Disk
+from tests.support import SUBPROCESS_SECONDS
 
 PREFIX = "alice/walker/run"
 SECRET = b"alias ll=ls"
@@ -205,6 +208,18 @@ def test_a_stream_whose_folder_is_in_the_way_of_another_keeps_its_frames(tmp_pat
     found = open_run(PREFIX, tmp_path / "runs")
     assert 1 == len(found.frames("cam/shard-00000.tar"))
     assert (8, 8, 3) == found.frames("cam/shard-00000.tar").read(0).shape
+
+
+def test_a_command_says_in_one_line_which_file_it_leaves_out(tmp_path: Path, run: Path, outside: Path) -> None:
+    record(tmp_path)
+    (run / "logs/logs.other.jsonl").symlink_to(outside / "bashrc")
+
+    command = [sys.executable, "-m", "ml_dash", "tail", PREFIX, "--root", str(tmp_path / "runs"), "--no-follow"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SUBPROCESS_SECONDS)
+
+    expected = f"ml-dash: {str(run / 'logs/logs.other.jsonl')!r} is left out: it is a link, which is not followed\n"
+    assert expected == done.stderr
+    assert "one line" in done.stdout
 
 
 class TestHeldFolder:
