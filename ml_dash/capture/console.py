@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from ml_dash._printable import clean_text
+
 Mark = Callable[[int, str], str]
 
 _mark: Mark | None = None
@@ -46,7 +48,7 @@ def write(fd: int, text: str) -> None:
 
 
 class PrintOnce:
-    """Prints each text once, as a line on stderr."""
+    """Prints each text once, as a line on stderr. It is made printable, since it may hold names from disk."""
 
     def __init__(self) -> None:
         self._printed: set[str] = set()
@@ -55,7 +57,7 @@ class PrintOnce:
         """Print a text, unless it was printed before."""
         if text not in self._printed:
             self._printed.add(text)
-            write(2, f"ml_dash: {text}\n")
+            write(2, f"ml_dash: {clean_text(text)}\n")
 
 
 def writes_to(stream: object, fd: int) -> bool:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_dash._printable import clean, clean_json, clean_text
+from ml_dash.capture import console
 from tests.hostile_text import HOSTILE, KINDS, SURROGATE, forbidden_in
 
 ORDINARY = {
@@ -142,3 +143,12 @@ def _is_new_emoji(letter: str) -> bool:
 def test_json_means_the_same_when_it_is_clean(value: object) -> None:
     for document in (json.dumps(value, ensure_ascii=False), json.dumps(value)):
         assert value == json.loads(clean_json(document))
+
+
+def test_a_warning_that_is_printed_once_is_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    print_once = console.PrintOnce()
+
+    for _ in range(2):
+        print_once("a\x1b[2Jb\u202e")
+
+    assert "ml_dash: a\\x1b[2Jb\\u202e\n" == capsys.readouterr().err
