@@ -93,7 +93,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     hostile_run(root, "seed-1")
     hostile_run(root, "seed-2", status="COMPLETED")
     hostile_run(root, "killed", status="RUNNING", heartbeat_at="2020-01-01\x9b05:24:59Z")
-    hostile_run(root, "live", status="RUNNING", heartbeat_at="2099-01-01\x9b05:24:59Z")
+    now = datetime.datetime.now(datetime.UTC).isoformat("\x9b")
+    hostile_run(root, "live", status="RUNNING", heartbeat_at=now)
     (root / segment() / "not json").mkdir()
     (root / segment() / "not json/experiment.json").write_bytes(f'{{"status": {HOSTILE}'.encode())
     return tmp_path
@@ -136,7 +137,7 @@ def test_a_terminal_gets_ink_and_styles_alone(place: Path) -> None:
     (place / "program.py").write_text(PROGRAM)
     (place / "calls.json").write_text(json.dumps(CALLS))
     terminal = Terminal(sys.executable, "program.py", "calls.json", cwd=place, columns=100)
-    terminal.send("n\n")  # to the question of rm
+    terminal.send("n\nn\n")  # to the question of rm, also about the live run if this takes longer than a minute
 
     printed, status = terminal.end()
 
