@@ -187,7 +187,7 @@ def read_rows(root: str, unreadable: list[scan.Unreadable] | None = None) -> lis
 
 
 def metric_journals(run: str, metric: str) -> list[str]:
-    """The journals of a metric; none if no metric can have that name, as it may be a person's text.
+    """The journals of a metric; none if they cannot be listed, or no metric can have that name: it may be a person's text.
 
     Args:
         run: the run's directory.
@@ -196,9 +196,9 @@ def metric_journals(run: str, metric: str) -> list[str]:
     try:
         if metric:
             check_metric(metric)
-    except InvalidNameError:
+        return metric_reading.metric_shards(run, metric or None)
+    except (InvalidNameError, OSError):
         return []
-    return metric_reading.metric_shards(run, metric or None)
 
 
 def last_values(run: str, metric: str | None) -> dict[str, Any]:

@@ -292,7 +292,9 @@ def open_below(folder: str, path: str) -> io.BufferedReader:
     try:
         with held.parent_of(path) as (fd, name):
             shown = os.path.join(folder, path)
-            return os.fdopen(open_descriptor(name, os.O_RDONLY, dir_fd=fd, shown=shown), "rb")
+            return open(shown, "rb", opener=lambda _, flags: open_descriptor(name, flags, dir_fd=fd, shown=shown))
+    except IsADirectoryError as error:
+        raise UnsafeFileError(errno.EISDIR, "it is a folder", error.filename) from None
     finally:
         held.close()
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import subprocess
+import sys
 import time
 import tracemalloc
 import warnings
@@ -18,6 +21,7 @@ from ml_dash.errors import InvalidValueError, MlDashError, StorageError
 from ml_dash.managed import store
 from ml_dash.managed.toml_values import MAX_KEY_PARTS, parse
 from ml_dash.records.values import MAX_INTEGER_BITS
+from tests.support import SUBPROCESS_SECONDS, python_environment
 
 CONFIG = 'lr = 1\n[_meta]\nstatus = "COMPLETED"\n'
 POINT = '{"index":0,"data":{"loss":"$(id >/tmp/x)","_ts":1e9}}\n'
@@ -125,12 +129,12 @@ class TestLoad:
 
         assert "loss = 1\n" == (run / "metrics.toml").read_text()
 
-    @pytest.mark.parametrize("kind", ["fifo", "link", "loop", "device"])
+    @pytest.mark.parametrize("kind", ["fifo", "link", "loop", "device", "folder", "deep", "huge"])
     @pytest.mark.parametrize("name", FILES)
     def test_what_is_no_file_is_neither_waited_for_nor_followed(
         self, run: Path, bashrc: Path, name: str, kind: str
     ) -> None:
-        put(run / name, kind, bashrc)
+        put_bad(run / name, kind, bashrc)
         start = time.monotonic()
 
         with warnings.catch_warnings():
@@ -321,6 +325,88 @@ class TestTables:
         assert all(f"p{number}.4" in project.df for number in range(0, 20, 2))
         assert 10 == len(project.problems)
         assert list(range(20)) == sorted(project.df["lr"].drop(project.df.index[-1]))
+
+    def test_a_tree_of_bad_runs_hangs_nothing_and_hides_no_good_run(self, run: Path, bashrc: Path) -> None:
+        base = run.parent.parent
+        for kind in ("fifo", "link", "loop", "device", "folder", "deep", "huge"):
+            for number, name in enumerate(ALL_FILES):
+                put_bad(make_run(base, f"{kind}-{number}") / name, kind, bashrc)
+                folder = base / "alice/bad" / f"{kind}-{number}"
+                folder.mkdir(parents=True)
+                (folder / "parameters.json").write_text('{"lr": 2}')
+                put_bad(folder / name, kind, bashrc)
+        (base / "alice/good/\x1b]0;pwned\x07").mkdir(parents=True)
+        (base / "alice/good/\x1b]0;pwned\x07/parameters.json").write_text('{"lr": 3}')
+
+        done = subprocess.run(
+            [sys.executable, "-W", "always", "-c", READ_ALL, str(base)],
+            env=python_environment(),
+            capture_output=True,
+            timeout=SUBPROCESS_SECONDS,
+            check=False,
+        )
+
+        assert 0 == done.returncode, done.stderr[-3000:]
+        assert SECRET == bashrc.read_bytes()
+        assert b"\x1b" not in done.stdout + done.stderr
+        shown = json.loads(done.stdout)
+        assert [3] == shown["good"]
+        assert "p/x" in shown["managed"]
+        bad = {f"alice/bad/{kind}-{number}" for kind in ("fifo", "device") for number in range(len(ALL_FILES))}
+        assert bad <= set(shown["ls"])
+        assert bad <= set(shown["table"]) | {folder.removeprefix(f"{base}/") for folder in shown["problems"]}
+
+
+READ_ALL = """
+import json, resource, sys, warnings
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+from click.testing import CliRunner
+from ml_dash import MLProject, runs
+from ml_dash.cli.main import cli
+
+base = sys.argv[1]
+project = MLProject(base)
+found = runs(base)
+frame = found.dataframe()
+good = runs(base, "lr = 3 or train/loss.min > 1e9")
+listed = CliRunner().invoke(cli, ["ls", "--root", base, "--json"])
+plain = CliRunner().invoke(cli, ["ls", "--root", base, "lr > 0 or train/loss.max > 0"])
+assert (listed.exit_code, plain.exit_code) == (0, 0), (listed.output, plain.output)
+sys.stdout.write(plain.output.partition("{")[0] * 0)
+print(json.dumps({
+    "good": [run.params.get()["lr"] for run in good if "good" in run.prefix],
+    "managed": [path for path in project._index.paths if path.startswith("p/")],
+    "table": sorted(set(project.df["run_id"]) | set(frame["run_id"])),
+    "ls": [json.loads(line)["run"] for line in listed.stdout.splitlines()],
+    "problems": [problem.folder for problem in project.problems],
+}))
+"""
+ALL_FILES = (
+    *DOCUMENTS,
+    JOURNAL,
+    *("metrics/train/data.jsonl", "metrics/train/data.parquet", "metrics/train/metadata.json", "metrics/train.jsonl"),
+    *("logs/logs.jsonl", "files/index.jsonl", "files/.files_metadata.json", "tracks/pose/data.jsonl"),
+    *("frames/cam/data.jsonl", "frames/cam/shard-00000.tar", "code.diff", ".writers/w.json"),
+    *(".lock", ".manager.open", ".manager.lock", "metrics"),
+)
+
+
+def put_bad(path: Path, kind: str, target: Path) -> None:
+    """Put something bad in the place of a file."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    if kind in ("fifo", "link", "loop", "device"):
+        put(path, kind, target)
+        return
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "deep":
+        path.write_text("[" * 100_000 + "\n")
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
 
 
 class TestCache:
