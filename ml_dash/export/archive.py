@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ml_dash.export.names import safe_name
 from ml_dash.query.run import RunReader
 from ml_dash.storage import layout, reading
-from ml_dash.storage.beneath import UnsafeFileError, open_file
+from ml_dash.storage.beneath import UnsafeFileError, open_file, warn_refused
 from ml_dash.storage.journal import whole_length
 from ml_dash.storage.own_files import is_lock, is_temporary, own_files
 
@@ -71,7 +71,11 @@ def _select_files(folder: str) -> list[tuple[str, int | None]]:
         length = None
         if _is_journal(path):
             size = os.path.getsize(os.path.join(folder, path))
-            length = whole_length(os.path.join(folder, path), size) if size else 0
+            try:
+                length = whole_length(os.path.join(folder, path), size) if size else 0
+            except UnsafeFileError as error:
+                warn_refused(error)
+                continue
         selected.append((path, length))
     return sorted(selected)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
@@ -195,11 +196,11 @@ class FolderReader:
             try:
                 target = download.target_below(below, folder)
                 if download.is_hidden(below) and not download.is_hidden(pattern) and os.path.lexists(target):
-                    warnings.warn(f"{target!r} is there and hidden, and is not replaced; name it", stacklevel=3)
+                    _warn(f"{target!r} is there and hidden, and is not replaced; name it")
                     continue
                 paths.append(self._fetch(entry, target))
             except download.BadRecordError as error:
-                warnings.warn(f"a file is left out: {error.strerror}", stacklevel=3)
+                _warn(f"a file is left out: {error.strerror}")
             except download.NotWrittenError:
                 raise
             except StorageError as error:
@@ -323,6 +324,11 @@ class FilesReader(FolderReader):
     def __call__(self, folder: str | None = None, **options: Any) -> FolderReader:
         """Return a folder of the run's files; see ``FolderReader`` for the options."""
         return FolderReader(self._source, folder, **options)
+
+
+def _warn(text: str) -> None:
+    with contextlib.suppress(Warning):  # where warnings are errors, a neighbour's record must not end the download
+        warnings.warn(text, stacklevel=4)
 
 
 def _record_name(record: Mapping[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ml_dash.storage import layout, metric_reading, track_reading
 from ml_dash.storage.beneath import UnsafeFileError, open_file, regular_size, warn_refused
 from ml_dash.storage.file_index import full_name
+from ml_dash.storage.follow import Position
 from ml_dash.storage.journal import shards
 from ml_dash.storage.liveness import open_seconds
 
@@ -149,8 +150,7 @@ def _count_lines(paths: list[str]) -> int:
     for path in paths:
         try:
             with open_file(path) as file:
-                while block := file.read(1 << 20):
-                    total += block.count(b"\n")
+                total += sum(block.count(b"\n") + 1 for _, block in Position().read(file))
         except UnsafeFileError as error:
             warn_refused(error)
         except FileNotFoundError:  # removed meanwhile

@@ -156,7 +156,10 @@ def _numbered(table: Any) -> Any:
     import pyarrow as pa
 
     column = table.schema.get_field_index(INDEX)
-    return table.set_column(column, INDEX, pa.array(range(len(table)), pa.int64()))
+    numbers = pa.array(range(len(table)), pa.int64())
+    if column < 0:  # a journal without a point
+        return table.add_column(0, INDEX, numbers)
+    return table.set_column(column, INDEX, numbers)
 
 
 def _sorted_by_time(table: Any, time: str) -> tuple[Any, bool]:

@@ -266,7 +266,10 @@ class HeldFolder:
         try:
             quarantine = os.open(SET_ASIDE, _FOLDER, dir_fd=root)
         except OSError:  # the quarantine itself is in the way
-            os.rename(SET_ASIDE, f"{SET_ASIDE}-{secrets.token_hex(4)}", src_dir_fd=root, dst_dir_fd=root)
+            aside = f"{SET_ASIDE}-{secrets.token_hex(4)}"
+            os.rename(SET_ASIDE, aside, src_dir_fd=root, dst_dir_fd=root)
+            if name == SET_ASIDE and os.path.samestat(os.fstat(fd), os.fstat(root)):
+                return aside
             os.mkdir(SET_ASIDE, dir_fd=root)
             quarantine = os.open(SET_ASIDE, _FOLDER, dir_fd=root)
         try:

@@ -111,9 +111,13 @@ def append_lines(disk: Disk, path: str, data: bytes) -> None:
 
 
 def whole_length(path: str, size: int) -> int:
-    """Return the length of a file up to and including the last newline within its first ``size`` bytes."""
+    """Return the length of a file up to and including the last newline within its first ``size`` bytes.
+
+    Raises:
+        UnsafeFileError: the last line is longer than ``LINE_BYTES``, or it is no regular file.
+    """
     with open_file(path) as file:
-        return whole_length_in(file, size)
+        return whole_length_in(file, size, LINE_BYTES)
 
 
 def whole_length_in(file: BinaryIO, size: int, limit: float = math.inf) -> int:

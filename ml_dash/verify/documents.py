@@ -6,6 +6,7 @@ may be intact, and a repair leaves it alone.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 from ml_dash.records.values import parse
 from ml_dash.storage import layout, liveness
-from ml_dash.storage.beneath import open_file, read_file
+from ml_dash.storage.beneath import DOCUMENT_BYTES, UnsafeFileError, open_file, read_file
 from ml_dash.storage.scan import OWN_FOLDERS
 from ml_dash.verify.findings import ERROR, SET_ASIDE, WARNING, Finding, Fix
 
@@ -153,6 +154,8 @@ def check_diff(run: str) -> Iterator[Finding]:
         return
     try:
         with open_file(os.path.join(run, layout.CODE_DIFF)) as file:
+            if os.fstat(file.fileno()).st_size > DOCUMENT_BYTES:
+                raise UnsafeFileError(errno.EFBIG, f"it is larger than {DOCUMENT_BYTES:,} bytes", file.name)
             actual = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         yield Finding(ERROR, layout.CODE_DIFF, "is missing")
