@@ -54,6 +54,9 @@ FIELDS = {
 }
 """The names that every run has, and the kind of their values. Any other name is a parameter or a metric."""
 
+WILDCARDS = frozenset("*?[")
+"""Characters that make a prefix a glob."""
+
 PARAMETER, METRIC = "params.", "metrics."
 """Put before a name, they say that it is a parameter's or a metric's, whatever else has that name."""
 
@@ -133,7 +136,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Has:
-    """``has(lr)``: the run has a value of that name, whatever it is."""
+    """``has(lr)``: the run has a value, a group of parameters or a metric of that name."""
 
     name: str
 
@@ -201,15 +204,15 @@ def all_of(conditions: Sequence[Condition]) -> Condition:
     return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
-def comparisons(condition: Condition) -> Iterator[Comparison]:
-    """Every comparison in a condition."""
-    if isinstance(condition, Comparison):
-        yield condition
-    elif isinstance(condition, Not):
-        yield from comparisons(condition.part)
+def leaves(condition: Condition) -> Iterator[Comparison | Has | Prefix | Predicate]:
+    """Every part of a condition that has no parts itself."""
+    if isinstance(condition, Not):
+        yield from leaves(condition.part)
     elif isinstance(condition, (And, Or)):
         for part in condition.parts:
-            yield from comparisons(part)
+            yield from leaves(part)
+    else:
+        yield condition
 
 
 def _is_word(text: str) -> bool:

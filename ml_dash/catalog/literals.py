@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 import time
 
@@ -13,6 +14,15 @@ _LONGEST_S = 1e15
 """A duration beyond this is no duration, and would not be a finite float."""
 
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:nan|inf|infinity)", re.IGNORECASE)
+_PERIODS = (
+    (re.compile(r"\d{4}-?W\d\d"), datetime.timedelta(weeks=1)),
+    (re.compile(r"\d{4}-?\d\d-?\d\d|\d{4}-?W\d\d-?\d"), datetime.timedelta(days=1)),
+    (re.compile(r".{8,10}[T ]\d\d(?:Z|[-+].*)?"), datetime.timedelta(hours=1)),
+    (re.compile(r".{8,10}[T ]\d\d:?\d\d(?:Z|[-+].*)?"), datetime.timedelta(minutes=1)),
+    (re.compile(r".{8,10}[T ]\d\d:?\d\d:?\d\d(?:Z|[-+].*)?"), datetime.timedelta(seconds=1)),
+)
+"""ISO texts that name a period, and its length on the clock."""
+
 _SPAN_TEXT = re.compile(r"(\d+(?:\.\d+)?) *(s|min|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -37,6 +47,28 @@ def time_of(text: str, now: float | None = None) -> float | None:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def period_of(text: str, now: float | None = None) -> tuple[float, float]:
+    """The first second of the day, week, hour, minute or second that a text names, and the first one after it.
+
+    Days and weeks are those of the calendar: one with a change of the clock has 23 or 25 hours. A span, and a text with
+    fractions of a second, is one instant.
+
+    Args:
+        text: a text that ``time_of`` reads.
+        now: seconds since 1970 from which spans count back; None is the time of this call.
+    """
+    text = text.strip()
+    start = time_of(text, now)
+    assert start is not None, "checked when it was parsed"
+    for pattern, length in _PERIODS:
+        if pattern.fullmatch(text) is None:
+            continue
+        first = datetime.datetime.fromisoformat(text)
+        is_of_calendar = first.tzinfo is None and length.days > 0
+        return start, (first + length).timestamp() if is_of_calendar else start + length.total_seconds()
+    return start, math.nextafter(start, math.inf)
 
 
 def seconds_of(text: str) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 import operator
 import re
 import time
@@ -21,6 +20,7 @@ from ml_dash.catalog.filter import (
     STATISTICS,
     TEXT,
     TIME,
+    WILDCARDS,
     And,
     Comparison,
     Condition,
@@ -31,7 +31,8 @@ from ml_dash.catalog.filter import (
     Prefix,
     Value,
 )
-from ml_dash.catalog.literals import number_of, seconds_of, time_of
+from ml_dash.catalog.literals import number_of, period_of, seconds_of
+from ml_dash.errors import InvalidValueError
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -39,10 +40,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_WILDCARDS = frozenset("*?[")
 _JSON_SCALAR = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_DAY_S = 86400.0
 _LITERALS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None}
 
 
@@ -97,6 +95,9 @@ class Facts(Protocol):
     def params(self) -> Mapping[str, Any]:
         """Parameters by dotted name."""
 
+    def has_metric(self, name: str) -> bool:
+        """Whether it logged to a metric of this name."""
+
     def metric(self, name: str) -> Any:
         """The value of ``metric/field`` or ``metric/field.min`` (``.max``, ``.mean``); None if there is none."""
 
@@ -121,10 +122,9 @@ def matcher(condition: Condition, now: float | None = None) -> Callable[[Facts],
         case Prefix():
             return _prefix_test(condition.pattern)
         case Predicate(parameter, accepts):
-            return lambda run: parameter in run.params and accepts(run.params[parameter])
+            return _predicate_test(parameter, accepts)
         case Has():
-            value_of, is_list = _getter(condition.name), FIELDS.get(condition.name) == LIST
-            return lambda run: bool(value_of(run)) if is_list else value_of(run) is not _MISSING
+            return _has_test(condition.name)
         case Comparison():
             return _comparison_test(condition, now)
 
@@ -133,7 +133,8 @@ class _Missing:
     """The type of the sentinel for a missing value: None is a value."""
 
 
-_MISSING = _Missing()
+MISSING = _Missing()
+"""Sentinel: the run has no value of that name."""
 
 
 def _cost(condition: Condition) -> int:
@@ -155,23 +156,23 @@ def _cost(condition: Condition) -> int:
 
 
 def _prefix_test(pattern: str) -> Callable[[Facts], bool]:
-    if not _WILDCARDS.isdisjoint(pattern):
+    if not WILDCARDS.isdisjoint(pattern):
         return lambda run: fnmatch.fnmatchcase(run.prefix, pattern)
     folder = pattern.strip("/")
     return lambda run: not folder or run.prefix == folder or run.prefix.startswith(f"{folder}/")
 
 
-def _getter(name: str) -> Callable[[Facts], Any]:
-    """Return a function that gives a run's value of a name, or ``_MISSING``."""
+def getter(name: str) -> Callable[[Facts], Any]:
+    """Return a function that gives a run's value of a name, or ``MISSING``."""
     if name == "name":
         return lambda run: run.prefix.rsplit("/", 1)[-1]
     if name == "owner":
-        return lambda run: run.prefix.split("/", 1)[0] if "/" in run.prefix else _MISSING
+        return lambda run: run.prefix.split("/", 1)[0] if "/" in run.prefix else MISSING
     if name == "status":
-        return lambda run: run.status or _MISSING
+        return lambda run: run.status or MISSING
     if name in FIELDS:
         attribute = operator.attrgetter("prefix" if name == "run" else name)
-        return lambda run: _MISSING if (value := attribute(run)) is None else value
+        return lambda run: MISSING if (value := attribute(run)) is None else value
 
     def value_of(run: Facts) -> Any:
         if not name.startswith(METRIC):
@@ -182,11 +183,45 @@ def _getter(name: str) -> Callable[[Facts], Any]:
             if name in params:
                 return params[name]
             if name.startswith(PARAMETER):
-                return _MISSING
+                return MISSING
         value = run.metric(name.removeprefix(METRIC))
-        return _MISSING if value is None else value
+        return MISSING if value is None else value
 
     return value_of
+
+
+def _predicate_test(parameter: str, accepts: Callable[[Any], bool]) -> Callable[[Facts], bool]:
+    def test(run: Facts) -> bool:
+        if parameter not in run.params:
+            return False
+        value = run.params[parameter]
+        try:
+            return accepts(value)
+        except Exception as error:
+            raise InvalidValueError(
+                f"params: the function for {parameter!r:.80} failed on the value {value!r:.80} of the run "
+                f"{run.prefix!r:.80}: {type(error).__name__}: {error}; let it return True or False for every value"
+            ) from error
+
+    return test
+
+
+def _has_test(name: str) -> Callable[[Facts], bool]:
+    value_of, is_list = getter(name), FIELDS.get(name) == LIST
+    if name in FIELDS:
+        return lambda run: bool(value_of(run)) if is_list else value_of(run) is not MISSING
+    return lambda run: is_group(name, run) or value_of(run) is not MISSING
+
+
+def is_group(name: str, run: Facts) -> bool:
+    """Whether a run has parameters below a name, such as ``optimizer.lr`` below ``optimizer``, or a metric of that name."""
+    if not name.startswith(METRIC):
+        start = f"{name.removeprefix(PARAMETER)}."
+        if any(parameter.startswith(start) for parameter in run.params):
+            return True
+        if name.startswith(PARAMETER):
+            return False
+    return run.has_metric(name.removeprefix(METRIC))
 
 
 def _comparison_test(comparison: Comparison, now: float) -> Callable[[Facts], bool]:
@@ -198,13 +233,13 @@ def _comparison_test(comparison: Comparison, now: float) -> Callable[[Facts], bo
         words = {value.text.lower() for value in comparison.values}
         return lambda run: ((run.status or "none") in words or ("live" in words and run.is_live)) == is_fit
     one_of = [_value_test(kind, sign, value, now) for value in comparison.values]
-    value_of = _getter(name)
+    value_of = getter(name)
 
     def test(run: Facts) -> bool:
         value = value_of(run)
         if kind == LIST:
             return any(fits(item) for item in value for fits in one_of) == is_fit
-        return value is not _MISSING and any(fits(value) for fits in one_of) == is_fit
+        return value is not MISSING and any(fits(value) for fits in one_of) == is_fit
 
     return test
 
@@ -214,10 +249,8 @@ def _value_test(kind: str | None, sign: str, value: Value, now: float) -> Callab
         part = value.text.casefold()
         return lambda found: part in text_of(found).casefold()
     if kind == TIME:
-        start = time_of(value.text, now)
-        assert start is not None, "checked when it was parsed"
         # A date alone is a day for "=", and its first moment for an order.
-        end = start + _DAY_S if _DAY.fullmatch(value.text.strip()) else math.nextafter(start, math.inf)
+        start, end = period_of(value.text, now)
         return _ordered(sign, start) if sign in _ORDER else lambda found: start <= found < end
     if kind == SPAN:
         seconds = seconds_of(value.text)
@@ -250,7 +283,7 @@ def is_equal(found: Any, value: Value) -> bool:
     if value.is_quoted:
         return False
     if found is None or isinstance(found, bool):
-        literal = _LITERALS.get(value.text.lower(), _MISSING)
+        literal = _LITERALS.get(value.text.lower(), MISSING)
         return literal is found
     number = number_of(value.text)
     return number is not None and bool(found == number or (found != found and number != number))  # noqa: PLR0124 - NaN
@@ -268,6 +301,15 @@ def is_ordered(found: Any, sign: str, value: Value) -> bool:
         return False
     number = number_of(value.text)
     return number is not None and _ORDER[sign](found, number)
+
+
+def is_same(found: Any, wanted: Any) -> bool:
+    """Whether two values are equal as in a condition: NaN is NaN, 1 is 1.0, and no number is a boolean."""
+    if isinstance(found, list) and isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(is_same, found, wanted))
+    if isinstance(found, bool) or isinstance(wanted, bool):
+        return found is wanted
+    return bool(found == wanted) or bool(found != found and wanted != wanted)  # noqa: PLR0124 - NaN
 
 
 def text_of(value: Any) -> str:

@@ -34,6 +34,7 @@ class Row:
         self.folder = folder
         self.prefix = prefix
         self._last_values: dict[str, dict[str, Any]] = {}
+        self._stats: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -109,6 +110,13 @@ class Row:
             self._last_values[metric] = _if_readable(_values_near_the_end, metric_journals(self.folder, metric))
         return self._last_values[metric].get(field)
 
+    def has_metric(self, name: str) -> bool:
+        """Whether it logged to a metric of this name."""
+        try:
+            return bool(name and metric_journals(self.folder, name))
+        except OSError:
+            return False
+
     def metric(self, name: str) -> Any:
         """The value of ``metric/field``, or of ``metric/field.min`` (``.max``, ``.mean``); None if there is none.
 
@@ -131,8 +139,9 @@ class Row:
         journals = metric_journals(self.folder, metric)
         if not is_needed and all(os.path.getsize(path) <= LAST_BYTES for path in journals if os.path.exists(path)):
             return {}
-        fields: dict[str, Any] = _if_readable(field_stats, journals).get("fields", {})
-        return fields
+        if metric not in self._stats:
+            self._stats[metric] = _if_readable(field_stats, journals).get("fields", {})
+        return self._stats[metric]
 
     def summary(self) -> dict[str, Any]:
         """Facts for ``ls --json``."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from ml_dash.catalog.filter import (
@@ -20,14 +21,15 @@ from ml_dash.catalog.filter import (
     parse,
 )
 from ml_dash.catalog.literals import time_of
-from ml_dash.catalog.matching import matcher
-from ml_dash.catalog.rows import find_rows
-from ml_dash.catalog.suggestions import unknown_name
+from ml_dash.catalog.matching import is_same, matcher
+from ml_dash.catalog.rows import Row, find_rows
+from ml_dash.catalog.suggestions import checked, with_exact_prefixes
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query.metrics import canonical_name
 from ml_dash.query.reader import check_columns, check_known
 from ml_dash.query.run import RunReader
 from ml_dash.query.tables import load_pandas, metric_table
+from ml_dash.records.values import decode, encode
 from ml_dash.storage import range_reading, scan
 from ml_dash.storage.file_index import without_collector
 from ml_dash.storage.names import closest
@@ -56,7 +58,7 @@ def runs(
     """The runs below a folder that meet every condition, in the order of their prefixes.
 
     ``runs("lr < 1e-3 and status = failed")`` is short for ``runs(".dash", "lr < 1e-3 and status = failed")``: where the
-    first argument is no folder and reads as a condition, it is one.
+    first argument is no folder and reads as a condition, it is one. So is a prefix or glob of runs, ``runs("alice/*")``.
 
     A folder that cannot be read is left out; a ``UserWarning`` names it.
 
@@ -69,23 +71,26 @@ def runs(
         tags: words that a run must all have.
         status: one status or several, in any case; ``NONE`` for runs without one, ``LIVE`` for runs that are being
             written now.
-        params: values by dotted name, each to be equal or a function that says whether it fits.
+        params: values by name, nested or dotted. Each is a value, equal as in a condition (NaN is NaN, ``1`` is ``1.0``
+            but not ``True``), or a function of the parameter's value that returns whether it fits.
         since: only runs created then or later: a datetime, ISO text, a span such as ``2d`` for so long ago, or seconds
             since 1970. Without a time zone it is local time.
-        until: only runs created then or earlier.
+        until: only runs created then or earlier. A date alone is its first instant: ``until="2026-03-02"`` includes the
+            runs of March 1st, and none of March 2nd.
 
     Raises:
         InvalidTypeError: an argument has the wrong type.
-        InvalidValueError: a condition or a time cannot be read, there is no such status, or ``where`` names a parameter
-            or metric that no run has.
-        MissingFileError: there is no such folder.
+        InvalidValueError: a condition or a time cannot be read, there is no such status, ``where`` or ``params`` names
+            a parameter or metric that no run has, also below ``not`` or in ``has(...)``, or a function of ``params``
+            fails. A tree without runs has every name.
+        MissingFileError: there is no such folder, and no run below ``.dash`` with such a prefix.
     """
     if not isinstance(dash_root, (str, os.PathLike)):
         raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
     folder: str | os.PathLike[str] = dash_root
-    if where is None and isinstance(dash_root, str) and not os.path.isdir(dash_root) and is_condition(dash_root):
+    if where is None and isinstance(dash_root, str) and not os.path.isdir(dash_root) and _is_where(dash_root):
         folder, where = ".dash", dash_root
-    condition = _keywords(match, tags, status, params, since, until)
+    _keywords(match, tags, status, params, since, until)
     parsed = None if where is None else parse(where)
     root = os.path.abspath(os.fspath(folder))
     if not os.path.isdir(root):
@@ -94,16 +99,36 @@ def runs(
     unreadable: list[scan.Unreadable] = []
     with without_collector():
         rows = list(find_rows(root, unreadable))
+        condition = checked(_keywords(match, tags, status, params, since, until), rows)
         if where is not None and parsed is not None:
-            # A text such as alice/lr=0.1/* can be read both ways; a glob that fits a run is meant as one.
-            is_glob = any(map(matcher(Prefix(where)), rows))
-            condition = all_of([Prefix(where) if is_glob else parsed, condition])
+            meant = _meant(where, parsed, rows)
+            if folder is not dash_root and isinstance(parsed, Prefix) and not any(map(matcher(meant), rows)):
+                raise MissingFileError(
+                    f"there is no folder {os.path.abspath(where)!r}, and no run below {root!r} has the prefix {where!r:.80}"
+                )
+            condition = all_of([meant, condition])
         chosen = list(filter(matcher(condition), rows))
-    if not chosen and parsed is not None and (unknown := unknown_name(parsed, rows)):
-        raise InvalidValueError(f"where={where!r:.120}: {unknown}")
     if unreadable:
         warnings.warn(f"{root!r}: {scan.left_out(unreadable, root)}", stacklevel=2)
     return Runs(root, [RunReader(row.folder, row.prefix) for row in chosen])
+
+
+def _is_where(text: str) -> bool:
+    """Whether a text that is no folder chooses runs below ``.dash``: a condition, or a prefix or glob."""
+    if is_condition(text):
+        return True
+    return bool(text.strip()) and text[0] not in "/~.\\" and os.path.isdir(".dash")
+
+
+def _meant(where: str, parsed: Condition, rows: list[Row]) -> Condition:
+    """The condition to ask: a text such as alice/lr=0.1/* can be read both ways, and one that fits a run is a glob."""
+    as_glob = with_exact_prefixes(Prefix(where), rows)
+    if any(map(matcher(as_glob), rows)):
+        return as_glob
+    try:
+        return checked(parsed, rows)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"where={where!r:.120}: {error}") from None
 
 
 def _keywords(match: object, tags: object, status: object, params: object, since: object, until: object) -> Condition:
@@ -120,15 +145,30 @@ def _keywords(match: object, tags: object, status: object, params: object, since
     if params is not None:
         if not isinstance(params, Mapping):
             raise InvalidTypeError(f"params={params!r:.80} must be a dict of names and values")
-        parts += [Predicate(name, _acceptor(value)) for name, value in params.items()]
+        parts += itertools.starmap(_parameter, _wanted(params))
     for name, sign, given in (("since", ">=", since), ("until", "<=", until)):
         if given is not None:
             parts.append(Comparison("created", sign, (Value(_time_text(name, given), is_quoted=True),)))
     return all_of(parts)
 
 
-def _acceptor(value: Any) -> Callable[[Any], bool]:
-    return (lambda found: bool(value(found))) if callable(value) else (lambda found: bool(found == value))
+def _wanted(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each parameter's dotted name, and the function or the value as it is stored."""
+    for name, value in params.items():
+        if not isinstance(name, str):
+            raise InvalidTypeError(f"params: the name {name!r:.80} must be text")
+        if callable(value):
+            yield name, value
+        elif isinstance(value, Mapping) and value:
+            yield from _wanted({f"{name}.{key}": item for key, item in value.items()})
+        else:
+            yield name, decode(encode({"value": value}, f"params[{name!r:.80}]"))["value"]
+
+
+def _parameter(name: str, wanted: Any) -> Predicate:
+    if callable(wanted):
+        return Predicate(name, lambda found: bool(wanted(found)))
+    return Predicate(name, lambda found: is_same(found, wanted))
 
 
 def _state(text: str) -> str:

@@ -107,10 +107,9 @@ def ls(
     if not everything:
         raise CommandError(nothing_in(root))
     if not rows:
-        from ml_dash.catalog.suggestions import unknown_name, unknown_tag
+        from ml_dash.catalog.suggestions import unknown_tag
 
-        unknown = unknown_tag(condition, everything) or unknown_name(condition, everything)
-        raise CommandError(unknown or f"none of {len(everything):,} runs fits")
+        raise CommandError(unknown_tag(condition, everything) or f"none of {len(everything):,} runs fits")
     rows.sort(key=_ORDERS[sort])
     rows = rows[-limit:] if limit else rows
     if reverse:
@@ -134,27 +133,45 @@ def ls(
 
 
 def _find(place: str | None, root: str, options: Condition) -> tuple[str, list[Row], Condition]:
-    """Return the folder of runs, the runs in it or below a prefix in it, and their condition."""
+    """Return the folder of runs, the runs in it or below a prefix in it, and their condition with its names checked."""
     is_given = click.get_current_context().get_parameter_source("root") is not ParameterSource.DEFAULT
     if place is None or (os.path.isdir(place) and not is_given):
         folder = root if place is None else place
-        return folder, _read(folder), options
+        everything = _read(folder)
+        return folder, everything, _checked(options, everything)
     from ml_dash.catalog.filter import Prefix, all_of, is_condition, parse
 
     if not os.path.isdir(root) and not is_given and not is_condition(place):
         return place, _read(place), options  # says that there is no such folder
     everything = _read(root)
-    rows = _meeting(Prefix(place), everything)
+    options = _checked(options, everything)
+    rows = _meeting(_checked(Prefix(place), everything, check_words=False), everything)
     if rows or not everything:
         return root, rows, options
     if is_condition(place):
-        return root, everything, all_of([parse(place), options])
+        return root, everything, all_of([_checked(parse(place), everything), options])
     from ml_dash.cli.suggestions import not_below
 
     raise not_below(place, root, everything)
 
 
+def _checked(condition: Condition, rows: list[Row], *, check_words: bool = True) -> Condition:
+    """Return a condition as ``suggestions.checked`` does, without loading it for none."""
+    from ml_dash.catalog.filter import And
+
+    if condition == And(()):
+        return condition
+    from ml_dash.catalog.suggestions import checked, with_exact_prefixes
+    from ml_dash.errors import InvalidValueError
+
+    try:
+        return checked(condition, rows) if check_words else with_exact_prefixes(condition, rows)
+    except InvalidValueError as error:
+        raise CommandError(str(error)) from None
+
+
 def _meeting(condition: Condition, rows: list[Row]) -> list[Row]:
+    """Return the rows that meet a condition."""
     from ml_dash.catalog.filter import And
     from ml_dash.catalog.matching import matcher
     from ml_dash.storage.file_index import without_collector

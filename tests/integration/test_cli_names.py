@@ -70,10 +70,21 @@ ALICE = ["alice/walker/final", "alice/walker/job_1"]
         (("--where", "tags has sweep and train/loss < 1"), ["bob/hopper/job_0"]),
         (("bob", "-w", "lr is missing or score > 5"), ["bob/hopper/job_1"]),
         (("score.max = 2 and train/early.min = 1", "-r", ".dash"), ["bob/hopper/job_0"]),
+        (("alice", "-w", "not has(lr)"), ALICE),
+        (("--where", "has(train)"), ["bob/hopper/job_0"]),
     ],
 )
 def test_ls_takes_a_folder_or_where_runs_are_below_the_root(arguments: tuple[str, ...], expected: list[str]) -> None:
     assert expected == names(*arguments)
+
+
+def test_ls_takes_the_prefix_of_a_run_with_brackets(tmp_path: Path) -> None:
+    for prefix in ("bob/x[1]/d", "bob/x1/d"):
+        (tmp_path / prefix).mkdir(parents=True)
+        (tmp_path / prefix / "experiment.json").write_text("{}")
+
+    for arguments in (("bob/x[1]/d",), ("bob/x[1]",), ("--match", "bob/x[1]"), ("-w", "prefix = 'bob/x[1]/d'")):
+        assert ["bob/x[1]/d"] == names("-r", str(tmp_path), *arguments)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,10 @@ def test_ls_takes_a_folder_or_where_runs_are_below_the_root(arguments: tuple[str
         (("--where", "lrr = 1"), 1, "no run has a parameter or a metric 'lrr'; did you mean 'lr'?"),
         (("lrr = 1",), 1, "no run has a parameter or a metric 'lrr'; did you mean 'lr'?"),
         (("lr = 1",), 1, "none of 4 runs fits"),
+        (("--where", "not stauts = failed"), 1, "did you mean 'status'?"),
+        (("--where", "lrr is missing or lr > 0"), 1, "did you mean 'lr'?"),
+        (("bob", "--where", "has(lrr)"), 1, "did you mean 'lr'?"),
+        (("--param", "lr<O.1"), 1, "'O.1' is none; write digits"),
         (("--where", "tags has swep"), 1, "no run has the tag 'swep'; did you mean 'sweep'?"),
         (("--where", "lr <"), 2, "condition 'lr <', at the end: a value is missing"),
         (("lr <",), 2, "condition 'lr <', at the end: a value is missing"),

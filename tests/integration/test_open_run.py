@@ -132,7 +132,8 @@ class TestRuns:
             ({"status": ["COMPLETED", "CANCELLED"]}, ["seed-1", "only", "again"]),
             ({"params": {"lr": 0.1}}, ["seed-1", "only"]),
             ({"params": {"model.layers": lambda layers: layers > 4}}, ["seed-2"]),
-            ({"params": {"unknown": None}}, []),
+            ({"params": {"lr": None}}, []),
+            ({"params": {"model": {"layers": 4}}}, ["seed-1"]),
             ({"since": "2020-01-01"}, ["seed-1", "seed-2", "only", "again"]),
             ({"until": 0}, []),
             ({"since": datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=1)}, []),
@@ -153,6 +154,9 @@ class TestRuns:
             ({"until": 1e300}, InvalidValueError),
             ({"status": "done"}, InvalidValueError),
             ({"until": None, "since": [1]}, InvalidValueError),
+            ({"params": {"unknown": None}}, InvalidValueError),
+            ({"params": {"model": 4}}, InvalidValueError),
+            ({"params": {3: 4}}, InvalidTypeError),
         ],
     )
     def test_a_wrong_filter_is_refused(self, tree, filters, error):
@@ -207,11 +211,105 @@ class TestRuns:
             ("train/los < 3", InvalidValueError, "did you mean 'train/loss'?"),
             ("params.lrr < 3", InvalidValueError, "no run has a parameter 'lrr'; did you mean 'lr'?"),
             (3, InvalidTypeError, "must be text"),
+            ("not stauts = failed", InvalidValueError, "did you mean 'status'?"),
+            ("lr < 1 or stauts = failed", InvalidValueError, "did you mean 'status'?"),
+            ("lrr is missing", InvalidValueError, "did you mean 'lr'?"),
+            ("not has(lrr)", InvalidValueError, "did you mean 'lr'?"),
+            ("has(lrr)", InvalidValueError, "did you mean 'lr'?"),
+            ("loss < 1", InvalidValueError, "did you mean 'train/loss'?"),
+            ("layers > 1", InvalidValueError, "did you mean 'model.layers'?"),
+            ("zzz = 1", InvalidValueError, "duration, lr, model.layers"),
+            ("alice/* or bob/reacher/o=1", InvalidValueError, "write a prefix that has signs in it in quotes"),
+            ("model = 4", InvalidValueError, "'model' is a group of values; compare one of them: model.layers"),
+            ("train < 4", InvalidValueError, "compare one of them: train/loss, train/step"),
+            ("lr < O.1", InvalidValueError, "'lr' is a number in every run, such as 0.1, and 'O.1' is none"),
+            ("model.layers > 1_000", InvalidValueError, "'1_000' is none; write digits"),
+            ("model.layers = 4x", InvalidValueError, "'4x' is none; write digits"),
+            ('lr > "0.1"', InvalidValueError, "without quotes"),
+            ("train/loss < \u20131", InvalidValueError, "is a number in every run"),
+            ("lr<1and", InvalidValueError, "'1and' is none"),
+            ("lr", InvalidValueError, "the name of a value; compare it, as in lr = true, or write has(lr)"),
+            ("alice and status", InvalidValueError, "or write has(status)"),
         ],
     )
     def test_a_condition_that_cannot_be_right_is_refused(self, tree, where, error, said):
         with pytest.raises(error, match=re.escape(said)):
             ml_dash.runs(tree, where)
+
+    def test_a_name_is_known_by_one_run_however_late_or_long_ago(self, tmp_path):
+        record(tmp_path, "a/b/one")
+        record(tmp_path, "a/b/two", last=3, optimizer={"name": "adam"})
+        journal = tmp_path / "a/b/two/metrics/train/data.jsonl"
+        early = '{"data": {"early": 1, "_ts": 1}}\n' + '{"data": {"loss": 1.5, "_ts": 2}}\n' * 3000
+        journal.write_text(early + journal.read_text())
+
+        assert ["a/b/two"] == ml_dash.runs(tmp_path, "last = 3").prefixes()
+        assert ["a/b/one"] == ml_dash.runs(tmp_path, "last is missing").prefixes()
+        assert ["a/b/two"] == ml_dash.runs(tmp_path, "train/early.max = 1").prefixes()
+        assert ["a/b/one"] == ml_dash.runs(tmp_path, "not has(train/early)").prefixes()
+
+    def test_a_tree_without_runs_has_every_name(self, tmp_path):
+        assert [] == ml_dash.runs(tmp_path, "not lr < 3", params={"seed": 1}).prefixes()
+
+    def test_a_group_and_a_metric_are_there(self, tmp_path):
+        record(tmp_path, "a/b/one", optimizer={"name": "adam"})
+        record(tmp_path, "a/b/two", optimizers=3)
+        with Experiment("a/b/three", dash_root=str(tmp_path), echo=False).run as exp:
+            exp.metrics("eval").log(score=1)
+
+        def names(where):
+            return [run.name for run in ml_dash.runs(tmp_path, where)]
+
+        assert ["one"] == names("has(optimizer)")
+        assert ["one"] == names("has(params.optimizer)")
+        assert ["three", "two"] == names("optimizer is missing")
+        assert ["one", "two"] == names("has(train)")
+        assert ["one", "two"] == names("has(metrics.train) and has(train/loss)")
+        assert ["three"] == names("has(eval)")
+
+    def test_an_exact_prefix_with_brackets_is_no_glob(self, tmp_path):
+        for prefix in ("bob/x[1]/d", "bob/x1/d", "bob/y*/d", "bob/yy/d"):
+            record(tmp_path, prefix)
+
+        for where in ("bob/x[1]/d", "bob/x[1]", 'prefix = "bob/x[1]/d"', '"bob/x[1]"'):
+            assert ["bob/x[1]/d"] == ml_dash.runs(tmp_path, where).prefixes(), where
+        assert ["bob/x[1]/d"] == ml_dash.runs(tmp_path, match="bob/x[1]/d").prefixes()
+        assert 3 == len(ml_dash.runs(tmp_path, "not bob/x[1]"))
+        assert ["bob/x1/d", "bob/x[1]/d"] == ml_dash.runs(tmp_path, "bob/x*").prefixes()
+        assert ["bob/y*/d", "bob/yy/d"] == ml_dash.runs(tmp_path, "bob/y*/d").prefixes()
+
+    def test_keywords_compare_values_as_a_condition_does(self, tmp_path):
+        values = {"gpu": True, "nan": float("nan"), "sizes": [64, 64], "one": 1, "when": datetime.date(2026, 3, 1)}
+        record(tmp_path, "a/b/c", **values)
+
+        def fits(**params):
+            return len(ml_dash.runs(tmp_path, params=params)) == 1
+
+        assert all(fits(**{name: value}) for name, value in values.items())
+        assert fits(sizes=(64, 64))
+        assert fits(one=1.0)
+        assert fits(sizes=np.array([64, 64]))
+        assert not any([fits(gpu=1), fits(one=True), fits(nan=None), fits(sizes=[64, True]), fits(one="1")])
+
+    def test_an_error_in_a_function_names_the_run_and_the_value(self, tmp_path):
+        record(tmp_path, "a/b/one", lr=1)
+        record(tmp_path, "a/b/two", lr="fast")
+
+        with pytest.raises(InvalidValueError, match="'lr' failed on the value 'fast' of the run 'a/b/two': TypeError"):
+            ml_dash.runs(tmp_path, params={"lr": lambda lr: lr < 1e-3})
+
+    def test_a_prefix_or_glob_alone_is_about_the_usual_root(self, tree, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(MissingFileError, match="no folder"):
+            ml_dash.runs("alice/*")
+        (tmp_path / ".dash").symlink_to(tree)
+
+        assert ["seed-1", "seed-2"] == [run.name for run in ml_dash.runs("alice/*")]
+        assert ["seed-1", "seed-2"] == [run.name for run in ml_dash.runs("alice")]
+        with pytest.raises(MissingFileError, match=r"no folder .*, and no run below .* has the prefix 'alise'"):
+            ml_dash.runs("alise")
+        with pytest.raises(MissingFileError, match="no folder"):
+            ml_dash.runs("./alice")
 
     def test_a_metric_of_all_runs_is_one_table(self, tree):
         table = ml_dash.runs(tree, "alice/*").metric("train", "loss", "step")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,6 +63,9 @@ class Run:
         }
     )
     values: dict[str, float] = field(default_factory=lambda: {"train/loss": 0.5, "train/loss.min": 0.25, "score": 2.0})
+
+    def has_metric(self, name: str) -> bool:
+        return any(value.startswith(f"{name}/") for value in self.values)
 
     def metric(self, name: str) -> Any:
         return self.values.get(name)
@@ -127,6 +131,44 @@ def test_a_date_alone_is_a_day() -> None:
 
     assert [False, True, True, False] == [fits("created = 2026-02-28", Run(created=moment)) for moment in times]
     assert [False, True, True, True] == [fits("created since 2026-02-28", Run(created=moment)) for moment in times]
+
+
+@pytest.fixture
+def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_berlin")
+@pytest.mark.parametrize(
+    ("text", "first", "after"),
+    [
+        ("2026-03-29", "2026-03-29T00:00+01:00", "2026-03-30T00:00+02:00"),
+        ("2026-10-25", "2026-10-25T00:00+02:00", "2026-10-26T00:00+01:00"),
+        ("20261201", "2026-12-01T00:00+01:00", "2026-12-02T00:00+01:00"),
+        ("2026-W49-2", "2026-12-01T00:00+01:00", "2026-12-02T00:00+01:00"),
+        ("2026-W49", "2026-11-30T00:00+01:00", "2026-12-07T00:00+01:00"),
+        ("2026-W13", "2026-03-23T00:00+01:00", "2026-03-30T00:00+02:00"),
+        ("2026-12-01T08", "2026-12-01T08:00+01:00", "2026-12-01T09:00+01:00"),
+        ("2026-12-01T08:56", "2026-12-01T08:56+01:00", "2026-12-01T08:57+01:00"),
+        ("'2026-12-01 08:56:30'", "2026-12-01T08:56:30+01:00", "2026-12-01T08:56:31+01:00"),
+        ("2026-12-01T08:56Z", "2026-12-01T08:56+00:00", "2026-12-01T08:57+00:00"),
+        ("2026-12-01T08:56+02:00", "2026-12-01T08:56+02:00", "2026-12-01T08:57+02:00"),
+    ],
+)
+def test_a_time_is_as_long_as_it_is_written(text: str, first: str, after: str) -> None:
+    start, end = (datetime.datetime.fromisoformat(one).timestamp() for one in (first, after))
+
+    found = [fits(f"created = {text}", Run(created=one)) for one in (start - 0.5, start, end - 0.5, end)]
+    assert [False, True, True, False] == found
+
+
+def test_a_time_with_fractions_is_one_instant() -> None:
+    assert fits("created = 2026-03-01T12:00:00.000Z", Run(created=NOW))
+    assert not fits("created = 2026-03-01T12:00:00.000Z", Run(created=NOW + 0.001))
 
 
 def test_numbers_beyond_64_bits_and_nan_are_compared() -> None:
