@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -223,9 +224,32 @@ def _remove_entry(folder: int, name: str) -> None:
         except FileNotFoundError:
             if not _has(folder, name):
                 return
+        except RecursionError:
+            _remove_deep(folder, name)
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY or is_last:
+            if error.errno == errno.EMFILE:
+                _remove_deep(folder, name)
+            elif error.errno != errno.ENOTEMPTY or is_last:
                 raise
+
+
+def _remove_deep(folder: int, name: str) -> None:
+    """Remove a tree of any depth: each folder in it is first moved up, so that two descriptors are enough."""
+    waiting = [name]
+    while waiting:
+        emptied = waiting.pop()
+        fd = os.open(emptied, _FOLDER, dir_fd=folder)
+        try:
+            for entry in os.listdir(fd):
+                if stat.S_ISDIR(os.stat(entry, dir_fd=fd, follow_symlinks=False).st_mode):
+                    moved = f".removed-{secrets.token_hex(8)}"
+                    os.rename(entry, moved, src_dir_fd=fd, dst_dir_fd=folder)
+                    waiting.append(moved)
+                else:
+                    os.unlink(entry, dir_fd=fd)
+        finally:
+            os.close(fd)
+        os.rmdir(emptied, dir_fd=folder)
 
 
 def _has(folder: int, name: str) -> bool:
@@ -261,10 +285,15 @@ def _measure(paths: list[str]) -> tuple[int, int]:
     waiting = list(paths)
     while waiting:
         path = waiting.pop()
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             status = os.lstat(path)
             if stat.S_ISDIR(status.st_mode):
                 waiting += [os.path.join(path, name) for name in os.listdir(path)]
             else:
                 files, size = files + 1, size + status.st_size
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
+            continue
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # too deep for a path; the removal goes by descriptors
+                raise
     return files, size

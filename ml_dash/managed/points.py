@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_dash.managed.toml_values import MARK, decode, encode
+from ml_dash.managed.toml_values import MARK, MAX_KEY_PARTS, check_values, decode, encode
 
 State = dict[str, Any]
 """Nested like the metrics: a ``Table`` for each dict, a tuple (time, value) for each value."""
@@ -62,11 +62,19 @@ def to_point(update: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_point(point: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``to_point``."""
+    """The inverse of ``to_point``.
+
+    Raises:
+        ValueError: it nests deeper than any that was logged, such as one that another user has made up.
+    """
     update: dict[str, Any] = {}
     for name, value in point.items():
         if name != TIME:
             *parents, leaf = _split(name)
+            if len(parents) >= MAX_KEY_PARTS:
+                raise ValueError(f"a name has more than {MAX_KEY_PARTS} parts")
+            if type(value) in _CONTAINERS:
+                check_values({leaf: value})
             _table_at(update, parents)[leaf] = decode(value)
     return update
 

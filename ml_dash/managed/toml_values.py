@@ -117,7 +117,7 @@ def parse(content: bytes) -> dict[str, Any]:
         document = tomllib.loads(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    _check_values(document)
+    check_values(document)
     return document
 
 
@@ -137,7 +137,12 @@ def _check_keys(text: str) -> None:
             parts, follows_dot = 0, False
 
 
-def _check_values(document: dict[str, Any]) -> None:
+def check_values(document: dict[str, Any]) -> None:
+    """Check the nesting and the integers of a document.
+
+    Raises:
+        ValueError: it is beyond ``MAX_NESTING`` or ``MAX_INTEGER_BITS``.
+    """
     level: list[Any] = [document]
     for _ in range(MAX_NESTING):
         items: list[Any] = []

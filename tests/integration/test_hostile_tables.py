@@ -163,6 +163,24 @@ class TestLoad:
 
         assert time.monotonic() - start < 2
 
+    @pytest.mark.parametrize(
+        "data",
+        [
+            {".".join(["a"] * 500): 1},
+            {".".join(["a"] * 20_000): 1},
+            {"x": json.loads('{"a":' * 200 + "1" + "}" * 200)},
+            {"x": json.loads("[" * 230 + "]" * 230)},
+            {"x": {"__ml_dash__": "table", "value": 5}},
+        ],
+    )
+    def test_a_point_that_nests_too_deep_is_passed_over(self, run: Path, data: dict[str, object]) -> None:
+        with (run / JOURNAL).open("a") as file:
+            file.write(json.dumps({"index": 1, "data": data | {"_ts": 2e9}}) + "\n")
+
+        metrics = [load(run).metrics, MLProject(run.parent.parent).get_run("x").metrics]
+
+        assert ["$(id >/tmp/x)"] * 2 == [one["loss"] for one in metrics]
+
     def test_facts_of_the_wrong_type_are_passed_over(self, run: Path) -> None:
         (run / "config.toml").write_text("[_meta]\nstatus = 5\nstatus_reason = []\n[_wandb]\nentity = 1\nurl = [2]\n")
         (run / "experiment.json").write_text('{"status": ["x"], "status_reason": 7}')

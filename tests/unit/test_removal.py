@@ -217,6 +217,23 @@ def test_a_run_made_since_the_plan_stays(run: RunFolder) -> None:
     assert {"sweep", "later"} == {path.name for path in run.folder.iterdir()}
 
 
+@pytest.mark.parametrize("depth", [1800, 2300])
+def test_a_tree_of_any_depth_is_removed(run: RunFolder, depth: int) -> None:
+    fd = os.open(run.folder / "metrics", os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+        os.symlink("d", "link", dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+    remove(plan(run, recursive=True), str(run.root))
+
+    assert [] == list(run.root.iterdir())
+
+
 def test_a_plan_names_the_other_users_whose_runs_these_are(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [] == plan(run).owners
 
