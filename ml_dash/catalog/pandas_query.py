@@ -37,7 +37,12 @@ _OF_ITEMS = frozenset({"join", "len"})
 _OPERATORS = frozenset({"and", "or", "not", "in", "is", "True", "False", "None"})
 _FLAGS = {re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s"}
 _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
+_SINGLE_EQUALS = re.compile(r"(?<![=!<>])=(?!=)")
 _LETTER = re.compile(r"[^\W\d]")
+_LANGUAGE = (
+    "this is the language of pandas, as in status == 'COMPLETED' and lr < 1e-3; runs() takes conditions such as "
+    "status = completed and lr < 1e-3"
+)
 _HINT = "put a name with a dot or a slash into backticks, as in `model.name` == 'CNN' and accuracy > 0.9"
 
 
@@ -171,7 +176,11 @@ def _parsed(text: str, plain: str, columns: Sequence[str]) -> ast.Expression:
     try:
         return ast.parse(plain, mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        reason = _in_backticks(plain, columns) or getattr(error, "msg", None) or str(error)
+        hint = _in_backticks(plain, columns)
+        if _SINGLE_EQUALS.search(_QUOTED.sub("''", plain)):
+            reason = f"write == for equality; {hint}" if hint else "write == for equality"
+            raise InvalidValueError(f"query {text!r:.200} cannot be read: {reason}; {_LANGUAGE}") from None
+        reason = hint or getattr(error, "msg", None) or str(error)
         raise InvalidValueError(f"query {text!r:.200} cannot be read: {reason}; {_HINT}") from None
 
 
@@ -256,7 +265,8 @@ def _evaluated(pd: Any, text: str, plain: str, columns: dict[str, Any]) -> Any:
     try:
         result = pd.eval(plain.strip(), **options)
     except Exception as error:  # pandas raises many types for values that cannot be compared
-        raise InvalidValueError(f"query {text!r:.200} failed: {type(error).__name__}: {error}; {_HINT}") from error
+        advice = _advice_on_values(columns)
+        raise InvalidValueError(f"query {text!r:.200} failed: {type(error).__name__}: {error}; {advice}") from error
     is_series = isinstance(result, pd.Series)
     if is_series and result.dtype == object:
         is_series = set(map(type, result.dropna())) <= {bool}
@@ -267,6 +277,12 @@ def _evaluated(pd: Any, text: str, plain: str, columns: dict[str, Any]) -> Any:
             f"query {text!r:.200} gives no yes or no for each run; compare something, as in `lr` > 0.1"
         )
     return result.fillna(False).astype(bool)
+
+
+def _advice_on_values(columns: Mapping[str, Any]) -> str:
+    if any(getattr(column.dtype, "kind", "") == "M" for column in columns.values()):
+        return "compare a time with text such as '2026-03-01' or '2026-03-01 12:00', and other values with their type"
+    return "compare numbers with numbers, and text with text in quotes"
 
 
 def _in_backticks(plain: str, columns: Sequence[str]) -> str:
@@ -291,7 +307,7 @@ def _nearest(name: str, columns: Sequence[str]) -> str:
     tails = [column for column in columns if column.lower().endswith((f".{name.lower()}", f"/{name.lower()}"))]
     near = tails or [by_text[text] for text in difflib.get_close_matches(name.lower(), list(by_text), n=SHOWN_COLUMNS)]
     if not near:
-        return f"there are {len(columns)} columns, such as {', '.join(map(repr, columns[:SHOWN_COLUMNS]))}"
+        return f"there are {len(columns)} columns, such as {', '.join(map(repr, columns[:SHOWN_COLUMNS]))}; put text in quotes"
     return f"the nearest are {', '.join(f'`{column}`' for column in near[:SHOWN_COLUMNS])}"
 
 

@@ -182,6 +182,26 @@ def test_a_folder_that_is_empty_or_missing_has_an_empty_table(base):
     assert empty.search("'baseline' in tags").empty
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr < 1e-3 and status = completed", "cannot be read: write == for equality; this is the language of pandas"),
+        ("model.name = 'x'", "write == for equality; write `model.name` in backticks"),
+        ("status == completed", "put text in quotes"),
+        ("created_at > '2d'", "compare a time with text such as '2026-03-01'"),
+        ("lr > 'a'", "; compare numbers with numbers, and text with text in quotes"),
+    ],
+)
+def test_the_advice_fits_the_mistake(tmp_path: Path, text: str, said: str) -> None:
+    run = MLRun.create({"lr": 0.1, "model": {"name": "x"}}, tmp_path, "p", wandb_mode="disabled")
+    run.finish()
+
+    with pytest.raises(InvalidValueError) as caught:
+        MLProject(tmp_path).search(text)
+
+    assert said in str(caught.value)
+
+
 def test_a_bad_query_names_the_nearest_columns(base):
     managed(base, "abc", "[model]\nname = 'x'", "accuracy = 1\n'train/loss' = 2")
     project = MLProject(base)
