@@ -54,7 +54,11 @@ SORTS = ("created", "name", "status", "duration")
 @click.option(
     "--since", metavar="TIME", help="Only runs created since: 90min, 12h, 2d, 1w, or a date such as 2026-03-01."
 )
-@click.option("--until", metavar="TIME", help="Only runs created until then.")
+@click.option(
+    "--until",
+    metavar="TIME",
+    help="Only runs created until then; a date is its first instant, which leaves out that day.",
+)
 @click.option(
     "--sort",
     type=click.Choice(SORTS),

@@ -124,7 +124,7 @@ def screen(run: RunReader, about: dict[str, Any], *, everything: bool) -> list[s
             least=0,
         ),
         _files(about["files"], width),
-        Section("Tracker", note=_tracker(about["tracker"], width)),
+        Section("Tracker", note=_tracker(about, width)),
         Section("Log", _log(about["log"], width), keep_end=True, cut_order=LOG, least=1),
     ]
     sections = [section for section in sections if section.lines or section.note]
@@ -344,8 +344,12 @@ def _files(files: dict[str, Any], width: int | None) -> Section:
     )
 
 
-def _tracker(health: dict[str, Any], width: int | None) -> str:
-    """Return a line about recording itself: written frames and losses; yellow if anything was lost."""
+def _tracker(about: dict[str, Any], width: int | None) -> str:
+    """Return a line about recording itself: written frames and losses; yellow if anything was lost.
+
+    The counts are those of the last opening, which the line says of a run that was opened again.
+    """
+    health = about["tracker"]
     parts = [formatting.plural(health["frames_written"], "frame") + " written"] if health["frames_written"] else []
     losses = [
         formatting.plural(health[name], one, many)
@@ -357,6 +361,8 @@ def _tracker(health: dict[str, Any], width: int | None) -> str:
         if health[name]
     ]
     text = Printable(", ".join([*parts, *(losses or ["nothing dropped, nothing refused, no error"])]))
+    if about["started_at"] and about["started_at"] != about["created_at"]:
+        text = Printable(f"{text}, since the last opening")
     return paint(clip(text, width and width - len("Tracker" + INDENT)), "yellow" if losses else "dim")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -498,6 +499,16 @@ def test_show_draws_each_curve_with_its_last_value_and_limits() -> None:
     [loss] = [line.split() for line in lines("show", "seed-1", "-r", "runs") if "train/loss" in line]
 
     assert ["train/loss", "40", "▁▁▂▂▂▃▃▃▃▄▄▄▅▅▅▆▆▆▆▇▇▇██", "1", "..", "40", "40", "points"] == loss
+
+
+def test_show_says_that_the_counts_are_of_the_last_opening(tmp_path: Path) -> None:
+    counts = []
+    for _ in range(2):
+        with Experiment("a/b/c", dash_root=str(tmp_path), echo=False).run as exp:
+            exp.frames("camera").append(np.zeros((8, 8, 3), np.uint8), format="png")
+        counts += [line for line in lines("show", "c", "-r", str(tmp_path)) if "1 frame written" in line]
+
+    assert [False, True] == ["since the last opening" in line for line in counts]
 
 
 def test_show_tells_why_a_run_failed_and_shows_what_would_control_the_terminal() -> None:
