@@ -16,10 +16,10 @@ from ml_dash.experiment.experiment_run import ExperimentRun
 from ml_dash.experiment.session import DEFAULT_ROOT, Session
 from ml_dash.settings import BufferConfig
 from ml_dash.storage.reading import read_environment
-from ml_dash.streams.base import missing_attribute
+from ml_dash.streams.base import NOT_GIVEN, NotGiven, missing_attribute
 from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
-from ml_dash.streams.logs import MISSING, LogBuilder, Logs, Missing
+from ml_dash.streams.logs import LogBuilder, Logs
 from ml_dash.streams.metrics import Metrics
 from ml_dash.streams.params import Params
 from ml_dash.streams.tracks import TimedTrack, Tracks
@@ -219,7 +219,7 @@ class Experiment:
     @overload
     def log(
         self,
-        message: Missing = MISSING,
+        message: NotGiven = NOT_GIVEN,
         level: Literal[None] = None,
         metadata: Mapping[str, object] | None = None,
         **extra: object,

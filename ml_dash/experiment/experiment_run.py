@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ml_dash.errors import InvalidTypeError
 from ml_dash.experiment.close_hooks import describe_error, is_clean_exit, text_of
 from ml_dash.run.namespace import RUN
+from ml_dash.streams.base import NOT_GIVEN
 
 if TYPE_CHECKING:
     from ml_dash.experiment.function_wrapper import Calls
@@ -22,8 +23,6 @@ KEYWORDS = ("experiment", "exp")
 
 _ENDINGS = frozenset({"stop", "finish", "end", "close", "done", "exit", "abort", "kill", "terminate"})
 """Names that other libraries give to the end of a run."""
-
-_MISSING: Any = object()
 
 
 class ExperimentRun(RUN, Generic[E]):
@@ -95,7 +94,7 @@ class ExperimentRun(RUN, Generic[E]):
                 )
             return super().__getattr__(name)
 
-    def __call__(self, function: Callable[..., T] = _MISSING) -> Callable[..., T]:
+    def __call__(self, function: Callable[..., T] = NOT_GIVEN) -> Callable[..., T]:
         """Decorate a function: each call runs within the run, as a ``with exp.run:`` block does.
 
         The function gets the experiment through a parameter named ``experiment``, or else ``exp``, if it has one. A
@@ -112,7 +111,7 @@ class ExperimentRun(RUN, Generic[E]):
         Raises:
             InvalidTypeError: ``function`` is missing, is no function, or is a generator.
         """
-        if function is _MISSING:
+        if function is NOT_GIVEN:
             raise InvalidTypeError(
                 "leave the parentheses out: `with Experiment(...).run as exp:`; without a block, call run.start()"
             )

@@ -120,6 +120,9 @@ class FolderReader:
     def exists(self, path: FileRef = None) -> bool:
         """Whether there is such a file; see ``record`` for how to name it.
 
+        Returns:
+            True if the run has it, and it was not deleted.
+
         Raises:
             InvalidNameError: the path cannot exist on a disk.
             StorageError: the run's directory cannot be read.
@@ -131,6 +134,9 @@ class FolderReader:
 
         Args:
             path: the file; see ``record``.
+
+        Returns:
+            The content.
 
         Raises:
             MissingFileError: there is no such file.
@@ -144,6 +150,9 @@ class FolderReader:
         Args:
             path: the file; see ``record``.
             encoding: the encoding of the file.
+
+        Returns:
+            The content, decoded.
 
         Raises:
             MissingFileError: there is no such file.

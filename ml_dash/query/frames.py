@@ -83,6 +83,9 @@ class FrameReader:
         Args:
             seq: the frame's number, as in ``list()``.
 
+        Returns:
+            The content of the JPEG or PNG file.
+
         Raises:
             MissingFileError: there is no such frame, or its tar file was deleted.
             InvalidTypeError: ``seq`` is no whole number.
@@ -94,6 +97,9 @@ class FrameReader:
 
         Args:
             seq: the frame's number, as in ``list()``.
+
+        Returns:
+            The pixels.
 
         Raises:
             MissingFileError: there is no such frame, or its tar file was deleted.

@@ -61,6 +61,9 @@ class MetricReader:
 
         Points of several processes are sorted, and for that all read into memory.
 
+        Returns:
+            An iterator over dicts with ``index``, ``data`` and ``createdAt``.
+
         Raises:
             InvalidValueError: ``start_index`` is not a whole number from 0.
         """
@@ -134,6 +137,9 @@ class MetricReader:
         Args:
             columns: as for ``table``.
             **window: ``start_timestamp`` and ``end_timestamp``, as for ``table``.
+
+        Returns:
+            The columns of ``table`` as arrays of equal length.
         """
         from ml_dash.query import tables
 
@@ -145,6 +151,9 @@ class MetricReader:
         Args:
             columns: as for ``table``.
             **window: ``start_timestamp`` and ``end_timestamp``, as for ``table``.
+
+        Returns:
+            A ``pandas.DataFrame`` with the columns of ``table``, one row for each point.
 
         Raises:
             MissingExtraError: pandas is not installed.

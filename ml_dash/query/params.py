@@ -25,6 +25,9 @@ class ParamsReader:
 
         Args:
             flatten: True for dotted keys, False for nested dicts.
+
+        Returns:
+            The values by name; empty if no parameter was set.
         """
         self._source.flush()
         flat = without_filled(reading.read_parameters(self._source.folder))

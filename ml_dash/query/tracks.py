@@ -70,7 +70,11 @@ class TrackReader:
         return track_reading.read_track(self._source.folder, self.topic, start, end, names, format)
 
     def list_entries(self) -> list[dict[str, Any]]:
-        """Read all rows, sorted by time."""
+        """Read all rows, sorted by time.
+
+        Returns:
+            A dict for each timestamp: ``timestamp`` and the fields.
+        """
         self._source.flush()
         return track_reading.merged_rows(self._source.folder, self.topic)
 
@@ -80,6 +84,9 @@ class TrackReader:
         Args:
             start_timestamp: first time to include; None for no bound.
             end_timestamp: last time to include; None for no bound.
+
+        Returns:
+            The rows; see ``TrackSlice``.
 
         Raises:
             InvalidValueError: a bound is no number.
@@ -130,6 +137,9 @@ class TrackReader:
 
         Missing numbers are NaN. Lists of one length become one array (N x 7 for vectors of 7); text and fields of mixed
         types become arrays of objects.
+
+        Returns:
+            The columns of ``table`` as arrays of equal length.
         """
         from ml_dash.query import tables
 
@@ -142,6 +152,9 @@ class TrackReader:
         columns: Sequence[str] | None = None,
     ) -> Any:
         """Read the rows as a ``pandas.DataFrame``; the arguments are those of ``table``.
+
+        Returns:
+            A ``pandas.DataFrame`` with the columns of ``table``, one row for each timestamp.
 
         Raises:
             MissingExtraError: pandas is not installed.

@@ -46,6 +46,16 @@ class Owner(Protocol):
         """Wait until everything published so far is on disk."""
 
 
+class NotGiven:
+    """Sentinel: the caller passed no value (None is one)."""
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+NOT_GIVEN: Any = NotGiven()
+
+
 class Clock(threading.local):
     """The timestamp that each thread used last, for ``_ts=-1``."""
 

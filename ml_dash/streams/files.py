@@ -43,7 +43,7 @@ class Folder(Stream, FolderReader):
     """A folder of a run's files. Get it as ``exp.files("models")``; it may be kept and used from any thread.
 
     Every saving call takes a snapshot: it stores the value as it is at the call, and never touches the user's own file
-    or array. Each takes the keywords of ``About`` (``description``, ``tags``, ``bindrs``, ``metadata``) and returns the
+    or array. Each takes the keywords ``description``, ``tags``, ``bindrs`` and ``metadata``, and returns the
     file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``, which is ``queued``; ``dropped`` for a
     frame that found no room under the policy ``drop``; or ``refused`` if the disk takes no more, which
     ``exp.health()`` counts.
@@ -79,9 +79,12 @@ class Folder(Stream, FolderReader):
         becomes JSON, an array, tensor or Pillow image becomes an image.
 
         Args:
-            content: the value; default the option ``file_path`` of the folder.
+            content: the value; default the path that ``exp.files(folder, file_path=...)`` was given.
             to: its name in the run, which may begin with folders; a path keeps its own name by default.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             InvalidValueError: ``to`` is missing, or its ending does not fit the value.
@@ -135,7 +138,10 @@ class Folder(Stream, FolderReader):
         Args:
             fpath: the file, of 0 bytes to 100 GB.
             to: its name in the run, which may begin with folders; default its own name.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             MissingFileError: there is no such file.
@@ -154,7 +160,10 @@ class Folder(Stream, FolderReader):
         Args:
             content: the bytes.
             to: the file's name; it may begin with folders.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             InvalidTypeError: ``content`` is not bytes.
@@ -172,7 +181,10 @@ class Folder(Stream, FolderReader):
         Args:
             text: the text. Lone surrogates, as in names of files that are no UTF-8, are kept.
             to: the file's name; it may begin with folders.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             InvalidTypeError: ``text`` is not a str.
@@ -188,7 +200,10 @@ class Folder(Stream, FolderReader):
         Args:
             content: any value that ``exp.params`` takes; NaN and infinities become the texts ``NaN`` and ``Infinity``.
             to: the file's name; it may begin with folders.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             InvalidTypeError: a value cannot be stored; the text names its key.
@@ -202,7 +217,10 @@ class Folder(Stream, FolderReader):
         Args:
             content: any value that can be pickled.
             to: the file's name; it may begin with folders.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             InvalidTypeError: the value cannot be pickled.
@@ -219,7 +237,10 @@ class Folder(Stream, FolderReader):
         Args:
             content: a model, a state dict, a tensor, or any other value that torch can save.
             to: the file's name; it may begin with folders.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             MissingExtraError: torch is not installed.
@@ -239,8 +260,11 @@ class Folder(Stream, FolderReader):
             fig: the figure, or another object with a method ``savefig``; default pyplot's current figure.
             to: the file's name; its ending is the format: ``.png``, ``.pdf``, ``.svg`` or another that matplotlib has.
             close: whether to close the figure afterwards, so that the figures of a loop do not fill the memory.
-            **options: ``description``, ``tags``, ``bindrs`` and ``metadata``, see ``About``; all others are passed to
+            **options: ``description``, ``tags``, ``bindrs`` and ``metadata`` as for ``save``; all others are passed to
                 ``savefig``, such as ``dpi=150`` and ``bbox_inches="tight"``.
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             MissingExtraError: matplotlib is not installed.
@@ -270,7 +294,10 @@ class Folder(Stream, FolderReader):
             *misplaced: not accepted; it makes ``save_image(image, "a.png")`` an error that names ``to=``.
             to: the file's name, ending in ``.jpg``, ``.jpeg`` or ``.png``; it may begin with folders.
             quality: of JPEG, 1 to 100.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             InvalidValueError: the shape, the ending or the quality is wrong.
@@ -322,7 +349,10 @@ class Folder(Stream, FolderReader):
                 MP4 and WebM an odd side gets its last row or column twice.
             fps: frames per second, above 1/600 and at most 1000 (50 for a GIF).
             quality: of MP4 and WebM, 1 to 100; default 75.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``.
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict).
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             InvalidValueError: there are no frames, they differ in size, or the ending, ``fps`` or ``quality`` is wrong.
@@ -369,7 +399,7 @@ class Folder(Stream, FolderReader):
 
         Args:
             path: a file; see ``record``.
-            **about: ``description``, ``tags``, ``bindrs`` and ``metadata``; see ``About``. Each replaces the value that
+            **about: ``description`` (text), ``tags`` and ``bindrs`` (lists of text) and ``metadata`` (a dict). Each replaces the value that
                 the file has; an empty list removes all tags or bindrs.
 
         Returns:
@@ -396,6 +426,9 @@ class Folder(Stream, FolderReader):
         Args:
             source: a file; see ``record``.
             to: the name of the copy, in this folder; it may begin with folders.
+
+        Returns:
+            The file's record: ``id``, ``path``, ``filename``, ``contentType`` and ``status``; see ``Folder``.
 
         Raises:
             MissingFileError: there is no such file.

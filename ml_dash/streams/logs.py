@@ -11,7 +11,7 @@ from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.logs import LEVELS, LogLevel, LogReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import encode
-from ml_dash.streams.base import Owner, RunStream
+from ml_dash.streams.base import NOT_GIVEN, NotGiven, Owner, RunStream
 from ml_dash.streams.log_sink import LogSink
 
 if TYPE_CHECKING:
@@ -21,13 +21,6 @@ __all__ = ["LogBuilder", "LogLevel", "Logs"]
 
 _LOG = int(Kind.LOG)
 _BY_NAME = "format the message yourself, f'...', and pass values as keywords, such as lr=0.1"
-
-
-class Missing:
-    """Sentinel: the caller passed no message (None is a wrong message)."""
-
-
-MISSING = Missing()
 
 
 class Logs(RunStream, LogReader):
@@ -57,7 +50,7 @@ class Logs(RunStream, LogReader):
     @overload
     def log(
         self,
-        message: Missing = MISSING,
+        message: NotGiven = NOT_GIVEN,
         level: Literal[None] = None,
         metadata: Mapping[str, object] | None = None,
         **extra: object,
@@ -65,7 +58,7 @@ class Logs(RunStream, LogReader):
 
     def log(
         self,
-        message: str | Missing = MISSING,
+        message: str | NotGiven = NOT_GIVEN,
         level: str | None = None,
         metadata: Mapping[str, object] | None = None,
         **extra: object,
@@ -162,8 +155,8 @@ class Logs(RunStream, LogReader):
     def _builder(
         self, message: object, level: str, metadata: Mapping[str, object] | None, extra: dict[str, object]
     ) -> LogBuilder:
-        if message is not MISSING or level != "info":
-            what = "it is missing" if message is MISSING else f"not {type(message).__name__} ({message!r:.80})"
+        if message is not NOT_GIVEN or level != "info":
+            what = "it is missing" if message is NOT_GIVEN else f"not {type(message).__name__} ({message!r:.80})"
             raise InvalidTypeError(f"message must be str, {what}; call str() on it")
         return LogBuilder(self, {**_checked(metadata or {}), **extra})
 

@@ -14,14 +14,13 @@ from ml_dash.records.record import Kind
 from ml_dash.records.values import encode, flatten, to_plain
 from ml_dash.storage.documents import to_json
 from ml_dash.storage.names import check_topic
-from ml_dash.streams.base import Owner, RunStream, Stream, check_time_name, to_timestamp
+from ml_dash.streams.base import NOT_GIVEN, Owner, RunStream, Stream, check_time_name, to_timestamp
 
 TICK_S = 1e-6
 """The smallest step between times that we assign, in seconds: floats near the present can represent it."""
 
 _TRACK = int(Kind.TRACK)
 _perf = time.perf_counter_ns
-_MISSING: Any = object()
 
 
 class Track(Stream, TrackReader):
@@ -35,7 +34,7 @@ class Track(Stream, TrackReader):
         self._clock = owner.clock
         self._key = topic.encode()
 
-    def append(self, values: Mapping[str, Any] | None = None, /, *, _ts: Any = _MISSING, **fields: Any) -> Self:
+    def append(self, values: Mapping[str, Any] | None = None, /, *, _ts: Any = NOT_GIVEN, **fields: Any) -> Self:
         """Append one row.
 
         Args:
@@ -60,12 +59,12 @@ class Track(Stream, TrackReader):
         started = _perf()
         if values is not None:
             fields = _merged(values, fields, self._what)
-            inside = fields.pop("_ts", _MISSING)
-            _ts = inside if _ts is _MISSING else _ts
+            inside = fields.pop("_ts", NOT_GIVEN)
+            _ts = inside if _ts is NOT_GIVEN else _ts
         if "timestamp" in fields:
             raise InvalidNameError(f"{self._what}: the field 'timestamp' is the row's own; did you mean _ts=...?")
         if type(_ts) is not float or _ts - _ts != 0.0:
-            if _ts is _MISSING:
+            if _ts is NOT_GIVEN:
                 check_time_name(fields, self._what)
             _ts = self._timestamp(_ts)
         data = encode(fields, self._what)
@@ -81,7 +80,7 @@ class Track(Stream, TrackReader):
         return self
 
     def _timestamp(self, value: object) -> float:
-        if value is _MISSING:
+        if value is NOT_GIVEN:
             raise InvalidValueError(
                 f"{self._what}: _ts is missing; every row needs its timestamp, such as _ts=step / 30"
             )
@@ -104,7 +103,7 @@ class TimedTrack(Track):
         self._last = 0.0
 
     def _timestamp(self, value: object) -> float:
-        if value is not _MISSING:
+        if value is not NOT_GIVEN:
             return to_timestamp(value, self._what)
         with self._assigning:
             now = time.time()

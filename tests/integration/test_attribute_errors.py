@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import itertools
 import traceback
 
 import numpy as np
@@ -100,6 +102,25 @@ class TestNamesThatAreNotThere:
         assert set() == inside & set(dir(exp))
         assert public <= set(dir(exp))
         assert public <= set(dir(make()))
+
+
+class TestHelp:
+    def test_signatures_show_no_address(self, exp):
+        calls = (exp.log, exp.logs, exp.logs.log, exp.tracks("pose").append, exp.run, exp.files.save_image)
+        assert [] == [call for call in calls if " at 0x" in str(inspect.signature(call))]
+        assert "_ts: 'Any' = <not given>" in str(inspect.signature(exp.tracks("pose").append))
+
+    def test_calls_that_return_something_say_what(self, exp):
+        held = (exp.params, exp.metrics, exp.metrics("train"), exp.tracks("pose"), exp.files, exp.frames("camera"))
+        silent = []
+        for name, call in itertools.chain.from_iterable(
+            inspect.getmembers(type(one), inspect.isfunction) for one in held
+        ):
+            text = inspect.getdoc(call) or ""
+            is_silent = not any(part in text for part in ("Returns:", "Yields:")) and text[:5] not in ("Retur", "Wait ")
+            if not name.startswith("_") and is_silent and inspect.signature(call).return_annotation != "None":
+                silent.append(call.__qualname__)
+        assert [] == silent
 
 
 class TestTheLifeOfARun:
