@@ -189,7 +189,8 @@ class FolderReader:
                 are copied first.
 
         Warns:
-            UserWarning: a file of a glob was left out, since its record leads out of the run, or for its hidden name.
+            UserWarning: a file of a glob was left out, since its record leads out of the run, or for its hidden name. If
+                all records lead out of the run, StorageError is raised.
         """
         target = download.check_local_path(to if to is not None else self._dest_path or "")
         matches, is_one = self._select(pattern)
@@ -200,6 +201,7 @@ class FolderReader:
     def _fetch_all(self, matches: Records, pattern: str, folder: str) -> Paths:
         paths: Paths = []
         failed: list[StorageError] = []
+        left_out: list[StorageError] = []
         for entry in matches:
             below = self._below_fixed(entry, pattern)
             try:
@@ -209,7 +211,7 @@ class FolderReader:
                     continue
                 paths.append(self._fetch(entry, target))
             except download.BadRecordError as error:
-                _warn(f"a file is left out: {error.strerror}")
+                left_out.append(error)
             except download.NotWrittenError:
                 raise
             except StorageError as error:
@@ -217,6 +219,10 @@ class FolderReader:
         if failed:
             failed[0].add_note(f"{len(failed):,} of {len(matches):,} files were not copied, the others were")
             raise failed[0]
+        if left_out and len(left_out) == len(matches):
+            raise left_out[0]
+        for error in left_out:
+            _warn(f"a file is left out: {error.strerror}")
         return paths
 
     def _below(self) -> Records:
