@@ -221,8 +221,8 @@ class FolderReader:
             raise failed[0]
         if left_out and len(left_out) == len(matches):
             raise left_out[0]
-        for error in left_out:
-            _warn(f"a file is left out: {error.strerror}")
+        for refused in left_out:
+            _warn(f"a file is left out: {refused.strerror}")
         return paths
 
     def _below(self) -> Records:
