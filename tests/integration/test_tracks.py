@@ -17,7 +17,7 @@ import pytest
 from ml_dash import Experiment
 from ml_dash.errors import ExperimentError, InvalidNameError, InvalidTypeError, InvalidValueError, MissingEntryError
 from ml_dash.query.tracks import TracksReader
-from ml_dash.streams.tracks import _MISSING
+from ml_dash.streams.base import NOT_GIVEN
 
 PREFIX = "alice/walker/run-1"
 
@@ -186,7 +186,7 @@ class TestTrackThatGivesTheTime:
         holding.wait()
         child = os.fork()
         if child == 0:
-            os._exit(0 if track._timestamp(_MISSING) > 0 else 1)
+            os._exit(0 if track._timestamp(NOT_GIVEN) > 0 else 1)
         _, status = os.waitpid(child, 0)
         done.set()
         thread.join()
