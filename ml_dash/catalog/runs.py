@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import os
@@ -9,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+from ml_dash._printable import clean
 from ml_dash.catalog.filter import (
     STATUSES,
     Comparison,
@@ -36,6 +38,9 @@ from ml_dash.storage.names import closest
 
 RUN = "run"
 """The column that says which run a row is of."""
+
+NAMED_PROBLEMS = 3
+"""Runs that a warning names; it counts the others."""
 
 STATES = tuple(status.upper() for status in STATUSES)
 
@@ -235,7 +240,7 @@ class Runs(Sequence[RunReader]):
         """The runs as a ``pandas.DataFrame``, one row each: its facts, parameters and metrics.
 
         Runs that did not change since the last time, in whatever process, are not read again. A run that is damaged or
-        gone has no row.
+        gone has no row, and one with more than 10,000 values lacks some; a ``UserWarning`` names those that are there.
 
         Returns:
             The columns ``run_id`` (the prefix), ``project_name``, ``created_at``, ``ended_at``, ``git_commit``,
@@ -249,7 +254,16 @@ class Runs(Sequence[RunReader]):
         from ml_dash.catalog.index import read_index
 
         load_pandas()
-        return to_dataframe(read_index(self.root).rows_of([run.folder for run in self._runs]))
+        index = read_index(self.root)
+        folders = [run.folder for run in self._runs]
+        asked = set(folders)
+        if problems := [problem for problem in index.problems if problem.folder in asked]:
+            named = [f"{clean(scan.prefix_of(folder, self.root))} ({clean(reason)})" for folder, reason in problems]
+            more = f" and {len(named) - NAMED_PROBLEMS:,} more" if len(named) > NAMED_PROBLEMS else ""
+            text = f"runs or parts of them are left out: {', '.join(named[:NAMED_PROBLEMS])}{more}"
+            with contextlib.suppress(Warning):  # a damaged run must not hide the others
+                warnings.warn(text, stacklevel=2)
+        return to_dataframe(index.rows_of(folders))
 
     def metric(self, name: str | None, *fields: str) -> Any:
         """Some values of a metric over all runs, as one long ``pyarrow.Table``.

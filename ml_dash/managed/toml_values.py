@@ -111,7 +111,7 @@ def parse(content: bytes) -> dict[str, Any]:
             ``MAX_INTEGER_BITS``.
     """
     text = content.decode()
-    if any(line.count(".") >= MAX_KEY_PARTS for line in text.split("\n")):
+    if text.count(".") >= MAX_KEY_PARTS and any(line.count(".") >= MAX_KEY_PARTS for line in text.split("\n")):
         _check_keys(text)
     try:
         document = tomllib.loads(text)
@@ -148,9 +148,13 @@ def check_values(document: dict[str, Any]) -> None:
         items: list[Any] = []
         for container in level:
             items += container.values() if type(container) is dict else container
-        if any(type(item) is int and item.bit_length() > MAX_INTEGER_BITS for item in items):
-            raise ValueError(f"an integer has more than {MAX_INTEGER_BITS:,} bits")
-        level = [item for item in items if type(item) in (dict, list)]
+        level = []
+        for item in items:
+            kind = type(item)
+            if kind is dict or kind is list:
+                level.append(item)
+            elif kind is int and item.bit_length() > MAX_INTEGER_BITS:
+                raise ValueError(f"an integer has more than {MAX_INTEGER_BITS:,} bits")
         if not level:
             return
     raise ValueError(_TOO_DEEP)

@@ -291,10 +291,12 @@ def open_below(folder: str, path: str) -> io.BufferedReader:
         UnsafeFileError: a name below the folder is a link, the last one is no regular file, or the path leads outside.
         OSError: as the system says.
     """
+    shown = os.path.join(folder, path)
+    if os.sep not in path and path != os.pardir:  # no folder on the way: as safe, and much faster
+        return open_file(shown)
     held = HeldFolder(folder)
     try:
         with held.parent_of(path) as (fd, name):
-            shown = os.path.join(folder, path)
             return open(shown, "rb", opener=lambda _, flags: open_descriptor(name, flags, dir_fd=fd, shown=shown))
     except IsADirectoryError as error:
         raise UnsafeFileError(errno.EISDIR, "it is a folder", error.filename) from None

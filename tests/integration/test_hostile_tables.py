@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ml_dash import MLProject, MLRun
+from ml_dash import MLProject, MLRun, runs
 from ml_dash.catalog import index, index_cache, walk
 from ml_dash.errors import InvalidValueError, MlDashError, StorageError
 from ml_dash.managed import store
@@ -294,6 +294,20 @@ class TestTables:
             "data.jsonl cannot be read: it is a link, or no regular file",
         ] == [problem.reason for problem in project.problems]
 
+    def test_a_table_of_chosen_runs_warns_of_those_that_are_left_out(self, run: Path, bashrc: Path) -> None:
+        base = run.parent.parent
+        for name in ("good", "bad\x1bc"):
+            (base / f"alice/exp/{name}").mkdir(parents=True)
+            (base / f"alice/exp/{name}/parameters.json").write_text('{"lr": 2}')
+        put(base / "alice/exp/bad\x1bc/experiment.json", "link", bashrc)
+
+        with pytest.warns(
+            UserWarning, match=r"left out: alice/exp/bad\\x1bc \(experiment.json cannot be read: it is a li"
+        ):
+            frame = runs(base, match="alice/*").dataframe()
+
+        assert ["alice/exp/good"] == list(frame["run_id"])
+
     def test_one_run_with_very_many_parameters_takes_no_columns_of_the_others(self, run: Path) -> None:
         base = run.parent.parent
         for number in range(300):
@@ -355,6 +369,8 @@ class TestTables:
                 put_bad(folder / name, kind, bashrc)
         (base / "alice/good/\x1b]0;pwned\x07").mkdir(parents=True)
         (base / "alice/good/\x1b]0;pwned\x07/parameters.json").write_text('{"lr": 3}')
+        (base / "alice/good/\x1b]0;pwned\x07/metrics/train").mkdir(parents=True)
+        (base / "alice/good/\x1b]0;pwned\x07/metrics/train/data.jsonl").write_text('{"index":0,"data":{"loss":1.5}}\n')
 
         done = subprocess.run(
             [sys.executable, "-W", "always", "-c", READ_ALL, str(base)],
