@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MissingFileError,
         MlDashError,
         NetworkError,
+        NotOpenError,
         StorageError,
     )
     from ml_dash.experiment.experiment import Experiment, OperationMode, ml_dash_experiment
@@ -52,6 +53,7 @@ _HOME = {
     "MissingEntryError": "errors",
     "MissingExtraError": "errors",
     "MissingFileError": "errors",
+    "NotOpenError": "errors",
     "MlDashError": "errors",
     "NetworkError": "errors",
     "OperationMode": "experiment.experiment",
@@ -82,6 +84,7 @@ __all__ = [
     "MissingFileError",
     "MlDashError",
     "NetworkError",
+    "NotOpenError",
     "OperationMode",
     "StorageError",
     "__version__",

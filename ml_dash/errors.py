@@ -8,6 +8,7 @@ Each one is also the builtin exception that fits, so that code without ml_dash c
     ├── InvalidValueError         (ValueError)         an argument has a value that cannot be used
     ├── InvalidTypeError          (TypeError)          an argument has a type that cannot be used
     ├── ExperimentError           (RuntimeError)       the experiment is not open, or not in the right state
+    │   └── NotOpenError          (AttributeError)     a stream of an experiment that is not open
     ├── StorageError              (OSError)            the run's directory cannot be read or written
     │   ├── MissingFileError      (FileNotFoundError)  a file or a run does not exist
     │   └── MissingEntryError     (KeyError)           a track has no row at the given time
@@ -41,6 +42,10 @@ class InvalidTypeError(MlDashError, TypeError):
 
 class ExperimentError(MlDashError, RuntimeError):
     """The experiment is not open, or not in the state that the call requires."""
+
+
+class NotOpenError(ExperimentError, AttributeError):
+    """A stream, such as ``exp.params``, was asked for while the experiment is not open: it has none then."""
 
 
 class StorageError(MlDashError, OSError):

@@ -35,6 +35,7 @@ ERRORS = {
     "MissingEntryError",
     "MissingExtraError",
     "MissingFileError",
+    "NotOpenError",
     "MlDashError",
     "NetworkError",
     "StorageError",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
-from ml_dash.errors import ExperimentError, InvalidTypeError
+from ml_dash.errors import ExperimentError, InvalidTypeError, NotOpenError
 from ml_dash.experiment import validation
 from ml_dash.experiment.channels import Opening
 from ml_dash.experiment.experiment_run import ExperimentRun
@@ -308,7 +308,12 @@ class Experiment:
 
         def __getattr__(self, name: str) -> Any:
             if name in STREAMS and "session" in self.__dict__:
-                self.session.channel.require_open()
+                try:
+                    self.session.channel.require_open()
+                except ExperimentError as error:  # as an AttributeError too, so that tools can list the attributes
+                    not_open = NotOpenError(*error.args)
+                    not_open.name = name  # Python adds no suggestion of its own
+                    raise not_open from None
             raise missing_attribute("Experiment", name, dir(self), _INSTEAD.get(name))
 
     def __dir__(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import pydoc
 import traceback
 
 import numpy as np
@@ -121,6 +122,26 @@ class TestHelp:
             if not name.startswith("_") and is_silent and inspect.signature(call).return_annotation != "None":
                 silent.append(call.__qualname__)
         assert [] == silent
+
+    def test_tools_list_an_experiment_that_is_not_open(self, make):
+        experiment = make()
+        before = dict(inspect.getmembers(experiment))
+        with experiment.run as exp:
+            held = [exp.params, exp.metrics, exp.metrics("train"), exp.tracks, exp.files, exp.frames, exp.logs]
+        after = dict(inspect.getmembers(experiment))
+
+        assert not {"params", "files"} & {*before, *after}
+        assert {"run", "prefix", "log", "health"} <= {*before} & {*after}
+        assert not hasattr(experiment, "params")
+        for one in held:
+            assert inspect.getmembers(one)
+            assert type(one).__name__ in pydoc.render_doc(one)
+
+    def test_an_error_of_a_closed_run_has_no_second_suggestion(self, make):
+        experiment = make()
+        with pytest.raises(ExperimentError) as caught:
+            _ = experiment.logs
+        assert 0 == "".join(traceback.format_exception(caught.value)).count("id you mean")
 
 
 class TestTheLifeOfARun:
