@@ -10,6 +10,7 @@ reads a run writes nothing unless the run is their own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -228,7 +229,9 @@ class RunFiles:
     def _write(self, name: str, text: str, *, sync: bool) -> None:
         path = os.path.join(self.folder, name)
         try:
-            self._disk.write_file(path, [text.encode()], sync)
+            if os.path.isdir(path) and not os.path.islink(path):  # it may hold files, and so is not moved away
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            self._disk.write_file(name, [text.encode()], sync)
         except OSError as error:
             raise StorageError(error.errno, f"{name} cannot be written: {error.strerror}", path) from error
 
