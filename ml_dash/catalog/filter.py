@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from ml_dash.catalog.literals import TIMES, number_of, seconds_of, time_of
+from ml_dash.catalog.sign_hints import DOUBLED_SIGNS, STATUS_WORDS, UNICODE_SIGNS, sign_hint
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.storage.names import closest
 
@@ -261,7 +262,7 @@ def is_condition(text: str) -> bool:
     try:
         return not isinstance(parse(text), Prefix) and bool(text.strip())
     except InvalidValueError:
-        return not set("=<>~").isdisjoint(text)
+        return not set("=<>~").union(UNICODE_SIGNS).isdisjoint(text)
 
 
 class _Token(NamedTuple):
@@ -313,7 +314,7 @@ class _Parser:
         if not self._accept_mark(")"):
             if self._peek().kind != "end":
                 self._refuse_rest(self._peek())
-            self._fail(token, "this parenthesis is not closed", "write ) behind what belongs together")
+            self._fail(token, "this parenthesis is not closed", "write ) where it ends")
         return condition
 
     def _term(self) -> Condition:
@@ -333,9 +334,15 @@ class _Parser:
             return self._comparison(token)
         if token.kind not in ("word", "text") or (token.kind == "word" and not _is_word(token.text)):
             self._refuse_term(token)
+        sign = next((sign for sign in UNICODE_SIGNS if token.kind == "word" and sign in token.text), None)
+        if sign is not None:
+            name, _, value = token.text.partition(sign)
+            self._fail(token, f"{sign!r} is no sign", f"{sign_hint(sign + value, name)}, or quotes around a prefix")
         return Prefix(_plain(token))
 
     def _comparison(self, token: _Token) -> Condition:
+        if token.kind == "text" and self._peek().text.lower() == "in":
+            self._fail(token, f"{token.text} is no name", f"write LIST has {token.text}, as in tags has {token.text}")
         name = self._name(token)
         at = self._take()
         word = at.text.lower()
@@ -345,9 +352,7 @@ class _Parser:
                 self._fail(self._peek(), "'is' goes with 'missing'", f"write {name} is missing, or {name} = null")
             return Has(name) if is_there else Not(Has(name))
         if word == "not" and not self._accept_word("in"):
-            self._fail(
-                at, f"'not' stands behind {name!r:.80}", f"write {name} not in (a, b), or 'not' before {name!r:.80}"
-            )
+            self._fail(at, f"'not' follows {name!r:.80}", f"write {name} not in (a, b), or 'not' before {name!r:.80}")
         sign = {"==": "=", "since": ">=", "until": "<=", "not": "not in"}.get(word, word)
         self._check_sign(name, sign, at)
         values = self._list(name, at) if sign.endswith("in") else (self._value(name, at),)
@@ -369,26 +374,32 @@ class _Parser:
 
     def _list(self, name: str, at: _Token) -> tuple[Value, ...]:
         if not self._accept_mark("("):
-            self._fail(self._peek(), "a list of values is missing", f"write {name} in (a, b)")
+            of = self._peek().text
+            advice = f"write {of} has {name}" if FIELDS.get(of) == LIST else f"write {name} in (a, b), or LIST has ITEM"
+            self._fail(self._peek(), "a list of values is missing", advice)
         values = [self._value(name, at)]
         while self._accept_mark(","):
             self._count_term(self._peek())
             values.append(self._value(name, at))
         if not self._accept_mark(")"):
-            self._fail(self._peek(), "the list is not closed", "put commas between values and ) behind the last")
+            self._fail(self._peek(), "the list is not closed", "put commas between values and ) after the last")
         return tuple(values)
 
     def _value(self, name: str, at: _Token) -> Value:
         token = self._take()
         advice = "write a number, a word, or text in quotes"
         if token.kind == "end":
-            self._fail(token, f"a value is missing behind {at.text!r:.80}", advice)
+            self._fail(token, f"a value is missing after {at.text!r:.80}", advice)
+        if token.kind == "sign":
+            instead = DOUBLED_SIGNS.get(at.text + token.text)
+            advice = f"write {name} {instead} value" if instead else advice
+            self._fail(token, f"{at.text + token.text!r:.80} is no sign", advice)
         if token.kind not in ("word", "text") or token.text.lower() in _RESERVED:
             self._fail(token, f"{token.text!r:.80} is no value", advice)
         value = Value(_plain(token), token.kind == "text")
         kind = FIELDS.get(name)
         if kind == STATUS and at.text not in _CONTAINS and value.text.lower() not in STATUSES:
-            near = closest(value.text, STATUSES)
+            near = STATUS_WORDS.get(value.text.lower()) or closest(value.text, STATUSES)
             known = f"did you mean {near!r}?" if near else f"use one of {', '.join(STATUSES)}"
             self._fail(token, f"{value.text!r:.80} is no status", known)
         if kind == TIME and time_of(value.text) is None:
@@ -404,7 +415,7 @@ class _Parser:
             return token.text
         if token.kind == "end":
             self._fail(token, "a name is missing", "write one, such as lr")
-        advice = "write the name first, as in lr > 0.5, and an odd name in backticks"
+        advice = "write the name first, as in lr > 0.5 or lr > 0 and lr < 1, and an odd name in backticks"
         return self._fail(token, f"{token.text!r:.80} is no name", advice)
 
     def _refuse_term(self, token: _Token) -> NoReturn:
@@ -428,9 +439,16 @@ class _Parser:
             self._fail(token, "this parenthesis was not opened", "leave it out, or write ( before")
         if token.text[0] in "!&|":
             self._refuse_symbol(token)
+        before = self._tokens[self._next - 1].text if self._next else ""
+        if token.kind == "word" and (hint := sign_hint(token.text, before)):
+            self._fail(token, f"{token.text!r:.80} is no sign", hint)
+        if token.kind == "sign":
+            self._fail(
+                token, "a comparison has one sign", "put 'and' or 'or' between conditions, as in lr > 1 and lr < 3"
+            )
         self._fail(
             token,
-            f"{token.text!r:.80} does not go on from what is before it",
+            f"{token.text!r:.80} is not expected here",
             "put 'and' or 'or' between conditions, text with blanks in quotes, a name with blanks in backticks",
         )
 
@@ -442,7 +460,9 @@ class _Parser:
             if match is None or match.lastgroup is None:
                 rest = self._text[position:]
                 quote = _Token("", "", position + len(rest) - len(rest.lstrip()))
-                self._fail(quote, f"the quote {self._text[quote.start]} is not closed", "write it behind the text too")
+                self._fail(
+                    quote, f"the quote {self._text[quote.start]} is not closed", "write it at the end of the text, too"
+                )
             kind = match.lastgroup
             tokens.append(_Token(kind, match[kind], match.start(kind)))
             position = match.end()

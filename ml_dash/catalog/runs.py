@@ -25,6 +25,7 @@ from ml_dash.catalog.filter import (
 from ml_dash.catalog.literals import time_of
 from ml_dash.catalog.matching import is_same, matcher
 from ml_dash.catalog.rows import Row, find_rows
+from ml_dash.catalog.sign_hints import STATUS_WORDS
 from ml_dash.catalog.suggestions import checked, with_exact_prefixes
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingFileError
 from ml_dash.query.metrics import canonical_name
@@ -179,7 +180,7 @@ def _parameter(name: str, wanted: Any) -> Predicate:
 def _state(text: str) -> str:
     if text.upper() in STATES:
         return text.upper()
-    near = closest(text, STATES)
+    near = STATUS_WORDS.get(text.lower(), "").upper() or closest(text, STATES)
     advice = f"did you mean {near!r}?" if near else f"use one of {', '.join(STATES)}"
     raise InvalidValueError(f"status={text!r:.80} is no status of a run; {advice}")
 
