@@ -109,7 +109,7 @@ def _missing_attribute(name: str) -> AttributeError:
     module = os.path.join(__path__[0], name)
     if os.path.exists(module) or os.path.exists(f"{module}.py"):  # an import looks here first
         return AttributeError(f"module 'ml_dash' has no attribute {name!r}")
-    from ml_dash.streams.base import missing_attribute
+    from ml_dash.storage.names import missing_attribute
 
     return missing_attribute("module 'ml_dash'", name, __all__)
 

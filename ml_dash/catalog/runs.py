@@ -8,7 +8,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, Never, overload
 
 from ml_dash._printable import clean
 from ml_dash.catalog.filter import (
@@ -35,7 +35,7 @@ from ml_dash.query.tables import load_pandas, metric_table
 from ml_dash.records.values import decode, encode
 from ml_dash.storage import range_reading, scan
 from ml_dash.storage.file_index import without_collector
-from ml_dash.storage.names import closest
+from ml_dash.storage.names import NamesClosest, closest, unknown_keyword
 
 RUN = "run"
 """The column that says which run a row is of."""
@@ -46,6 +46,7 @@ NAMED_PROBLEMS = 3
 STATES = tuple(status.upper() for status in STATUSES)
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_KEYWORDS = ("match", "tags", "status", "params", "since", "until")
 _LONGEST_S = 60e9
 """Seconds before and after 1970 that a date can hold: about 1900 years."""
 
@@ -60,6 +61,7 @@ def runs(
     params: Mapping[str, Any] | None = None,
     since: datetime.datetime | str | float | None = None,
     until: datetime.datetime | str | float | None = None,
+    **unknown: Never,
 ) -> Runs:
     """The runs below a folder that meet every condition, in the order of their prefixes.
 
@@ -83,6 +85,7 @@ def runs(
             since 1970. Without a time zone it is local time.
         until: only runs created then or earlier. A date alone is its first instant: ``until="2026-03-02"`` includes the
             runs of March 1st, and none of March 2nd.
+        **unknown: not accepted; the error names the closest keyword.
 
     Raises:
         InvalidTypeError: an argument has the wrong type.
@@ -91,6 +94,8 @@ def runs(
             fails. A tree without runs has every name.
         MissingFileError: there is no such folder, and no run below ``.dash`` with such a prefix.
     """
+    for name in unknown:
+        raise unknown_keyword(name, (*_KEYWORDS, "dash_root", "where"), "runs()")
     if not isinstance(dash_root, (str, os.PathLike)):
         raise InvalidTypeError(f"dash_root={dash_root!r:.80} must be the path of a folder")
     folder: str | os.PathLike[str] = dash_root
@@ -206,7 +211,7 @@ def _time_text(name: str, given: object) -> str:
     )
 
 
-class Runs(Sequence[RunReader]):
+class Runs(NamesClosest, Sequence[RunReader]):
     """Some runs of one tree. Get them from ``ml_dash.runs``.
 
     Attributes:

@@ -15,8 +15,9 @@ from ml_dash.experiment.channels import Opening
 from ml_dash.experiment.experiment_run import ExperimentRun
 from ml_dash.experiment.session import DEFAULT_ROOT, Session
 from ml_dash.settings import BufferConfig
+from ml_dash.storage.names import missing_attribute
 from ml_dash.storage.reading import read_environment
-from ml_dash.streams.base import NOT_GIVEN, NotGiven, missing_attribute
+from ml_dash.streams.base import NOT_GIVEN, NotGiven
 from ml_dash.streams.files import Files, Folder
 from ml_dash.streams.frames import Frames
 from ml_dash.streams.logs import LogBuilder, Logs
@@ -38,6 +39,7 @@ _INSTEAD = {
     **{name: f"exp.logs.{name}(...)" for name in ("debug", "info", "warn", "warning", "error", "fatal", "critical")},
     **dict.fromkeys(("close", "complete", "end", "finish", "stop"), "exp.run.complete()"),
     "start": "exp.run.start()",
+    "save": "exp.files.save(value, to=name)",
     "fail": "exp.run.fail(reason)",
     "cancel": "exp.run.cancel(reason)",
 }

@@ -46,6 +46,7 @@ from typing import Any
 from ml_dash._json import orjson
 from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.records.values import MAX_DEPTH, MAX_INTEGER_BITS, revive, to_plain
+from ml_dash.storage.names import kind_of
 
 MARK = "__ml_dash__"
 """The key by which a table says that it stands for a value; the key of the value itself is ``value``."""
@@ -279,7 +280,7 @@ class _Encoder:
             text = str(text)
         if not isinstance(text, str):
             raise InvalidTypeError(
-                f"{self._what}: a key under {path or 'the top'!r} is a {type(key).__name__} ({key!r:.80}); "
+                f"{self._what}: a key under {path or 'the top'!r} is {kind_of(key)} ({key!r:.80}); "
                 "keys are strings or numbers"
             )
         if not _is_utf8(text):

@@ -94,8 +94,9 @@ def _missing(base_dir: str, run_id: str, projects: list[str], project_name: str 
         return f"no run {run_id!r} of project {project_name!r}; it is in {', '.join(map(repr, elsewhere))}"
     where = "" if project_name is None else f" of project {project_name!r}"
     ids = {name for project in projects for name in _run_ids(os.path.join(base_dir, project))}
+    count = "is 1 other run" if len(ids) == 1 else f"are {len(ids)} other runs"
     near = difflib.get_close_matches(run_id, sorted(ids), n=SHOWN_IDS)
-    hint = f"; the nearest ids are {', '.join(map(repr, near))}" if near else f"; {len(ids)} other runs are there"
+    hint = f"; the nearest ids are {', '.join(map(repr, near))}" if near else f"; there {count}"
     return f"no run {run_id!r}{where}{hint}"
 
 

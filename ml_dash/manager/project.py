@@ -13,11 +13,12 @@ from ml_dash.manager.run import MLRun
 from ml_dash.manager.validation import checked_root
 from ml_dash.query.run import RunReader, ending_in, near_prefixes
 from ml_dash.query.tables import load_pandas
+from ml_dash.storage.names import NamesClosest
 
 AnyRun = MLRun | RunReader
 
 
-class MLProject:
+class MLProject(NamesClosest):
     """The runs below a folder: those of ``MLRun``, those of the ML manager before it, and experiments.
 
     Iterating gives the runs as objects, in the order of ``df``; ``len`` is how many there are.
@@ -115,6 +116,8 @@ class MLProject:
         return map(self._open, range(len(self)))
 
     def __repr__(self) -> str:
+        if not os.path.isdir(self.base_dir):
+            return f"<0 runs: there is no folder {self.base_dir!r}>"
         damaged = f", {len(self.problems)} with problems" if self.problems else ""
         return f"<{len(self)} runs below {self.base_dir!r}{damaged}>"
 

@@ -25,12 +25,13 @@ from ml_dash.manager.run_info import RESERVED, RunInfo
 from ml_dash.manager.save_thread import SaveThread
 from ml_dash.manager.wandb_link import FINISH_S, WandbLink
 from ml_dash.storage import layout
+from ml_dash.storage.names import NamesClosest
 
 SHARED_FLUSH_S = 1.0
 """How long a write of metrics.toml waits for the journal: usual are milliseconds, and a full disk must not stop it."""
 
 
-class MLRun:
+class MLRun(NamesClosest):
     """One run. Make one with ``MLRun.create``, or read one with ``MLRun.load``.
 
     As a context manager it finishes at the end of the block: as COMPLETED, or as FAILED if an exception leaves it. A

@@ -14,6 +14,7 @@ from ml_dash.errors import InvalidTypeError, InvalidValueError, StorageError
 from ml_dash.media.video import FASTEST, VideoFile, check_fps, check_video_name, check_video_quality
 from ml_dash.media.video_frames import rgb_frames
 from ml_dash.storage.atomic import replacing_path
+from ml_dash.storage.names import kind_of
 
 DEFAULT_FPS = 30
 """Frame rate where the timestamps are no seconds of a recording: numbers of steps, or a picture now and then."""
@@ -49,7 +50,7 @@ def export_video(
         StorageError: the video cannot be written.
     """
     if not isinstance(to, (str, os.PathLike)):
-        raise InvalidTypeError(f"{what}: to={to!r:.80} is a {type(to).__name__}, not a path")
+        raise InvalidTypeError(f"{what}: to={to!r:.80} is {kind_of(to)}, not a path")
     path = os.path.abspath(os.fsdecode(to))
     kind = check_video_name(path)
     rate = check_fps(guessed_fps(times, FASTEST[kind]) if fps is None else fps, kind)

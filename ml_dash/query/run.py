@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Never
 
 from ml_dash._printable import clean
 from ml_dash.errors import ExperimentError, InvalidTypeError, MissingFileError
@@ -20,6 +20,7 @@ from ml_dash.query.tracks import TracksReader
 from ml_dash.storage import reading, scan
 from ml_dash.storage.documents import to_datetime
 from ml_dash.storage.liveness import is_live
+from ml_dash.storage.names import NamesClosest, unknown_keyword
 
 SEARCHED_RUNS = 100_000
 """Runs that are searched for the end of a prefix: more than a tree has, but a bound."""
@@ -36,7 +37,7 @@ LISTED_RUNS = 5
 _TRACKER_FACTS = ("frames_written", "frames_dropped", "records_refused", "tracker_errors")
 
 
-class RunReader:
+class RunReader(NamesClosest):
     """A run opened for reading. Get it from ``ml_dash.open_run`` or ``ml_dash.runs``.
 
     Every call reads what is on disk at that moment, so a run that is being written can be followed.
@@ -158,19 +159,24 @@ class RunReader:
         return is_live(self.document())
 
 
-def open_run(path_or_prefix: str | os.PathLike[str], dash_root: str | os.PathLike[str] = ".dash") -> RunReader:
+def open_run(
+    path_or_prefix: str | os.PathLike[str], dash_root: str | os.PathLike[str] = ".dash", **unknown: Never
+) -> RunReader:
     """Open a run for reading. Nothing is ever written to it.
 
     Args:
         path_or_prefix: the run's folder, its prefix below ``dash_root``, or the end of a prefix that only one run has:
             ``seed-1`` for ``alice/walker/seed-1``.
         dash_root: folder of all runs.
+        **unknown: not accepted; the error names the closest keyword.
 
     Raises:
         MissingFileError: there is no such run; the text names the closest ones.
         ExperimentError: several runs have that end; the text names them.
         InvalidTypeError: it is no path.
     """
+    for name in unknown:
+        raise unknown_keyword(name, ("path_or_prefix", "dash_root"), "open_run()")
     if not isinstance(path_or_prefix, (str, os.PathLike)):
         raise InvalidTypeError(f"{path_or_prefix!r:.80} is no path; name a run's folder or its prefix")
     text, root = os.fspath(path_or_prefix), os.path.abspath(os.fspath(dash_root))
@@ -217,7 +223,9 @@ def _not_found_text(text: str, root: str, prefixes: list[str]) -> str:
     below = [prefix for prefix in prefixes if prefix.startswith(f"{text.strip('/')}/")]
     if below:
         return f"{text!r} is no run, but {_listed([*map(repr, below)])} below it"
-    return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, near_prefixes(text, prefixes)))}"
+    near = near_prefixes(text, prefixes)
+    more = f", and {len(prefixes) - len(near):,} more" if len(prefixes) > len(near) else ""
+    return f"there is no run {text!r} below {root!r}; there is {', '.join(map(repr, near))}{more}"
 
 
 def _listed(prefixes: list[str]) -> str:

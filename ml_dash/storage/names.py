@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ml_dash.errors import InvalidNameError, InvalidTypeError
 
@@ -187,3 +188,39 @@ def unknown_keyword(name: str, choices: Iterable[str], where: str) -> InvalidTyp
     near = closest(name, known)
     advice = f"did you mean {near!r}?" if near else f"it has: {', '.join(known)}"
     return InvalidTypeError(f"{where} has no keyword {name!r}; {advice}")
+
+
+def kind_of(value: object) -> str:
+    """Return the type of a value with its article, as in "an int"."""
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def missing_attribute(kind: str, name: str, known: Iterable[str], instead: str | None = None) -> AttributeError:
+    """Return the error for an attribute that does not exist.
+
+    Args:
+        kind: the object in the text, such as a class's name.
+        name: the attribute.
+        known: the attributes that exist; the text names the closest public one.
+        instead: the code to write, if that is known; it replaces the closest name.
+    """
+    text = f"{kind} has no attribute {name!r}"
+    if instead is not None:
+        text += f"; use {instead}"
+    elif not name.startswith("_"):  # tools ask for private names, and loading difflib takes a while
+        near = closest(name, [other for other in known if not other.startswith("_")])
+        text += f"; did you mean {near!r}?" if near else ""
+    return AttributeError(text, name=name)  # with the name set, Python adds no second suggestion
+
+
+class NamesClosest:
+    """Base class that answers a missing attribute with the one that was probably meant."""
+
+    _instead: ClassVar[dict[str, str]] = {}
+    """Calls to name for attributes that users expect from other libraries."""
+
+    if not TYPE_CHECKING:  # a misspelt name stays an error for type checkers
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(type(self).__name__, name, dir(type(self)), self._instead.get(name))

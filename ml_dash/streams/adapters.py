@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MlDashError
 from ml_dash.records.values import to_plain
+from ml_dash.storage.names import kind_of
 
 _PLAIN = frozenset({type(None), bool, int, float, str})
 _MISSING = object()
@@ -30,7 +31,7 @@ def as_mapping(source: object, what: str) -> Mapping[str, Any]:
     plain = opened if isinstance(opened, Mapping) else to_plain(opened, what)
     if not isinstance(plain, Mapping):
         raise InvalidTypeError(
-            f"{what}: {source!r:.80} is a {type(source).__name__}; pass a dict, a dataclass, a namespace, a class, "
+            f"{what}: {source!r:.80} is {kind_of(source)}; pass a dict, a dataclass, a namespace, a class, "
             "a config object or keywords"
         )
     return plain
@@ -56,7 +57,7 @@ def open_up(value: object, what: str, key: str = "") -> Any:
         raise
     except Exception as error:  # a getter, an interpolation or a validator of the other library
         raise InvalidValueError(
-            f"{what}: {key or 'what was given'!r} is a {type(value).__name__} that could not be read: {error}"
+            f"{what}: {key or 'what was given'!r} is {kind_of(value)} that could not be read: {error}"
         ) from error
     if items is not None:
         return {name: open_up(item, what, f"{key}.{name}" if key else str(name)) for name, item in items}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ml_dash.errors import InvalidNameError, InvalidValueError
-from ml_dash.storage.names import closest
+from ml_dash.storage.names import NamesClosest
 
 if TYPE_CHECKING:
     from ml_dash.ipc.channel import Channel
@@ -62,16 +62,8 @@ class Clock(threading.local):
     last: float | None = None
 
 
-class Stream:
-    """Base class that answers a missing attribute with the one that was probably meant."""
-
-    _instead: ClassVar[dict[str, str]] = {}
-    """Calls to name for attributes that users expect from other libraries."""
-
-    if not TYPE_CHECKING:  # a misspelt name stays an error for type checkers
-
-        def __getattr__(self, name: str) -> Any:
-            raise missing_attribute(type(self).__name__, name, dir(type(self)), self._instead.get(name))
+class Stream(NamesClosest):
+    """Base class of streams: a missing attribute is answered with the one that was probably meant."""
 
 
 class RunStream(Stream):
@@ -108,21 +100,3 @@ def check_time_name(fields: Iterable[str], what: str) -> None:
         raise InvalidNameError(
             f"{what}: did you mean _ts=...? The time is given as _ts; a field may be named 'ts' beside it"
         )
-
-
-def missing_attribute(kind: str, name: str, known: Iterable[str], instead: str | None = None) -> AttributeError:
-    """Return the error for an attribute that does not exist.
-
-    Args:
-        kind: the object in the text, such as a class's name.
-        name: the attribute.
-        known: the attributes that exist; the text names the closest public one.
-        instead: the code to write, if that is known; it replaces the closest name.
-    """
-    text = f"{kind} has no attribute {name!r}"
-    if instead is not None:
-        text += f"; use {instead}"
-    elif not name.startswith("_"):  # tools ask for private names, and loading difflib takes a while
-        near = closest(name, [other for other in known if not other.startswith("_")])
-        text += f"; did you mean {near!r}?" if near else ""
-    return AttributeError(text, name=name)  # with the name set, Python adds no second suggestion

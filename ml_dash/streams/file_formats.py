@@ -18,6 +18,7 @@ from ml_dash._json import json
 from ml_dash.errors import InvalidTypeError, InvalidValueError, MissingExtraError, MissingFileError, StorageError
 from ml_dash.ipc import spill_file
 from ml_dash.records.values import to_plain
+from ml_dash.storage.names import kind_of
 
 MAX_FILE_BYTES = 100_000_000_000
 """The largest file that is taken, 100 GB as in the published client: a larger one is mostly a mistake, and fills disks."""
@@ -46,7 +47,7 @@ def pickle_bytes(content: object, to: str) -> bytes:
         return pickle.dumps(content)
     except Exception as error:  # pickling runs code of the value's own class, which may raise anything
         raise InvalidTypeError(
-            f"save_pkl to {to!r}: a {type(content).__name__} cannot be pickled: {error}; save its parts"
+            f"save_pkl to {to!r}: {kind_of(content)} cannot be pickled: {error}; save its parts"
         ) from error
 
 
@@ -75,9 +76,9 @@ def _to_array(value: Any, to: str) -> np.ndarray[Any, Any]:
     try:
         array = np.asarray(value)
     except Exception as error:  # a foreign __array__ may raise anything
-        raise InvalidTypeError(f"save: {to!r}: a {type(value).__name__} gave no array: {error}") from error
+        raise InvalidTypeError(f"save: {to!r}: {kind_of(value)} gave no array: {error}") from error
     if array.dtype.hasobject:
-        raise InvalidTypeError(f"save: {to!r}: a {type(value).__name__} is no array of numbers or text; use save_pkl")
+        raise InvalidTypeError(f"save: {to!r}: {kind_of(value)} is no array of numbers or text; use save_pkl")
     return array
 
 
@@ -102,7 +103,7 @@ def checked_figure(figure: Any) -> Any:
         return pyplot.gcf()
     if not hasattr(figure, "savefig"):
         import_optional("matplotlib", "save_fig", "pip install matplotlib")
-        raise InvalidTypeError(f"save_fig: a {type(figure).__name__} is no figure; pass what plt.figure() returned")
+        raise InvalidTypeError(f"save_fig: {kind_of(figure)} is no figure; pass what plt.figure() returned")
     return figure
 
 
@@ -209,9 +210,7 @@ def checked_source(fpath: object) -> str:
         InvalidValueError: it is a folder or a device, or larger than ``MAX_FILE_BYTES``.
     """
     if not isinstance(fpath, (str, os.PathLike)):
-        raise InvalidTypeError(
-            f"upload: {fpath!r:.80} is a {type(fpath).__name__}, not a path; use save_blob for bytes"
-        )
+        raise InvalidTypeError(f"upload: {fpath!r:.80} is {kind_of(fpath)}, not a path; use save_blob for bytes")
     path = os.fsdecode(fpath)
     if not os.path.isfile(path):
         if os.path.isdir(path):

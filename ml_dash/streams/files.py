@@ -24,7 +24,7 @@ from ml_dash.storage import layout
 from ml_dash.storage.beneath import open_file
 from ml_dash.storage.disk import ChangedError, copy_file
 from ml_dash.storage.documents import timestamp, to_json
-from ml_dash.storage.names import check_file_path
+from ml_dash.storage.names import check_file_path, kind_of
 from ml_dash.streams import file_formats
 from ml_dash.streams.base import Owner, RunStream, Stream
 
@@ -99,7 +99,7 @@ class Folder(Stream, FolderReader):
         if content is None:
             raise InvalidTypeError("save: None is no path, bytes, dict, list or array; pass what is to be saved")
         if to is None:
-            raise InvalidValueError(f"save: to= is missing; a {type(content).__name__} has no name of its own")
+            raise InvalidValueError(f"save: to= is missing; {kind_of(content)} has no name of its own")
         return self._method_for(content, to)(content, to=to, **about)
 
     def _method_for(self, content: object, to: str) -> Callable[..., Record]:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ml_dash.errors import InvalidValueError
+from ml_dash.errors import InvalidTypeError, InvalidValueError
 from ml_dash.query.params import ParamsReader
 from ml_dash.records.record import Kind
 from ml_dash.records.values import flatten, to_plain, unflatten
 from ml_dash.storage.documents import to_json
-from ml_dash.storage.names import closest
+from ml_dash.storage.names import closest, missing_attribute
 from ml_dash.streams.adapters import as_mapping
-from ml_dash.streams.base import Owner, RunStream, missing_attribute
+from ml_dash.streams.base import Owner, RunStream
 
 _PARAMS = int(Kind.PARAMS)
 
@@ -34,6 +34,12 @@ class Params(RunStream, ParamsReader):
                 else f"exp.params.get()[{name!r}]"
             )
             raise missing_attribute("Params", name, dir(Params), instead)
+
+        def __getitem__(self, name: object) -> Any:
+            raise InvalidTypeError(f"exp.params has no items; read them with exp.params.get()[{name!r:.40}]")
+
+        def __setitem__(self, name: object, value: Any) -> None:
+            raise InvalidTypeError(f"exp.params has no items; use exp.params.set({{{name!r:.40}: {value!r:.40}}})")
 
         def __setattr__(self, name: str, value: Any) -> None:
             if not name.startswith("_"):

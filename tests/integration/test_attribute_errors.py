@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import operator
 import pydoc
 import traceback
 
@@ -12,7 +13,17 @@ import numpy as np
 import pytest
 
 import ml_dash
-from ml_dash import Experiment, ExperimentError, InvalidNameError, InvalidTypeError, InvalidValueError, open_run
+from ml_dash import (
+    Experiment,
+    ExperimentError,
+    InvalidNameError,
+    InvalidTypeError,
+    InvalidValueError,
+    MLProject,
+    MLRun,
+    open_run,
+    runs,
+)
 from tests.support import run_python
 
 PREFIX = "alice/walker/seeds/run-7"
@@ -46,6 +57,7 @@ class TestNamesThatAreNotThere:
             (("close",), "use exp.run.complete()"),
             (("stop",), "use exp.run.complete()"),
             (("metrcs",), "did you mean 'metrics'?"),
+            (("save",), "use exp.files.save(value, to=name)"),
             (("run", "stop"), "use complete(), fail(reason) or cancel(reason)"),
             (("run", "finish"), "use complete(), fail(reason) or cancel(reason)"),
             (("run", "end"), "use complete(), fail(reason) or cancel(reason)"),
@@ -72,6 +84,34 @@ class TestNamesThatAreNotThere:
         assert "use append(..., _ts=t)" in said(AttributeError, lambda: exp.track("pose").log)
         assert "use append(frame)" in said(AttributeError, lambda: exp.frames("camera").log)
         assert "did you mean 'save_text'?" in said(AttributeError, lambda: exp.files("models").savetext)
+
+    def test_readers_name_the_closest(self, make, tmp_path):
+        with make().run as exp:
+            exp.params.set(lr=0.1)
+        run, many, project = open_run(exp.folder), runs(tmp_path), MLProject(tmp_path)
+
+        assert said(AttributeError, lambda: run.metric).endswith(
+            "RunReader has no attribute 'metric'; did you mean 'metrics'?"
+        )
+        assert "did you mean 'dataframe'?" in said(AttributeError, lambda: many.datafram)
+        assert "did you mean 'search'?" in said(AttributeError, lambda: project.serch)
+        assert "did you mean 'dash_root'?" in said(InvalidTypeError, lambda: open_run(PREFIX, root=tmp_path))
+        assert "did you mean 'status'?" in said(InvalidTypeError, lambda: runs(tmp_path, statsu="failed"))
+
+    def test_a_managed_run_names_the_closest(self, tmp_path):
+        run = MLRun.create({"lr": 0.1}, tmp_path, "p", wandb_mode="disabled")
+        text = said(AttributeError, lambda: run.add_metric)
+        run.finish()
+        assert "did you mean 'add_metrics'?" in text
+
+    def test_parameters_have_no_items(self, exp):
+        assert "read them with exp.params.get()['lr']" in said(InvalidTypeError, lambda: exp.params["lr"])
+        assert "use exp.params.set({'lr': 3})" in said(InvalidTypeError, lambda: operator.setitem(exp.params, "lr", 3))
+
+    def test_a_type_has_its_article(self, exp):
+        assert "an int" in said(InvalidTypeError, lambda: exp.params.set(5))
+        assert "an int" in said(InvalidValueError, lambda: exp.files.save(5))
+        assert "a float" in said(InvalidValueError, lambda: exp.files.save(5.0))
 
     def test_what_tools_ask_every_object_for_is_plainly_not_there(self, exp):
         for held in (exp, exp.run, exp.params, exp.metrics, exp.metrics("train"), exp.files, exp.logs):

@@ -91,6 +91,8 @@ print(json.dumps([run.status, run.is_live, [p["data"]["step"] for p in run.metri
         assert str(folder) == ml_dash.open_run("reacher/only").folder
 
     def test_a_run_that_is_not_there_names_those_that_are(self, tree):
+        with pytest.raises(MissingFileError, match=r"there is '[^ ]*', '[^ ]*', '[^ ]*', and 1 more$"):
+            ml_dash.open_run("zzzz", dash_root=tree)
         with pytest.raises(MissingFileError, match="'alice/walker/seed-1'"):
             ml_dash.open_run("alice/walker/seed1", dash_root=tree)
         with pytest.raises(MissingFileError, match="'bob/reacher/only/again'"):
