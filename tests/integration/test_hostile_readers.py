@@ -36,7 +36,7 @@ from ml_dash.verify.repair import repair_run
 from ml_dash.verify.run import verify_run
 from tests.integration import read_odd_runs
 from tests.run_folders import RunFolder
-from tests.support import python_environment
+from tests.support import SUBPROCESS_SECONDS, python_environment
 
 SECONDS = 240.0
 
@@ -371,8 +371,16 @@ def test_a_line_longer_than_any_record_is_left_out_and_named(run: RunFolder, mon
         assert [] == open_run(run.folder).logs.read()
 
 
-def test_folders_that_nest_deep_end_no_reader(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def deep_run(run: RunFolder) -> Iterator[RunFolder]:
+    """A run that is removed by a program afterwards: pytest cannot remove folders that nest deep, and would end by them."""
+    yield run
+    subprocess.run(["rm", "-rf", str(run.folder)], check=True, timeout=SUBPROCESS_SECONDS)
+
+
+def test_folders_that_nest_deep_end_no_reader(deep_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """1800 of them, made from within, since no path may be as long."""
+    run = deep_run
     for top in ("metrics", "tracks", "frames", "files", "quarantine"):
         (run.folder / top).mkdir(exist_ok=True)
         monkeypatch.chdir(run.folder / top)
