@@ -173,7 +173,7 @@ def _wanted(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, Mapping) and value:
             yield from _wanted({f"{name}.{key}": item for key, item in value.items()})
         else:
-            yield name, decode(encode({"value": value}, f"params[{name!r:.80}]"))["value"]
+            yield name, decode(encode({name: value}, "params"))[name]
 
 
 def _parameter(name: str, wanted: Any) -> Predicate:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import itertools
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from ml_dash._printable import clean
 from ml_dash.catalog.filter import (
     FIELDS,
     METRIC,
@@ -105,7 +107,9 @@ def _check_name(leaf: Comparison | Has | Predicate, rows: Sequence[Row]) -> None
         below = [
             known for known in [*group.params, *_metric_fields(group)] if known.startswith((f"{inner}.", f"{inner}/"))
         ]
-        raise InvalidValueError(f"{inner!r:.80} is a group of values; compare one of them: {', '.join(below[:NAMED])}")
+        raise InvalidValueError(
+            f"{inner!r:.80} is a group of values; compare one of them: {', '.join(map(clean, below[:NAMED]))}"
+        )
 
 
 def _unknown(name: str, rows: Sequence[Row]) -> str:
@@ -114,9 +118,15 @@ def _unknown(name: str, rows: Sequence[Row]) -> str:
         return (
             f"no run has a parameter {parameter!r:.80}; {_advice(parameter, _parameters(rows), 'the parameters are')}"
         )
-    if any(row.prefix.startswith(name) for row in rows):
+    if name.startswith(METRIC):
+        metric = name.removeprefix(METRIC)
+        logged = _distinct(map(_metric_fields, rows[-SAMPLED_RUNS:]))
+        return f"no run has a metric {metric!r:.80}; {_advice(metric, logged, 'the values of metrics are')}"
+    if "/" in name and any(row.prefix.startswith(name) for row in rows):
         return f"no run has a parameter or a metric {name!r:.80}; write a prefix that has signs in it in quotes"
-    near = nearest(name.removeprefix(METRIC), rows, FIELDS)
+    near = nearest(name, rows, FIELDS)
+    if near and unicodedata.normalize("NFC", near) == unicodedata.normalize("NFC", name):
+        return f"no run has a parameter or a metric {name!a}, but {near!a} looks the same; write that one"
     advice = f"did you mean {near!r}?" if near else _listed("there is", [*FIELDS, *_parameters(rows)])
     return f"no run has a parameter or a metric {name!r:.80}; {advice}"
 
@@ -236,4 +246,4 @@ def _advice(name: str, known: list[str], listing: str) -> str:
 
 def _listed(listing: str, names: Sequence[str]) -> str:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return f"{listing} {', '.join(names[:NAMED])}{more}"
+    return f"{listing} {', '.join(map(clean, names[:NAMED]))}{more}"

@@ -159,6 +159,7 @@ class TestRuns:
             ({"params": {"unknown": None}}, InvalidValueError),
             ({"params": {"model": 4}}, InvalidValueError),
             ({"params": {3: 4}}, InvalidTypeError),
+            ({"params": {"lr": object()}}, InvalidTypeError),
         ],
     )
     def test_a_wrong_filter_is_refused(self, tree, filters, error):
@@ -213,11 +214,18 @@ class TestRuns:
             ("train/los < 3", InvalidValueError, "did you mean 'train/loss'?"),
             ("params.lrr < 3", InvalidValueError, "no run has a parameter 'lrr'; did you mean 'lr'?"),
             (3, InvalidTypeError, "must be text"),
+            (
+                "metrics.lr < 3",
+                InvalidValueError,
+                "no run has a metric 'lr'; the values of metrics are train/loss, train/step",
+            ),
+            ("metrics.loss < 3", InvalidValueError, "did you mean 'train/loss'?"),
             ("not stauts = failed", InvalidValueError, "did you mean 'status'?"),
             ("lr < 1 or stauts = failed", InvalidValueError, "did you mean 'status'?"),
             ("lrr is missing", InvalidValueError, "did you mean 'lr'?"),
             ("not has(lrr)", InvalidValueError, "did you mean 'lr'?"),
             ("has(lrr)", InvalidValueError, "did you mean 'lr'?"),
+            ("al < 3", InvalidValueError, "no run has a parameter or a metric 'al'; there is prefix"),
             ("loss < 1", InvalidValueError, "did you mean 'train/loss'?"),
             ("layers > 1", InvalidValueError, "did you mean 'model.layers'?"),
             ("zzz = 1", InvalidValueError, "duration, lr, model.layers"),
@@ -249,6 +257,20 @@ class TestRuns:
         assert ["a/b/one"] == ml_dash.runs(tmp_path, "last is missing").prefixes()
         assert ["a/b/two"] == ml_dash.runs(tmp_path, "train/early.max = 1").prefixes()
         assert ["a/b/one"] == ml_dash.runs(tmp_path, "not has(train/early)").prefixes()
+
+    def test_a_name_in_another_form_of_unicode_is_told_apart(self, tmp_path):
+        record(tmp_path, "a/b/c", naïve=1)
+
+        with pytest.raises(InvalidValueError, match=r"'nai\\u0308ve', but 'na\\xefve' looks the same"):
+            ml_dash.runs(tmp_path, "nai\u0308ve = 1")
+
+    def test_names_of_runs_are_printable_in_errors(self, tmp_path):
+        record(tmp_path, "a/b/c", **{"x\x1b[31m": 1, "group": {"y\x1b": 2}})
+
+        for where in ("unknown = 1", "params.unknown = 1", "group = 1"):
+            with pytest.raises(InvalidValueError, match=r"\\x1b") as caught:
+                ml_dash.runs(tmp_path, where)
+            assert "\x1b" not in str(caught.value)
 
     def test_a_tree_without_runs_has_every_name(self, tmp_path):
         assert [] == ml_dash.runs(tmp_path, "not lr < 3", params={"seed": 1}).prefixes()
