@@ -38,6 +38,8 @@ SAMPLED_RUNS = 50
 NAMED = 20
 """Names that a message lists if none is close."""
 
+_YES_AND_NO = frozenset({"yes", "no", "on", "off"})
+
 
 def checked(condition: Condition, rows: Sequence[Row]) -> Condition:
     """Check each name of a condition, and read a glob that is the exact prefix of a run as that prefix.
@@ -149,13 +151,18 @@ def _check_values(comparison: Comparison, rows: Sequence[Row]) -> None:
         if found is MISSING:
             continue
         is_number = isinstance(found, (int, float)) and not isinstance(found, bool)
-        if (values and not is_number) or (numbers and not isinstance(found, str)):
+        is_other = not is_number and (is_order or not isinstance(found, bool))
+        if (values and is_other) or (numbers and not isinstance(found, str)):
             return
         example = found if example is None else example
     if example is None:
         return
     if values:
         word = values[0].text
+        if isinstance(example, bool):
+            raise InvalidValueError(
+                f"{comparison.name!r:.80} is true or false, and {word!r:.80} is neither; write true or false, without quotes"
+            )
         raise InvalidValueError(
             f"{comparison.name!r:.80} is a number in every run, such as {example!r:.40}, and {word!r:.80} is none; "
             "write digits, such as 1000, 0.1 or 1e-3, without quotes"
@@ -174,7 +181,7 @@ def _is_word_beside_a_number(sign: str, text: str, is_quoted: bool) -> bool:
         sign in ("=", "!=", "in", "not in")
         and not is_quoted
         and number_of(text) is None
-        and any(map(str.isdigit, text))
+        and (any(map(str.isdigit, text)) or text.lower() in _YES_AND_NO)
     )
 
 

@@ -202,6 +202,14 @@ def test_the_advice_fits_the_mistake(tmp_path: Path, text: str, said: str) -> No
     assert said in str(caught.value)
 
 
+def test_a_missing_folder_is_named_by_the_project(tmp_path: Path) -> None:
+    assert f"<0 runs: there is no folder '{tmp_path / 'nope'}'>" == repr(MLProject(tmp_path / "nope"))
+    (tmp_path / "p" / "one").mkdir(parents=True)
+    (tmp_path / "p" / "one" / "config.toml").write_text("lr = 1")
+    with pytest.raises(MissingFileError, match=r"there is 1 other run$"):
+        MLRun.load("zz", tmp_path)
+
+
 def test_a_bad_query_names_the_nearest_columns(base):
     managed(base, "abc", "[model]\nname = 'x'", "accuracy = 1\n'train/loss' = 2")
     project = MLProject(base)

@@ -315,6 +315,13 @@ class TestRuns:
         assert fits(sizes=np.array([64, 64]))
         assert not any([fits(gpu=1), fits(one=True), fits(nan=None), fits(sizes=[64, True]), fits(one="1")])
 
+    def test_a_boolean_is_not_compared_with_yes(self, tmp_path):
+        record(tmp_path, "a/b/c", gpu=True)
+
+        with pytest.raises(InvalidValueError, match="'gpu' is true or false, and 'yes' is neither"):
+            ml_dash.runs(tmp_path, "gpu = yes")
+        assert [1, 0, 0] == [len(ml_dash.runs(tmp_path, f"gpu {rest}")) for rest in ("= TRUE", "= 1", "> true")]
+
     def test_an_error_in_a_function_names_the_run_and_the_value(self, tmp_path):
         record(tmp_path, "a/b/one", lr=1)
         record(tmp_path, "a/b/two", lr="fast")
