@@ -11,7 +11,6 @@ import contextlib
 import errno
 import io
 import os
-import secrets
 import stat
 import threading
 import warnings
@@ -266,14 +265,14 @@ class HeldFolder:
         try:
             quarantine = os.open(SET_ASIDE, _FOLDER, dir_fd=root)
         except OSError:  # the quarantine itself is in the way
-            aside = f"{SET_ASIDE}-{secrets.token_hex(4)}"
+            aside = f"{SET_ASIDE}-{os.urandom(4).hex()}"
             os.rename(SET_ASIDE, aside, src_dir_fd=root, dst_dir_fd=root)
             if name == SET_ASIDE and os.path.samestat(os.fstat(fd), os.fstat(root)):
                 return aside
             os.mkdir(SET_ASIDE, dir_fd=root)
             quarantine = os.open(SET_ASIDE, _FOLDER, dir_fd=root)
         try:
-            aside = f"in-the-way-{secrets.token_hex(4)}-{name}"[:200]
+            aside = f"in-the-way-{os.urandom(4).hex()}-{name}"[:200]
             os.rename(name, aside, src_dir_fd=fd, dst_dir_fd=quarantine)
         finally:
             os.close(quarantine)

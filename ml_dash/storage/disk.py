@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -323,7 +322,7 @@ class Disk:
         with contextlib.suppress(OSError):  # left by a writer that was killed, or put there; a link is not followed
             os.unlink(name, dir_fd=folder)
             return open_descriptor(name, flags, dir_fd=folder), name
-        name = f"{name[:200]}-{secrets.token_hex(8)}"
+        name = f"{name[:200]}-{os.urandom(8).hex()}"
         return open_descriptor(name, flags, dir_fd=folder), name
 
     def _set_aside_path(self, path: str) -> None:
