@@ -122,7 +122,7 @@ _STOP_WORDS = frozenset(
 
 def has_long_run(text: str) -> bool:
     """Whether a text has a run of letters and digits as long as the shortest token."""
-    return _patterns()["long", ""].search(text) is not None
+    return _pattern("long").search(text) is not None
 
 
 def mask_shapes(text: str, mask: str) -> str:
@@ -130,30 +130,30 @@ def mask_shapes(text: str, mask: str) -> str:
     if has_long_run(text):
         text = _mask_tokens(text, mask)
     if "$" in text:
-        text = _patterns()["crypt", ""].sub(mask, text)
+        text = _pattern("crypt").sub(mask, text)
     lower = text.lower()
     if "bearer " in lower:
-        text = _patterns()["bearer", ""].sub(lambda match: _mask_bearer(match, mask), text)
-    return _patterns()["basic", ""].sub(lambda match: _mask_basic(match, mask), text) if "basic " in lower else text
+        text = _pattern("bearer").sub(lambda match: _mask_bearer(match, mask), text)
+    return _pattern("basic").sub(lambda match: _mask_basic(match, mask), text) if "basic " in lower else text
 
 
 def _mask_tokens(text: str, mask: str) -> str:
-    for prefix, pattern, is_certain in _tokens():
+    for prefix, rest in _TOKENS:
         if prefix in text:
-            text = pattern.sub(_masker(mask, is_certain), text)
+            text = _token_pattern(prefix, rest.lstrip("~")).sub(_masker(mask, not rest.startswith("~")), text)
     for prefix, rest in _ADDRESSES:
         if prefix in text:
-            text = _patterns()[rest, prefix].sub(prefix + mask, text)
+            text = _address_pattern(prefix, rest).sub(prefix + mask, text)
     if "eyJ" in text:  # a JSON web token; the whole run is matched, so that each character is tried once
-        text = _patterns()["jwt", ""].sub(lambda match: mask if "." in match[0] else match[0], text)
+        text = _pattern("jwt").sub(lambda match: mask if "." in match[0] else match[0], text)
     if ":A" in text:
-        text = _patterns()["telegram", ""].sub(mask, text)
-    return _patterns()["azure", ""].sub(mask, text) if "Q~" in text else text
+        text = _pattern("telegram").sub(mask, text)
+    return _pattern("azure").sub(mask, text) if "Q~" in text else text
 
 
 def looks_random(text: str) -> bool:
     """Whether a text has ten or more letters and digits in a row that are mixed like those of a token."""
-    return any(_is_mixed(run) for run in _patterns()["run", ""].findall(text[:_LONGEST_TOKEN]))
+    return any(_is_mixed(run) for run in _pattern("run").findall(text[:_LONGEST_TOKEN]))
 
 
 def _is_mixed(run: str) -> bool:
@@ -184,32 +184,39 @@ def _mask_basic(match: re.Match[str], mask: str) -> str:
     return match[1] + mask if b":" in decoded or (len(value) >= 16 and looks_random(value)) else match[0]
 
 
-@functools.cache
-def _tokens() -> tuple[tuple[str, re.Pattern[str], bool], ...]:
-    """Return prefix, pattern, and whether each match is a secret. A literal prefix makes a pattern quick."""
-    import re
-
-    patterns = []
-    for prefix, rest in _TOKENS:
-        plain = re.escape(prefix)
-        pattern = re.compile(rf"{plain}(?<![A-Za-z0-9]{plain}){rest.lstrip('~')}", re.ASCII)
-        patterns.append((prefix, pattern, not rest.startswith("~")))
-    return tuple(patterns)
+# Each pattern is compiled when a text first needs it: all of them would take half as long as the start of a run.
 
 
 @functools.cache
-def _patterns() -> dict[tuple[str, str], re.Pattern[str]]:
+def _token_pattern(prefix: str, rest: str) -> re.Pattern[str]:
+    """Compile the pattern of a token. The literal prefix makes its search quick."""
     import re
 
-    addresses = {(rest, prefix): re.compile(re.escape(prefix) + rest, re.ASCII) for prefix, rest in _ADDRESSES}
-    named = {
-        "long": r"[\w.~-]{14}",
-        "jwt": r"eyJ(?<![A-Za-z0-9]eyJ)[\w.-]{17,}",
-        "telegram": r"(?<![0-9])\d{5,16}:A[\w-]{30,}",
-        "azure": r"(?<![\w.~-])[\w.~-]{3}\dQ~[\w.~-]{20,}",
-        "crypt": r"\$(?:2[abxy]|[56y]|argon2(?:id|i|d))\$[\w./$,=+-]{20,}",
-        "bearer": r"(?<![A-Za-z0-9])([Bb][Ee][Aa][Rr][Ee][Rr][ \t]{1,8})([^\s,;\"'*]+)",
-        "basic": r"(?<![A-Za-z0-9])([Bb][Aa][Ss][Ii][Cc][ \t]{1,8})([A-Za-z0-9+/_-]{6,}={0,2})",
-        "run": r"[A-Za-z0-9]{10,}",
-    }
-    return addresses | {(name, ""): re.compile(pattern, re.ASCII) for name, pattern in named.items()}
+    plain = re.escape(prefix)
+    return re.compile(rf"{plain}(?<![A-Za-z0-9]{plain}){rest}", re.ASCII)
+
+
+@functools.cache
+def _address_pattern(prefix: str, rest: str) -> re.Pattern[str]:
+    import re
+
+    return re.compile(re.escape(prefix) + rest, re.ASCII)
+
+
+_NAMED = {
+    "long": r"[\w.~-]{14}",
+    "jwt": r"eyJ(?<![A-Za-z0-9]eyJ)[\w.-]{17,}",
+    "telegram": r"(?<![0-9])\d{5,16}:A[\w-]{30,}",
+    "azure": r"(?<![\w.~-])[\w.~-]{3}\dQ~[\w.~-]{20,}",
+    "crypt": r"\$(?:2[abxy]|[56y]|argon2(?:id|i|d))\$[\w./$,=+-]{20,}",
+    "bearer": r"(?<![A-Za-z0-9])([Bb][Ee][Aa][Rr][Ee][Rr][ \t]{1,8})([^\s,;\"'*]+)",
+    "basic": r"(?<![A-Za-z0-9])([Bb][Aa][Ss][Ii][Cc][ \t]{1,8})([A-Za-z0-9+/_-]{6,}={0,2})",
+    "run": r"[A-Za-z0-9]{10,}",
+}
+
+
+@functools.cache
+def _pattern(name: str) -> re.Pattern[str]:
+    import re
+
+    return re.compile(_NAMED[name], re.ASCII)
