@@ -23,6 +23,9 @@ SET_ASIDE = "quarantine"
 DOCUMENT_BYTES = 256 * 1024 * 1024
 """The largest JSON or TOML document that is read: far above any real one, and small enough for memory."""
 
+SMALL_READ = 4096
+"""Bytes that are read beyond what a file says that it has: it may grow, or be of a file system that does not say."""
+
 LINE_BYTES = 256 * 1024 * 1024
 """The longest line of a journal that is read: far above that of any record, and small enough for memory."""
 
@@ -127,20 +130,32 @@ def read_file(path: str | os.PathLike[str], limit: int = DOCUMENT_BYTES) -> byte
         UnsafeFileError: it is a link, no regular file, or larger than ``limit``.
         OSError: as the system says.
     """
-    with open_file(path) as file:
-        return read_whole(file, limit, os.fspath(path))
+    fd = open_descriptor(os.fspath(path), os.O_RDONLY)
+    try:
+        return _read_to_end(fd, limit, os.fspath(path))
+    finally:
+        os.close(fd)
 
 
 def read_whole(file: IO[bytes], limit: int, shown: str) -> bytes:
-    """Read an open file to its end.
+    """Read a file that was just opened to its end.
 
     Raises:
         UnsafeFileError: it is larger than ``limit`` bytes.
     """
-    data = file.read(limit + 1)
-    if len(data) > limit:
-        raise UnsafeFileError(errno.EFBIG, f"it is larger than {limit:,} bytes", shown)
-    return data
+    return _read_to_end(file.fileno(), limit, shown)
+
+
+def _read_to_end(fd: int, limit: int, shown: str) -> bytes:
+    data = b""
+    while len(data) <= limit:
+        # As much as the file says that it has, since the limit itself would be allocated for each small document.
+        rest = max(0, os.fstat(fd).st_size - len(data))
+        block = os.read(fd, min(rest, limit - len(data)) + SMALL_READ)
+        if not block:
+            return data
+        data = data + block if data else block
+    raise UnsafeFileError(errno.EFBIG, f"it is larger than {limit:,} bytes", shown)
 
 
 class HeldFolder:
