@@ -312,7 +312,7 @@ def test_what_cannot_be_exported_is_refused(exp, stream, tmp_path):
         (lambda: exp.frames("none").export(tmp_path / "a.mp4"), InvalidValueError, "has no frames to export"),
         (lambda: stream.export(tmp_path / "a.mp4", start=100), InvalidValueError, "has no frames to export"),
         (lambda: stream.export(tmp_path / "a.mov"), InvalidValueError, ".mp4, .webm, .gif"),
-        (lambda: stream.export(7), InvalidTypeError, "to=7 is a int"),
+        (lambda: stream.export(7), InvalidTypeError, "to=7 is an int"),
         (lambda: stream.export(tmp_path / "a.mp4", fps=-1), InvalidValueError, "fps is -1"),
         (lambda: stream.export(tmp_path / "a.mp4", quality=101), InvalidValueError, "quality is 101"),
         (lambda: stream.export(tmp_path / "a.mp4", step=0), InvalidValueError, "step=0"),
